@@ -1,0 +1,548 @@
+/* servlet.h - the servlet library ABI, major version 1.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * This file is the manual. It is C99 and needs only <stddef.h> and <stdint.h>; it compiles as C11, C++11 and later.
+ *
+ * A servlet library is a shared library (.so) in WEB-INF/lib of a webapp. It exports ONE function, servlet_module_v1,
+ * and imports nothing from the server: all that it may call arrives as a table, sv_host. So the same file runs inside the
+ * server, in a worker process, or in a test with a table of its own.
+ *
+ *   cc -std=c99 -O2 -shared -fPIC -fvisibility=hidden -I<folder of this file> -o hello.so hello.c
+ *
+ * 1. WORDS
+ *   context    a webapp mounted at a path of a host. Each load of it is a generation; the next one starts beside it.
+ *   module     what a library makes of itself in one generation: one call of init, one call of destroy.
+ *   servlet    answers the exchanges that are mapped to it. filter, listener function: as in the Servlet specification.
+ *   exchange   one request and its response. A handle stands for one dispatch of it to one servlet or filter.
+ *
+ * 2. WHO CALLS, AND WHERE (the tag behind each function)
+ *   [control]  called by the server on a control thread, never two of one module at once; may block.
+ *   [worker]   called by the server on any of its threads, concurrently with itself.
+ *   [exchange] called by the library, only by the thread that owns the exchange: the one on which the server called
+ *              service, poll, or a filter's function with this handle, until that function returns. After
+ *              exchange_detach no thread owns it, and each call takes it for its own duration. Another thread gets
+ *              SV_E_THREAD and changes nothing.
+ *   [any]      called by the library on any thread, from the beginning of init to the return of destroy.
+ *
+ * 3. TEXT AND BYTES are a pointer and a length in bytes, never NUL-terminated (but the ids of extensions). Text is UTF-8
+ *   unless it says "bytes". An absent value is ptr == NULL; an empty one is ptr != NULL and len == 0. As an argument
+ *   (NULL, 0) is allowed where it says so. A length over PTRDIFF_MAX is SV_E_ARG.
+ *
+ * 4. WHO OWNS MEMORY
+ *   - What the server returns for an exchange (views, header values, parameters, exchange_alloc) lives until the function
+ *     to which the server handed this handle has returned or, for a task, until drop was called. A body chunk lives until
+ *     the next read. Any thread may read such memory while it lives.
+ *   - What the library passes in is copied before the function returns, but SV_BODY_STATIC and SV_BODY_OWNED.
+ *   - Neither side ever frees what the other one allocated.
+ *   - module, servlet, filter, and task pointers belong to the library, from their create to their destroy or drop.
+ *
+ * 5. ERRORS. A function returns an sv_status: 0 done, > 0 not an error, < 0 an error; treat an unknown negative one as an
+ *   error. After an error nothing has changed unless the function says so, and exchange_error tells it in words. Wrong use
+ *   (NULL, a handle that has ended, the wrong thread or state) gets a status and one line in the log; it never harms the
+ *   server. Handles are checked values, not addresses: do not look inside, compare, or keep them.
+ *   Nothing may unwind (C++ exception, Rust panic, longjmp) through a function of this header, in either direction.
+ *
+ * 6. HOW IT GROWS. Inside major 1 nothing that was released is changed, moved, or removed, neither shape nor documented
+ *   behaviour. A struct that begins with struct_size grows at its end, and its writer sets struct_size to its own sizeof;
+ *   the reader takes what is missing as zero. Structs without struct_size never change. New flags in `flags` may be
+ *   ignored by a server that does not know them; with one in `flags_required` it refuses the library. Reserved members
+ *   are 0. A library built with 1.x runs on each server 1.y, y >= x, and on older ones down to its need_minor, if it asks
+ *   SV_HAS before it calls what came later. A new major is a new symbol (servlet_module_v2); a library may export both.
+ *   A function whose behaviour a server does not have yet answers SV_E_UNSUPPORTED.
+ *
+ * Sources of the rules: Jakarta Servlet 6.0 (chapter numbers below), RFC 9110, RFC 9112, RFC 6265.
+ * This header is a draft until Serval 1.0; then it is frozen as 1.0.
+ */
+#ifndef SERVLET_H
+#define SERVLET_H 1
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SV_ABI_MAJOR 1
+#define SV_ABI_MINOR 0
+#define SV_MAGIC 0x314C5653u /* "SVL1" in memory on a little-endian machine */
+
+#if defined(_WIN32)
+#define SV_EXPORT __declspec(dllexport)
+#else
+#define SV_EXPORT __attribute__((visibility("default")))
+#endif
+
+#define SV_LIT(s) (s), (sizeof(s) - 1) /* a literal as the two arguments pointer, length */
+#define SV_STR(s) { (s), sizeof(s) - 1 } /* a literal as the initialiser of an sv_str */
+
+/* Is member m there in table or struct p (a pointer), which may come from an older peer? For functions: and not NULL? */
+#define SV_HAS(p, type, m) ((p)->struct_size >= offsetof(type, m) + sizeof((p)->m) && (p)->m != NULL)
+
+/* ------------------------------------------------------------------------------------------------ status */
+typedef int32_t sv_status;
+#define SV_OK 0
+#define SV_PENDING 1             /* service: not finished; a task will be polled, or the exchange was detached */
+#define SV_WOULD_BLOCK 2         /* only in poll: nothing moved; the task's waker fires when it is worth trying again */
+#define SV_END 3                 /* the end of a body */
+#define SV_NONE 4                /* there is no such header, parameter, attribute, session, ... */
+#define SV_NEXT 5                /* filter: go on. servlet: not mine, answer as the default servlet would */
+#define SV_E_ARG (-1)            /* NULL, a length, a value or a character that is not allowed */
+#define SV_E_STATE (-2)          /* not in this state, e.g. a header after the response was committed */
+#define SV_E_THREAD (-3)         /* the calling thread does not own the exchange */
+#define SV_E_STALE (-4)          /* the handle has ended, or never was one */
+#define SV_E_NOMEM (-5)
+#define SV_E_LIMIT (-6)          /* a configured limit was reached */
+#define SV_E_CLOSED (-7)         /* the client has gone, or sent a broken body */
+#define SV_E_TIMEOUT (-8)
+#define SV_E_CANCELLED (-9)
+#define SV_E_UNSUPPORTED (-10)
+#define SV_E_IO (-11)
+#define SV_E_PANIC (-12)         /* the library caught a panic or an exception of its own */
+#define SV_E_FAILED (-13)        /* free for the library: failed, see exchange_fail */
+#define SV_E_INTERNAL (-100)     /* a fault of the server */
+
+typedef struct sv_str {
+    const char *ptr;
+    size_t len;
+} sv_str;
+
+typedef struct sv_pair { /* a header field, a parameter, a cookie, an attribute */
+    sv_str name, value;
+} sv_pair;
+
+/* ------------------------------------------------------------------------------------------------ handles */
+typedef struct sv_exchange sv_exchange; /* one dispatch of an exchange */
+typedef struct sv_context sv_context;   /* one generation of a context; valid from init to the return of destroy */
+typedef struct sv_session sv_session;   /* valid as long as the exchange handle it was asked of */
+typedef struct sv_waker sv_waker;       /* counted: each one is given back exactly once */
+
+/* ------------------------------------------------------------------------------------------------ the request */
+/* Bits, so that a servlet can say which methods it has; sv_request.method holds one of them. */
+#define SV_GET 0x001u
+#define SV_HEAD 0x002u
+#define SV_POST 0x004u
+#define SV_PUT 0x008u
+#define SV_DELETE 0x010u
+#define SV_PATCH 0x020u
+#define SV_OPTIONS 0x040u
+#define SV_TRACE 0x080u
+#define SV_CONNECT 0x100u
+#define SV_METHOD_OTHER 0x80000000u /* see method_name */
+
+/* Why a servlet or filter is called (Servlet 6.2.5, 9). Bits, for the dispatcher types of a filter. */
+#define SV_DISPATCH_REQUEST 0x01u
+#define SV_DISPATCH_FORWARD 0x02u
+#define SV_DISPATCH_INCLUDE 0x04u
+#define SV_DISPATCH_ERROR 0x08u
+#define SV_DISPATCH_ASYNC 0x10u
+
+/* How the servlet was found (Servlet 12.1). */
+#define SV_MATCH_CONTEXT_ROOT 1
+#define SV_MATCH_DEFAULT 2
+#define SV_MATCH_EXACT 3
+#define SV_MATCH_EXTENSION 4
+#define SV_MATCH_PATH 5
+
+/* The request line, paths and headers as this dispatch sees them. Plain memory: any thread may read it. */
+typedef struct sv_request {
+    uint32_t struct_size;
+    uint32_t method;       /* SV_GET, ... or SV_METHOD_OTHER */
+    sv_str method_name;    /* as sent, case kept */
+    uint32_t http_version; /* 10, 11, 20 or 30 */
+    uint32_t dispatch;     /* SV_DISPATCH_* */
+    sv_str scheme;         /* "http" or "https" */
+    sv_str server_name;    /* from Host or the target, without port */
+    uint32_t server_port;  /* from Host or the target; else 80 or 443 by scheme */
+    int32_t secure;        /* 1: the client's connection is protected */
+    sv_str target;         /* as sent (bytes) */
+    sv_str request_uri;    /* the path of the target, undecoded, with its parameters */
+    sv_str query;          /* undecoded, without '?'; absent: there was no '?' */
+    sv_str context_path;   /* undecoded; "" for the root context */
+    sv_str servlet_path;   /* decoded */
+    sv_str path_info;      /* decoded; absent: there is none */
+    int32_t match_kind;    /* SV_MATCH_*; 0 in a dispatch by name */
+    uint32_t reserved;
+    sv_str match_pattern;  /* the URL pattern that matched */
+    sv_str match_value;    /* what its wildcard stood for; absent: nothing */
+    sv_str servlet_name;
+    const sv_pair *headers; /* names in lower case, in the order they came; values are bytes */
+    size_t header_count;
+    int64_t content_length; /* bytes; -1: not told in advance */
+    sv_str content_type;    /* absent: none */
+    sv_str remote_addr;     /* the client's address, no port, e.g. "127.0.0.1" or "::1" */
+    sv_str local_addr;
+    uint32_t remote_port, local_port;
+    uint64_t id;            /* of the exchange, as in the log; unique in this process */
+    uint64_t connection_id;
+} sv_request;
+
+/* Facts of a TLS connection. Certificates are DER, the client's own first; none were asked for or sent: 0. */
+typedef struct sv_tls {
+    uint32_t struct_size;
+    uint32_t certificate_count;
+    const sv_str *certificates;
+    sv_str protocol, cipher, server_name; /* "TLSv1.3", the IANA name of the suite, the SNI name */
+} sv_tls;
+
+/* One part of a multipart/form-data body (Servlet 3.2). */
+typedef struct sv_part {
+    uint32_t struct_size;
+    uint32_t header_count;
+    const sv_pair *headers;
+    sv_str name;
+    sv_str file_name;    /* as sent, never a path to use; absent: not a file */
+    sv_str content_type;
+    sv_str path;         /* where it was spilled to, until the end of the exchange; absent: it is in data */
+    sv_str data;
+    uint64_t size;       /* bytes */
+} sv_part;
+
+/* ------------------------------------------------------------------------------------------------ the response */
+#define SV_HEADER_SET 0    /* replaces all of that name */
+#define SV_HEADER_ADD 1
+#define SV_HEADER_REMOVE 2 /* the value is not looked at */
+
+#define SV_BODY_COPY 0   /* copied before the function returns */
+#define SV_BODY_STATIC 1 /* valid and unchanged until the module's destroy returns; may be sent in place */
+#define SV_BODY_OWNED 2  /* taken over when the function returns SV_OK: release(release_arg) is called once, when it was
+                            sent or dropped, on any thread, before destroy. On an error the caller still owns it. */
+
+/* A whole answer in one call. */
+typedef struct sv_response {
+    uint32_t struct_size;
+    uint32_t status;           /* 200 to 599 */
+    const sv_pair *headers;    /* each as with SV_HEADER_ADD */
+    size_t header_count;
+    const char *body;
+    size_t body_len;
+    uint32_t body_kind;        /* SV_BODY_* */
+    uint32_t reserved;
+    void (*release)(void *release_arg); /* only for SV_BODY_OWNED */
+    void *release_arg;
+} sv_response;
+
+/* A cookie of the response (RFC 6265 4.1; Servlet 3.5). */
+#define SV_COOKIE_SECURE 0x1u
+#define SV_COOKIE_HTTP_ONLY 0x2u
+typedef struct sv_cookie {
+    uint32_t struct_size;
+    uint32_t flags;             /* SV_COOKIE_* */
+    sv_str name, value;         /* a token; RFC 6265 cookie-octets */
+    sv_str path, domain;        /* absent: not sent */
+    int64_t max_age;            /* seconds; negative: a cookie of the browser session */
+    const sv_pair *attributes;  /* others, such as SameSite; sent as they are, after the known ones */
+    size_t attribute_count;
+} sv_cookie;
+
+/* ------------------------------------------------------------------------------------------------ sessions */
+/* Facts of an exchange's session (Servlet 7). Plain memory. */
+typedef struct sv_session_info {
+    uint32_t struct_size;
+    uint32_t is_new;              /* 1: the client does not know of it yet */
+    sv_str id;                    /* absent: there is no session */
+    sv_str requested_id;          /* what the client sent; absent: nothing */
+    uint32_t requested_by_cookie, requested_by_url, requested_valid;
+    uint32_t reserved;
+    int64_t created, accessed;    /* milliseconds since 1970 */
+    int64_t max_inactive;         /* seconds; <= 0: it never times out */
+} sv_session_info;
+
+/* ------------------------------------------------------------------------------------------------ events */
+/* Listener functions (Servlet 11). Bits. A server may know more; a library is called only for those it asked for. */
+#define SV_EVENT_CONTEXT_INITIALIZED 0x0001u
+#define SV_EVENT_CONTEXT_DESTROYED 0x0002u
+#define SV_EVENT_REQUEST_INITIALIZED 0x0004u
+#define SV_EVENT_REQUEST_DESTROYED 0x0008u
+#define SV_EVENT_SESSION_CREATED 0x0010u
+#define SV_EVENT_SESSION_DESTROYED 0x0020u
+#define SV_EVENT_SESSION_ID_CHANGED 0x0040u   /* old_value: the id before */
+#define SV_EVENT_CONTEXT_ATTRIBUTE 0x0100u    /* value absent: removed; old_value absent: added; else replaced */
+#define SV_EVENT_REQUEST_ATTRIBUTE 0x0200u
+#define SV_EVENT_SESSION_ATTRIBUTE 0x0400u
+typedef struct sv_event {
+    uint32_t struct_size;
+    uint32_t kind;
+    sv_context *context;
+    sv_exchange *exchange; /* NULL: none */
+    sv_session *session;   /* NULL: none; when it is destroyed, attributes may still be read */
+    sv_str session_id, name, value, old_value;
+} sv_event;
+
+/* ------------------------------------------------------------------------------------------------ the host's table */
+#define SV_LOG_ERROR 1
+#define SV_LOG_WARN 2
+#define SV_LOG_INFO 3
+#define SV_LOG_DEBUG 4
+#define SV_LOG_TRACE 5
+
+#define SV_PATH_ROOT 1 /* the webapp's folder; read it, do not write into it */
+#define SV_PATH_WORK 2 /* a folder of the context's own, kept over reloads and restarts */
+#define SV_PATH_TEMP 3 /* emptied when the server starts */
+
+#define SV_FORWARD 1
+#define SV_INCLUDE 2
+#define SV_BY_NAME 0x10 /* added to one of these: `target` is a servlet's name, not a path */
+
+typedef struct sv_host {
+    uint32_t struct_size;
+    uint16_t abi_major, abi_minor;
+    sv_str server; /* "serval/0.1.0" */
+
+    /* A named extension: a struct whose layout never changes, or NULL. `id` is NUL-terminated: "serval.websocket/1". */
+    const void *(*extension)(const char *id);                                                     /* [any] */
+
+    /* --- log. Text over 64 KiB is cut. */
+    int32_t (*log_enabled)(sv_context *, int32_t level);                                          /* [any] 1 or 0 */
+    sv_status (*log)(sv_context *, sv_exchange *or_null, int32_t level, const char *text, size_t len); /* [any] */
+    /* A panic or an exception was caught; to be called on its thread before the stack is gone, so that the server can
+     * take a backtrace. Libraries do not symbolise on their own (it costs 40 MB of theirs each time). */
+    sv_status (*report_panic)(sv_context *or_null, const char *text, size_t len, const char *file, size_t file_len,
+                              uint32_t line);                                                     /* [any] */
+
+    /* --- the request */
+    const sv_request *(*request)(sv_exchange *);                                 /* [exchange] NULL on wrong use */
+    const sv_tls *(*tls)(sv_exchange *);                                         /* [exchange] NULL: not TLS */
+    /* The first header of that name; any case. */
+    sv_status (*header)(sv_exchange *, const char *name, size_t len, sv_str *value);              /* [exchange] */
+    /* The nth (from 0) value of a parameter: query first, then a form body (Servlet 3.1), which is read whole by the first
+     * call. SV_E_LIMIT: over form_bytes_max or parameter_count_max; SV_E_ARG: not decodable. */
+    sv_status (*parameter)(sv_exchange *, const char *name, size_t len, uint32_t nth, sv_str *value); /* [exchange] */
+    sv_status (*parameters)(sv_exchange *, const sv_pair **out, size_t *count); /* [exchange] all, in order */
+    /* The value of {name} in the URL pattern that matched. */
+    sv_status (*path_parameter)(sv_exchange *, const char *name, size_t len, sv_str *value);      /* [exchange] */
+    sv_status (*cookie)(sv_exchange *, const char *name, size_t len, sv_str *value);              /* [exchange] first */
+    sv_status (*cookies)(sv_exchange *, const sv_pair **out, size_t *count);                      /* [exchange] */
+    sv_status (*part_count)(sv_exchange *, size_t *count);                       /* [exchange] reads the body */
+    sv_status (*part)(sv_exchange *, size_t index, const sv_part **out);                          /* [exchange] */
+    /* Request attributes (Servlet 3.3): bytes under a name; they live as long as the exchange. Names that begin with
+     * "servlet." are the server's: forward.*, include.*, error.*, async.* as in Servlet 9 and 10.9. */
+    sv_status (*attribute)(sv_exchange *, const char *name, size_t len, sv_str *value);           /* [exchange] */
+    sv_status (*attributes)(sv_exchange *, const sv_pair **out, size_t *count);                   /* [exchange] */
+    sv_status (*set_attribute)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
+                                                                     /* [exchange] value NULL removes */
+    /* Who logged in: principal and method ("BASIC", ...). SV_NONE: nobody. */
+    sv_status (*principal)(sv_exchange *, sv_str *name, sv_str *method);                          /* [exchange] */
+    sv_status (*in_role)(sv_exchange *, const char *role, size_t len);           /* [exchange] SV_OK or SV_NONE */
+    sv_status (*login)(sv_exchange *, const char *name, size_t len, const char *password, size_t password_len);
+                                                                                                  /* [exchange] */
+    sv_status (*logout)(sv_exchange *);                                                           /* [exchange] */
+
+    /* --- the request's body. In service these wait; in poll they answer SV_WOULD_BLOCK instead.
+     * SV_E_LIMIT: longer than request_body_bytes_max. SV_E_CLOSED: cut or broken. SV_E_TIMEOUT: too slow. */
+    sv_status (*read)(sv_exchange *, char *buffer, size_t capacity, size_t *len);      /* [exchange] SV_END: *len == 0 */
+    sv_status (*read_chunk)(sv_exchange *, sv_str *chunk);                             /* [exchange] what has come; or SV_END */
+    sv_status (*read_all)(sv_exchange *, size_t bytes_max, sv_str *body);              /* [exchange] SV_E_LIMIT: longer */
+    sv_status (*request_trailers)(sv_exchange *, const sv_pair **out, size_t *count);  /* [exchange] after SV_END */
+
+    /* --- the response (Servlet 5). Held in a buffer (8 KiB unless configured) until it is committed: by flush, a full
+     * buffer, a reached content length, or the end. Then status and headers are fixed: SV_E_STATE, nothing changes.
+     * In a dispatch of kind SV_DISPATCH_INCLUDE only writing has an effect; the rest answers SV_OK and is ignored. */
+    sv_status (*respond)(sv_exchange *, const sv_response *);        /* [exchange] and finishes: later output is SV_E_STATE */
+    sv_status (*set_status)(sv_exchange *, uint32_t status);         /* [exchange] 200 to 599 */
+    /* Names are tokens; values have no CR, LF or NUL (RFC 9110 5.5): SV_E_ARG. Connection, Transfer-Encoding, Upgrade and
+     * Keep-Alive are the server's: SV_E_ARG. */
+    sv_status (*set_header)(sv_exchange *, int32_t how, const char *name, size_t len, const char *value,
+                            size_t value_len);                                           /* [exchange] how: SV_HEADER_* */
+    sv_status (*response_header)(sv_exchange *, const char *name, size_t len, uint32_t nth, sv_str *value); /* [exchange] */
+    sv_status (*response_status)(sv_exchange *, uint32_t *status);                                /* [exchange] */
+    /* The charset is added to the content type when text is written; absent: none is added. */
+    sv_status (*set_content_type)(sv_exchange *, const char *type, size_t len);                   /* [exchange] */
+    sv_status (*set_charset)(sv_exchange *, const char *charset, size_t len);                     /* [exchange] */
+    sv_status (*set_content_length)(sv_exchange *, uint64_t bytes);  /* [exchange] output past it is dropped */
+    sv_status (*set_buffer_size)(sv_exchange *, size_t bytes);       /* [exchange] before any output */
+    sv_status (*set_cookie)(sv_exchange *, const sv_cookie *);                                    /* [exchange] */
+    sv_status (*set_trailer)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
+                                                                                                  /* [exchange] */
+    sv_status (*informational)(sv_exchange *, uint32_t status, const sv_pair *headers, size_t count); /* [exchange] 103 */
+    /* In service, writing waits while the client is slow and all is taken. In poll, *taken may be less than len. `taken` may
+     * be NULL in service. SV_E_CLOSED: the client has gone. */
+    sv_status (*write)(sv_exchange *, const char *bytes, size_t len, size_t *taken);              /* [exchange] */
+    sv_status (*write_owned)(sv_exchange *, const char *bytes, size_t len, void (*release)(void *), void *release_arg);
+                                                                     /* [exchange] ownership as SV_BODY_OWNED */
+    sv_status (*flush)(sv_exchange *);                               /* [exchange] commits */
+    sv_status (*reset)(sv_exchange *);                               /* [exchange] status, headers and buffer */
+    sv_status (*reset_buffer)(sv_exchange *);                        /* [exchange] the buffer only */
+    /* sendError (Servlet 5.3): the error page for that status, 400 to 599; finishes the response. The text is for the log,
+     * and for clients only in development. */
+    sv_status (*send_error)(sv_exchange *, uint32_t status, const char *text, size_t len);        /* [exchange] */
+    /* sendRedirect: 302 and Location as it stands, empty body; finishes the response. */
+    sv_status (*redirect)(sv_exchange *, const char *location, size_t len);                       /* [exchange] */
+    int32_t (*committed)(sv_exchange *);                             /* [exchange] 1, 0, or an error */
+    sv_status (*encode_url)(sv_exchange *, const char *url, size_t len, sv_str *out);             /* [exchange] */
+
+    /* --- the exchange */
+    void *(*alloc)(sv_exchange *, size_t size, size_t align);        /* [exchange] NULL: no memory; 64 MiB in all */
+    sv_str (*error_text)(sv_exchange *);                             /* [exchange] of the last error on this handle */
+    /* Says why service is about to return an error: a kind, such as "io/not-found", for error pages by kind (longest prefix
+     * by '/'), and a text for the log. unavailable: answers 503; seconds > 0: Retry-After, 0: for good. */
+    sv_status (*fail)(sv_exchange *, const char *kind, size_t kind_len, const char *text, size_t len); /* [exchange] */
+    sv_status (*unavailable)(sv_exchange *, uint32_t seconds, const char *text, size_t len);      /* [exchange] */
+    /* Servlet 9. In service it returns when the target has returned; in poll it answers SV_WOULD_BLOCK until then, and is
+     * called again with the same arguments. SV_NONE: no such target. SV_E_LIMIT: too deep. */
+    sv_status (*dispatch)(sv_exchange *, int32_t how, const char *target, size_t len); /* [exchange] SV_FORWARD, SV_INCLUDE */
+    int32_t (*cancelled)(sv_exchange *);     /* [exchange] 1: the client has gone or the deadline passed; stop when you can */
+    int32_t (*retiring)(sv_exchange *);      /* [exchange] 1: a newer generation has taken over; end streams */
+
+    /* --- async (Servlet 2.3.3.3). service returns SV_PENDING with a task, which is polled when its waker fires; or it
+     * detaches, returns SV_PENDING without a task, and any thread calls exchange functions and at last complete, once. */
+    sv_status (*detach)(sv_exchange *);                                                           /* [exchange] */
+    sv_status (*complete)(sv_exchange *, sv_status result);          /* [exchange] of a detached one; ends the handle */
+    sv_status (*async_dispatch)(sv_exchange *, const char *path, size_t len); /* [exchange] ends the task or detachment, then
+                                        dispatches to path (NULL: the original one) with SV_DISPATCH_ASYNC */
+    sv_status (*set_timeout)(sv_exchange *, uint64_t milliseconds);  /* [exchange] of the async phase; 0: none */
+    sv_waker *(*waker)(sv_exchange *);                               /* [exchange] a new one; NULL: not pollable */
+    sv_waker *(*waker_clone)(sv_waker *);                            /* [any] a new one */
+    void (*waker_wake)(sv_waker *, int32_t consume);                 /* [any] consume 1: gives it back as well */
+    void (*waker_drop)(sv_waker *);                                  /* [any] gives it back */
+
+    /* --- sessions. Attributes are bytes owned by the server: they survive reloads and restarts. */
+    sv_status (*session)(sv_exchange *, int32_t create, sv_session **out);  /* [exchange] SV_NONE; SV_E_STATE: committed */
+    sv_status (*session_info)(sv_exchange *, const sv_session_info **out);                        /* [exchange] */
+    sv_status (*session_attribute)(sv_session *, const char *name, size_t len, sv_str *value);    /* [exchange] */
+    sv_status (*session_attributes)(sv_session *, const sv_pair **out, size_t *count);            /* [exchange] */
+    sv_status (*session_set)(sv_session *, const char *name, size_t len, const char *value, size_t value_len);
+                                                                     /* [exchange] value NULL removes */
+    sv_status (*session_change_id)(sv_session *, sv_str *id);                                     /* [exchange] */
+    sv_status (*session_max_inactive)(sv_session *, int64_t seconds);                             /* [exchange] */
+    sv_status (*session_invalidate)(sv_session *);                                                /* [exchange] */
+
+    /* --- the context. Strings returned live until destroy returns, but attributes: they are copied into the buffer, and
+     * *len is their whole length, also when it is more than capacity. */
+    sv_context *(*context)(sv_exchange *);                                                        /* [exchange] */
+    sv_status (*context_path)(sv_context *, sv_str *out);                                         /* [any] */
+    sv_status (*context_parameter)(sv_context *, const char *name, size_t len, sv_str *value);    /* [any] */
+    sv_status (*context_parameters)(sv_context *, const sv_pair **out, size_t *count);            /* [any] */
+    sv_status (*context_folder)(sv_context *, int32_t which, sv_str *path);                       /* [any] SV_PATH_* */
+    sv_status (*context_mime_type)(sv_context *, const char *file_name, size_t len, sv_str *type); /* [any] */
+    sv_status (*context_resource)(sv_context *, const char *name, size_t len, sv_str *value);     /* [any] global resources */
+    sv_status (*context_attribute)(sv_context *, const char *name, size_t name_len, char *buffer, size_t capacity,
+                                   size_t *len);                                                  /* [any] */
+    sv_status (*context_set_attribute)(sv_context *, const char *name, size_t len, const char *value,
+                                       size_t value_len);                                         /* [any] NULL removes */
+    uint64_t (*context_generation)(sv_context *);                                                 /* [any] 0 on wrong use */
+    /* Runs job(arg) once on a thread of the context's pool; destroy waits for it. SV_E_LIMIT: the queue is full. */
+    sv_status (*context_post)(sv_context *, void (*job)(void *), void *arg);                      /* [any] */
+    /* Fires the waker once, after that time, and gives it back; also on an error. */
+    sv_status (*context_timer)(sv_context *, uint64_t milliseconds, sv_waker *);                  /* [any] */
+} sv_host;
+
+/* ------------------------------------------------------------------------------------------------ what a library offers */
+/* Where service runs is the server's decision; a library only says what it promises. */
+#define SV_NONBLOCKING 0x1u /* service returns soon and never waits but in functions of sv_host */
+#define SV_BLOCKING 0x2u    /* it may wait long: it always gets a thread of the context's pool. Neither bit: not known */
+#define SV_KEEP 0x4u        /* goes on when the client has gone */
+#define SV_MULTIPART 0x8u   /* part() and parameters() read multipart/form-data bodies */
+
+/* How one instance of a servlet or filter is configured. Lives until its destroy returns. */
+typedef struct sv_config {
+    uint32_t struct_size;
+    uint32_t reserved;
+    sv_str name;           /* the instance's name: of the declaration, or of web.toml */
+    const sv_pair *init;   /* init parameters (Servlet 2.4), of web.toml before those of the declaration */
+    size_t init_count;
+} sv_config;
+
+/* A servlet. Declared once; web.toml may make more instances of it, under other names. */
+typedef struct sv_servlet {
+    uint32_t struct_size;
+    uint32_t flags, flags_required;
+    uint32_t methods;              /* the SV_GET | ... that service handles; the server answers others with 405, OPTIONS with
+                                      Allow, and HEAD by GET (Servlet 2.3.1). 0: service gets every method itself */
+    sv_str name;
+    const sv_str *patterns;        /* URL patterns (Servlet 12.2): exact, path (ends in a slash and a star),
+                                      extension (*.x), default (one slash) or context root ("") */
+    size_t pattern_count;
+    const sv_pair *init;           /* init parameters, as defaults */
+    size_t init_count;
+    int32_t load_order;            /* >= 0: created at load, in ascending order; < 0: after those */
+    uint32_t reserved;
+    /* create may be NULL. An error refuses the generation; it may leave a text, to be freed by nobody, that lives as long
+     * as the library. */
+    sv_status (*create)(sv_context *, void *module, const sv_config *, void **servlet, sv_str *error); /* [control] */
+    void (*destroy)(void *servlet);                                  /* [control] NULL or after its last call */
+    /* Answers. SV_OK: done; nothing written is 200 with an empty body. SV_NEXT: as the default servlet. SV_PENDING: above;
+     * *task is NULL before. An error: 500 by the error page, or the connection is cut if the response was committed. */
+    sv_status (*service)(void *servlet, sv_exchange *, void **task);                              /* [worker] */
+    /* Goes on with a task; SV_PENDING: not yet. Never two at once for one task. Must not block. NULL: makes no tasks. */
+    sv_status (*poll)(void *task, sv_exchange *);                                                 /* [worker] */
+    void (*drop)(void *task);                                        /* [worker] once, at the end or on cancel */
+    /* When what the request names was last changed, in ms since 1970; < 0: not known. Then the server answers conditional
+     * GETs (Servlet: getLastModified). NULL: never known. */
+    int64_t (*last_modified)(void *servlet, sv_exchange *);                                       /* [worker] */
+} sv_servlet;
+
+/* A filter (Servlet 6), as hooks: nothing of the library is on the stack while others work. */
+typedef struct sv_filter {
+    uint32_t struct_size;
+    uint32_t flags, flags_required;
+    uint32_t dispatches;           /* SV_DISPATCH_*; 0: REQUEST */
+    sv_str name;
+    const sv_str *patterns;        /* URL patterns */
+    size_t pattern_count;
+    const sv_str *servlets;        /* names of servlets; "*": all */
+    size_t servlet_count;
+    const sv_pair *init;
+    size_t init_count;
+    int32_t order;                 /* ascending; web.toml's order goes before it */
+    uint32_t reserved;
+    sv_status (*create)(sv_context *, void *module, const sv_config *, void **filter, sv_str *error); /* [control] */
+    void (*destroy)(void *filter);                                                                /* [control] */
+    /* Outermost filter first. SV_NEXT: go on; SV_OK: answered, the rest is not called; an error: as of a servlet.
+     * *state is the filter's own for this dispatch. */
+    sv_status (*on_request)(void *filter, sv_exchange *, void **state);                           /* [worker] */
+    /* Innermost first, when the head is about to be committed: status and headers may still be changed. */
+    sv_status (*on_response)(void *filter, sv_exchange *, void *state);                           /* [worker] */
+    /* Innermost first: each piece of the body; what the filter writes goes on in its place. last 1: the end, maybe with
+     * len 0. NULL: the body passes untouched. With it the response has no Content-Length of before. */
+    sv_status (*on_body)(void *filter, sv_exchange *, void *state, const char *bytes, size_t len, int32_t last);
+                                                                                                  /* [worker] */
+    /* Once for each on_request that returned SV_NEXT, whatever happened: frees the state. */
+    void (*on_end)(void *filter, sv_exchange *, void *state, sv_status result);                   /* [worker] */
+} sv_filter;
+
+typedef struct sv_listener {
+    uint32_t struct_size;
+    uint32_t flags, flags_required;
+    uint32_t kinds;                /* SV_EVENT_* */
+    void (*on_event)(void *module, const sv_event *);   /* [control] for context events, [worker] for the others */
+} sv_listener;
+
+#define SV_MODULE_NO_UNLOAD 0x1u /* its language's runtime cannot be unloaded (Go): stays mapped */
+
+typedef struct sv_module {
+    uint32_t magic;                  /* SV_MAGIC */
+    uint32_t struct_size;
+    uint16_t abi_major, abi_minor;   /* of the header it was compiled with */
+    uint16_t need_minor;             /* the oldest minor of a server that it can live with */
+    uint16_t reserved;
+    uint32_t flags, flags_required;  /* SV_MODULE_* */
+    sv_str name, version;            /* "hello", "1.2.0" */
+    sv_str built_with;               /* "rustc 1.95.0, servlet 0.1.0" */
+    /* May be NULL. An error refuses the generation, the one before serves on. The text in *error lives as create's. */
+    sv_status (*init)(const sv_host *, sv_context *, void **module, sv_str *error);               /* [control] */
+    /* May be NULL. Last of all: every thread that the library started has ended when it returns. */
+    void (*destroy)(void *module);                                                                /* [control] */
+    /* Optional hand-over to the next generation, 16 MiB at most. save: like context_attribute's buffer. */
+    sv_status (*save)(void *module, char *buffer, size_t capacity, size_t *len);                  /* [control] */
+    sv_status (*restore)(void *module, const char *bytes, size_t len);                            /* [control] after init */
+    const sv_servlet *const *servlets;
+    size_t servlet_count;            /* 1,000 at most, as filters and listeners */
+    const sv_filter *const *filters;
+    size_t filter_count;
+    const sv_listener *const *listeners;
+    size_t listener_count;
+    const void *(*extension)(const char *id);                                                     /* [any] */
+} sv_module;
+
+/* The one export. Returns constant data and does nothing else: `serval inspect` calls it without init. */
+typedef const sv_module *(*sv_module_fn)(void);
+#ifndef SV_NO_ENTRY_DECLARATION /* for cgo, whose own prototype has no const */
+SV_EXPORT const sv_module *servlet_module_v1(void);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif
