@@ -1,0 +1,463 @@
+//! A servlet library: from a file in the private copy to a description that was checked, and to a module that runs.
+//!
+//! Called by the container on control threads. Nothing is ever closed yet: a library whose code the host's threads may still
+//! need at their end cannot simply go (its thread-local destructors, ABI-EVIDENCE B), so it counts as left mapped.
+
+use std::ffi::{OsStr, c_void};
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+use libloading::os::unix;
+use serval_abi::*;
+
+use crate::elf;
+use crate::error::Refusal;
+use crate::exchange::{Context, Exchange};
+use crate::slots::{ContextHandle, ExchangeHandle};
+use crate::table::{Frame, HOST, SERVER};
+
+/// LIMIT: declarations of each kind in one library (servlet.h, sv_module).
+const DECLARED_MAX: usize = 1000;
+/// LIMIT: length of a text in a description.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// A loaded library and what it declares.
+pub struct Library {
+    path: PathBuf,
+    module: sv_module,
+    declared: Declared,
+    /// Never closed, see above.
+    _handle: ManuallyDrop<unix::Library>,
+}
+
+// SAFETY: a description is constant data, and its functions are called as servlet.h tags them.
+unsafe impl Send for Library {}
+// SAFETY: as above.
+unsafe impl Sync for Library {}
+
+/// What a library says of itself, in words of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    pub name: String,
+    pub version: String,
+    pub built_with: String,
+    pub abi: (u16, u16),
+    pub servlets: Vec<DeclaredServlet>,
+    pub filters: Vec<String>,
+    pub listeners: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredServlet {
+    pub name: String,
+    pub patterns: Vec<String>,
+    pub init: Vec<(String, String)>,
+    pub load_order: i32,
+    pub promise: Promise,
+    /// SV_GET | ...; 0: it answers every method itself.
+    pub methods: u32,
+}
+
+/// What a servlet promises about its calls; where they run is the container's decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    Nonblocking,
+    Blocking,
+    Nothing,
+}
+
+impl Library {
+    /// Loads a file of the private copy. `None`: it has no entry symbol, so it is a dependency of the others.
+    pub fn open(path: &Path) -> Result<Option<Library>, Refusal> {
+        let bytes = std::fs::read(path).map_err(Refusal::Read)?;
+        let facts = elf::read(&bytes)?;
+        drop(bytes);
+        if !facts.entry {
+            return match facts.other_entries.first() {
+                Some(other) => Err(Refusal::OtherMajor(other.clone())),
+                None => Ok(None),
+            };
+        }
+        let handle = load(path)?;
+        // SAFETY: the symbol was seen in the dynamic symbol table, and its type is fixed by its name (servlet.h).
+        let entry = unsafe { handle.get::<sv_module_fn>(ENTRY.to_bytes_with_nul()) }.map_err(|_| Refusal::NoEntry)?;
+        // SAFETY: the entry does nothing but return constant data.
+        let module = unsafe { entry() };
+        // SAFETY: the library's promise: NULL, or a description that begins with magic and struct_size.
+        let module = unsafe { read_module(module) }?;
+        // SAFETY: read_module has checked magic, version and size.
+        let declared = unsafe { declared(&module) }?;
+        Ok(Some(Library { path: path.to_owned(), module, declared, _handle: ManuallyDrop::new(handle) }))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// Runs the library's init. May block; called on a control thread.
+    pub fn start(self: &Arc<Self>, context: Arc<dyn Context>) -> Result<Module, Refusal> {
+        let handle = ContextHandle::open(context);
+        let mut this = null_mut();
+        if let Some(init) = self.module.init {
+            let mut error = sv_str::ABSENT;
+            // SAFETY: by servlet.h: a control thread, once per module, with places for the results.
+            let status = unsafe { init(&HOST, handle.raw(), &mut this, &mut error) };
+            if status != SV_OK {
+                return Err(Refusal::Init(failure_text(status, error)));
+            }
+        }
+        Ok(Module { library: self.clone(), this, context: handle })
+    }
+}
+
+fn load(path: &Path) -> Result<unix::Library, Refusal> {
+    // SAFETY: this runs the library's constructors: that is what loading a servlet library means.
+    unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) }.map_err(|error| {
+        let text = error.to_string();
+        let text = text.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ");
+        match text.split_once(": cannot open shared object file") {
+            Some((name, _)) => Refusal::MissingDependency(name.to_owned()),
+            None => Refusal::Load(text.to_owned()),
+        }
+    })
+}
+
+/// Copies a description that may be shorter than ours (rules in servlet.h, 6).
+///
+/// # Safety
+/// NULL, or a pointer to what begins with magic and struct_size, and is struct_size bytes long.
+unsafe fn read_module(module: *const sv_module) -> Result<sv_module, Refusal> {
+    let wrong = |text: &str| Err(Refusal::Description(text.to_owned()));
+    if module.is_null() {
+        return wrong("it is NULL");
+    }
+    // SAFETY: the caller's promise.
+    let magic = unsafe { (&raw const (*module).magic).read_unaligned() };
+    if magic != SV_MAGIC {
+        return wrong("it does not begin with SV_MAGIC");
+    }
+    // SAFETY: the caller's promise.
+    let size = unsafe { (&raw const (*module).struct_size).read_unaligned() } as usize;
+    // 1.0 is the first release, so nothing shorter exists.
+    if size < size_of::<sv_module>() || size > 1 << 16 {
+        return wrong("its struct_size is not that of sv_module; set it to sizeof(sv_module)");
+    }
+    // SAFETY: it is at least that long.
+    let module = unsafe { module.read_unaligned() };
+    if module.abi_major != SV_ABI_MAJOR {
+        return Err(Refusal::OtherMajor(format!("{}.{}", module.abi_major, module.abi_minor)));
+    }
+    if module.need_minor > SV_ABI_MINOR {
+        return Err(Refusal::NewerMinor { needs: module.need_minor, speaks: SV_ABI_MINOR, server: SERVER });
+    }
+    if module.flags_required != 0 {
+        return wrong("it requires module flags that this server does not know");
+    }
+    Ok(module)
+}
+
+/// # Safety
+/// The text lies in the library's constant data.
+unsafe fn text(given: sv_str, what: &str) -> Result<String, Refusal> {
+    if given.ptr.is_null() {
+        return Ok(String::new());
+    }
+    if given.len > TEXT_BYTES_MAX {
+        return Err(Refusal::Description(format!("{what} is longer than 64 KiB")));
+    }
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { std::slice::from_raw_parts(given.ptr, given.len) };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Refusal::Description(format!("{what} is not UTF-8"))),
+    }
+}
+
+/// # Safety
+/// NULL or an array of that length in the library's constant data.
+unsafe fn array<'a, T>(ptr: *const T, len: usize, what: &str) -> Result<&'a [T], Refusal> {
+    if len > DECLARED_MAX {
+        return Err(Refusal::Description(format!("it has more than {DECLARED_MAX} {what}")));
+    }
+    if ptr.is_null() {
+        return match len {
+            0 => Ok(&[]),
+            _ => Err(Refusal::Description(format!("its {what} are NULL and their count is {len}"))),
+        };
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(ptr, len) })
+}
+
+/// # Safety
+/// `module` was returned by `read_module`, and its library stays mapped.
+unsafe fn declared(module: &sv_module) -> Result<Declared, Refusal> {
+    let mut servlets = Vec::new();
+    // SAFETY: the library's promise, here and below.
+    for &servlet in unsafe { array(module.servlets, module.servlet_count, "servlets") }? {
+        // SAFETY: as above.
+        servlets.push(unsafe { declared_servlet(servlet) }?);
+    }
+    let mut filters = Vec::new();
+    // SAFETY: as above.
+    for &filter in unsafe { array(module.filters, module.filter_count, "filters") }? {
+        // SAFETY: as above.
+        let Some(filter) = (unsafe { filter.as_ref() }) else {
+            return Err(Refusal::Description("one of its filters is NULL".to_owned()));
+        };
+        // SAFETY: as above.
+        filters.push(unsafe { text(filter.name, "the name of a filter") }?);
+    }
+    Ok(Declared {
+        // SAFETY: as above.
+        name: unsafe { text(module.name, "its name") }?,
+        // SAFETY: as above.
+        version: unsafe { text(module.version, "its version") }?,
+        // SAFETY: as above.
+        built_with: unsafe { text(module.built_with, "built_with") }?,
+        abi: (module.abi_major, module.abi_minor),
+        servlets,
+        filters,
+        listeners: module.listener_count,
+    })
+}
+
+/// # Safety
+/// NULL or a description in the library's constant data.
+unsafe fn declared_servlet(servlet: *const sv_servlet) -> Result<DeclaredServlet, Refusal> {
+    // SAFETY: the caller's promise.
+    let Some(servlet) = (unsafe { servlet.as_ref() }) else {
+        return Err(Refusal::Description("one of its servlets is NULL".to_owned()));
+    };
+    if (servlet.struct_size as usize) < size_of::<sv_servlet>() {
+        return Err(Refusal::Description("the struct_size of a servlet is too small".to_owned()));
+    }
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(servlet.name, "the name of a servlet") }?;
+    if name.is_empty() {
+        return Err(Refusal::Description("one of its servlets has no name".to_owned()));
+    }
+    let wrong = |text: &str| Err(Refusal::Description(format!("the servlet `{name}` {text}")));
+    if servlet.service.is_none() {
+        return wrong("has no service function");
+    }
+    if servlet.flags_required != 0 {
+        return wrong("requires flags that this server does not know");
+    }
+    let promise = match servlet.flags & (SV_NONBLOCKING | SV_BLOCKING) {
+        SV_NONBLOCKING => Promise::Nonblocking,
+        SV_BLOCKING => Promise::Blocking,
+        0 => Promise::Nothing,
+        _ => return wrong("promises both SV_NONBLOCKING and SV_BLOCKING"),
+    };
+    let mut patterns = Vec::new();
+    // SAFETY: the caller's promise, here and below.
+    for &pattern in unsafe { array(servlet.patterns, servlet.pattern_count, "URL patterns") }? {
+        // SAFETY: as above.
+        patterns.push(unsafe { text(pattern, "a URL pattern") }?);
+    }
+    let mut init = Vec::new();
+    // SAFETY: as above.
+    for pair in unsafe { array(servlet.init, servlet.init_count, "init parameters") }? {
+        // SAFETY: as above.
+        let key = unsafe { text(pair.name, "an init parameter") }?;
+        // SAFETY: as above.
+        init.push((key, unsafe { text(pair.value, "an init parameter") }?));
+    }
+    Ok(DeclaredServlet { name, patterns, init, load_order: servlet.load_order, promise, methods: servlet.methods })
+}
+
+fn failure_text(status: sv_status, error: sv_str) -> String {
+    if error.ptr.is_null() || error.len > TEXT_BYTES_MAX {
+        return match status {
+            SV_E_PANIC => "it panicked; the log has the place".to_owned(),
+            _ => format!("status {status}, and no text"),
+        };
+    }
+    // SAFETY: the library's promise: the text lives as long as the library.
+    let bytes = unsafe { std::slice::from_raw_parts(error.ptr, error.len) };
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A library after its init, in one generation of a context. Dropping it runs its destroy: on a control thread, after its
+/// servlets.
+pub struct Module {
+    library: Arc<Library>,
+    this: *mut c_void,
+    context: ContextHandle,
+}
+
+// SAFETY: the pointer belongs to the library, which servlet.h lets be called from the threads that its tags name.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.library.module.destroy {
+            // SAFETY: init has succeeded, and every servlet of this module, which holds it, is gone.
+            unsafe { destroy(self.this) };
+        }
+    }
+}
+
+/// A servlet that was created. Dropping it runs its destroy: on a control thread, after its last call.
+pub struct Servlet {
+    name: String,
+    promise: Promise,
+    methods: u32,
+    this: *mut c_void,
+    description: *const sv_servlet,
+    service: unsafe extern "C" fn(*mut c_void, *mut sv_exchange, *mut *mut c_void) -> sv_status,
+    config: Box<Config>,
+    module: Arc<Module>,
+}
+
+/// What an sv_config points to; its address is fixed.
+struct Config {
+    name: String,
+    init: Vec<(String, String)>,
+    pairs: Vec<sv_pair>,
+    view: sv_config,
+}
+
+// SAFETY: as `Module`; the config is never written after it was made.
+unsafe impl Send for Servlet {}
+// SAFETY: as above.
+unsafe impl Sync for Servlet {}
+
+/// How a call of a servlet ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Not the servlet's: answer as the default servlet would.
+    Next,
+    /// An error status, which the exchange may know more about.
+    Failed(sv_status, String),
+}
+
+impl Servlet {
+    /// Creates an instance, named `name`, of the servlet that the module's library declares at `index`. May block; called on a
+    /// control thread.
+    pub fn create(module: &Arc<Module>, index: usize, name: &str, init: Vec<(String, String)>) -> Result<Servlet, Refusal> {
+        let declared = &module.library.declared.servlets[index];
+        // SAFETY: `declared` was made of this array, so index is inside and the pointer valid.
+        let description = unsafe { *module.library.module.servlets.add(index) };
+        // SAFETY: as above.
+        let servlet = unsafe { &*description };
+        let Some(service) = servlet.service else {
+            return Err(Refusal::Description(format!("the servlet `{name}` has no service function")));
+        };
+        let config = Config::new(name, init);
+        let mut this = null_mut();
+        if let Some(create) = servlet.create {
+            let mut error = sv_str::ABSENT;
+            // SAFETY: by servlet.h: a control thread, after init, with places for the results; the config outlives the servlet.
+            let status = unsafe { create(module.context.raw(), module.this, &config.view, &mut this, &mut error) };
+            if status != SV_OK {
+                return Err(Refusal::Create { servlet: name.to_owned(), text: failure_text(status, error) });
+            }
+        }
+        Ok(Servlet {
+            name: name.to_owned(),
+            promise: declared.promise,
+            methods: declared.methods,
+            this,
+            description,
+            service,
+            config,
+            module: module.clone(),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn promise(&self) -> Promise {
+        self.promise
+    }
+
+    pub fn methods(&self) -> u32 {
+        self.methods
+    }
+
+    /// Runs service on the calling thread, which owns the exchange meanwhile.
+    pub fn service(&self, exchange: &mut dyn Exchange) -> Outcome {
+        let mut frame = Frame::new(exchange, self.module.context.raw(), &self.name);
+        let handle = match ExchangeHandle::open(&mut frame) {
+            Ok(handle) => handle,
+            Err(fault) => return Outcome::Failed(fault.status, fault.text.into_owned()),
+        };
+        let mut task = null_mut();
+        // SAFETY: by servlet.h: after create, with an open handle that this thread owns.
+        let status = unsafe { (self.service)(self.this, handle.raw(), &mut task) };
+        drop(handle);
+        match status {
+            SV_OK => Outcome::Done,
+            SV_NEXT => Outcome::Next,
+            SV_PENDING => {
+                self.drop_task(task);
+                let text = "it returned SV_PENDING, and this server does not run async servlets yet";
+                Outcome::Failed(SV_E_UNSUPPORTED, text.to_owned())
+            }
+            SV_E_PANIC => Outcome::Failed(status, "it panicked".to_owned()),
+            _ => Outcome::Failed(status, format!("it returned status {status}")),
+        }
+    }
+
+    fn drop_task(&self, task: *mut c_void) {
+        // SAFETY: the description lives as long as the library.
+        let drop = unsafe { (*self.description).drop };
+        if let (Some(drop), false) = (drop, task.is_null()) {
+            // SAFETY: the task was made by service, and is dropped once.
+            unsafe { drop(task) };
+        }
+    }
+}
+
+impl Drop for Servlet {
+    fn drop(&mut self) {
+        // SAFETY: the description lives as long as the library.
+        if let Some(destroy) = unsafe { (*self.description).destroy } {
+            // SAFETY: create has succeeded, and this was the last reference.
+            unsafe { destroy(self.this) };
+        }
+        // The config and the module go after it, as fields.
+        let _ = &self.config;
+    }
+}
+
+impl Config {
+    fn new(name: &str, init: Vec<(String, String)>) -> Box<Config> {
+        let empty = sv_config {
+            struct_size: size_of::<sv_config>() as u32,
+            reserved: 0,
+            name: sv_str::ABSENT,
+            init: std::ptr::null(),
+            init_count: 0,
+        };
+        let mut config = Box::new(Config { name: name.to_owned(), init, pairs: Vec::new(), view: empty });
+        config.pairs = config
+            .init
+            .iter()
+            .map(|(name, value)| sv_pair { name: sv_str::new(name), value: sv_str::new(value) })
+            .collect();
+        config.view.name = sv_str::new(&config.name);
+        config.view.init = config.pairs.as_ptr();
+        config.view.init_count = config.pairs.len();
+        config
+    }
+}
+
+/// Whether a file name is one of a library that is to be looked at.
+pub fn is_library_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.ends_with(".so") || name.contains(".so.")
+}
