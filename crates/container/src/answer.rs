@@ -1,0 +1,82 @@
+//! The container's own answers: errors, redirects, "building". Small HTML pages; a reason only in development.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::ResponseBody;
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// A page for a status. `reason` is shown as it is, escaped; give one only if the client may know it.
+pub fn page(status: StatusCode, reason: &str) -> Response<ResponseBody> {
+    let title = format!("{} {}", status.as_str(), status.canonical_reason().unwrap_or(""));
+    let mut body = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title>\n<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;\
+         padding:0 1rem;color:#3b3226;background:#fbf7ef}}@media(prefers-color-scheme:dark)\
+         {{body{{color:#e9dfcd;background:#1d1a16}}}}</style>\n<h1>{title}</h1>\n"
+    );
+    if !reason.is_empty() {
+        body.push_str("<p>");
+        escape(reason, &mut body);
+        body.push_str("</p>\n");
+    }
+    let mut response = Response::new(ResponseBody::Full(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HTML);
+    response
+}
+
+/// A page after which the connection is closed, because its framing cannot be trusted.
+pub fn closing(status: StatusCode, reason: &str) -> Response<ResponseBody> {
+    let mut response = page(status, reason);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// 503 with the seconds after which it is worth to ask again.
+pub fn unavailable(retry_after: u32, reason: &str) -> Response<ResponseBody> {
+    let mut response = page(StatusCode::SERVICE_UNAVAILABLE, reason);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    response
+}
+
+pub fn redirect(location: &str) -> Response<ResponseBody> {
+    let Ok(location) = HeaderValue::from_str(location) else {
+        return page(StatusCode::BAD_REQUEST, "");
+    };
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+pub fn not_allowed(allow: &str) -> Response<ResponseBody> {
+    let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "");
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+/// The answer to OPTIONS.
+pub fn options(allow: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            _ => out.push(c),
+        }
+    }
+}

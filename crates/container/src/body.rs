@@ -1,0 +1,61 @@
+//! The body of a response: nothing, all of it, a stream that a servlet writes, or a file.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc::Receiver;
+
+use crate::BodyError;
+
+/// The servlet failed after the head was sent: the connection is cut, so that the client sees it.
+#[derive(Debug, thiserror::Error)]
+#[error("the servlet failed after the response was committed")]
+pub struct Cut;
+
+pub enum ResponseBody {
+    Full(Bytes),
+    Stream(Receiver<Result<Bytes, Cut>>),
+    File(serval_static_files::Body),
+}
+
+impl ResponseBody {
+    pub fn empty() -> ResponseBody {
+        ResponseBody::Full(Bytes::new())
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            ResponseBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            ResponseBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            ResponseBody::Stream(chunks) => {
+                chunks.poll_recv(task).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
+            }
+            ResponseBody::File(file) => {
+                Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ResponseBody::Full(bytes) => bytes.is_empty(),
+            ResponseBody::Stream(_) => false,
+            ResponseBody::File(file) => file.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            ResponseBody::Stream(_) => SizeHint::default(),
+            ResponseBody::File(file) => file.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Where a servlet runs (DESIGN "Execution"): inline on an I/O thread when it promises not to block and there is a place, and
+//! otherwise on a thread of its context's pool. And how a call waits, and how one that never ends is found and named.
+//!
+//! INVARIANT: there is one I/O thread more than there are places for inline calls, so one is always free of servlets.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places for inline calls: the one shared write of a request.
+#[repr(align(128))]
+pub struct Inline {
+    used: AtomicUsize,
+    places: usize,
+}
+
+impl Inline {
+    pub fn new(places: usize) -> Inline {
+        Inline { used: AtomicUsize::new(0), places }
+    }
+
+    /// `None`: all places are taken.
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+        if self.used.fetch_add(1, Ordering::Relaxed) >= self.places {
+            self.used.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Place(self.clone()))
+    }
+}
+
+/// A place that an inline call has.
+pub struct Place(Arc<Inline>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The bound of a context's pool. Its threads come from the runtime, which makes them as they are needed.
+pub struct Pool {
+    workers: Arc<Semaphore>,
+    queued: AtomicUsize,
+    queue_max: usize,
+    queue_timeout: Duration,
+}
+
+/// Why there was no thread for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    QueueFull,
+    WaitedTooLong,
+}
+
+impl Pool {
+    pub fn new(workers_max: usize, queue_max: usize, queue_timeout: Duration) -> Pool {
+        Pool {
+            workers: Arc::new(Semaphore::new(workers_max)),
+            queued: AtomicUsize::new(0),
+            queue_max,
+            queue_timeout,
+        }
+    }
+
+    /// Waits for a thread's place, as long as the queue has room and the time has not run out.
+    pub async fn enter(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        if let Ok(permit) = self.workers.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        struct Queued<'a>(&'a AtomicUsize);
+        impl Drop for Queued<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.queued.fetch_add(1, Ordering::Relaxed);
+        let _queued = Queued(&self.queued);
+        if before >= self.queue_max {
+            return Err(Busy::QueueFull);
+        }
+        match tokio::time::timeout(self.queue_timeout, self.workers.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(Busy::WaitedTooLong),
+        }
+    }
+}
+
+/// Waits for a future inside a servlet's call, on whichever thread it runs. Only when it really has to wait does an I/O thread
+/// hand its work to another one.
+pub fn wait<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return output;
+    }
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}
+
+/// What a call is, for the log.
+#[derive(Debug, Clone)]
+pub struct CallName {
+    pub context: Arc<str>,
+    pub servlet: Arc<str>,
+    pub generation: u64,
+    pub exchange_id: u64,
+    pub slow_after: Duration,
+}
+
+struct Running {
+    name: CallName,
+    since: Instant,
+    /// When to name it (again).
+    next: Duration,
+}
+
+/// One per thread that runs servlets; the thread and the watch share it, and nobody else.
+#[derive(Default)]
+struct Seat(Mutex<Option<Running>>);
+
+impl Seat {
+    fn set(&self, running: Option<Running>) -> Option<Running> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), running)
+    }
+}
+
+static SEATS: Mutex<Vec<Weak<Seat>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static SEAT: Arc<Seat> = {
+        let seat = Arc::new(Seat::default());
+        let mut seats = SEATS.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.retain(|seat| seat.strong_count() > 0);
+        seats.push(Arc::downgrade(&seat));
+        seat
+    };
+}
+
+/// Runs a call on this thread, and lets the watch see it.
+pub fn watched<T>(name: CallName, call: impl FnOnce() -> T) -> T {
+    SEAT.with(|seat| {
+        let since = Instant::now();
+        let next = name.slow_after;
+        let outer = seat.set(Some(Running { name, since, next }));
+        let output = call();
+        if let Some(running) = seat.set(outer)
+            && running.next > running.name.slow_after
+        {
+            let CallName { context, servlet, generation, exchange_id, .. } = &running.name;
+            tracing::warn!(
+                %context, %servlet, generation, request = exchange_id,
+                "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
+            );
+        }
+        output
+    })
+}
+
+/// The thread that looks for slow calls; ends when dropped.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    pub fn start() -> Watch {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("sv-watch".to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(200));
+                look();
+            }
+        });
+        if let Err(error) = &thread {
+            tracing::warn!("slow calls will not be named, since there is no thread for it: {error}");
+        }
+        Watch { stop, thread: thread.ok() }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look() {
+    let seats: Vec<Arc<Seat>> =
+        SEATS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    for seat in seats {
+        let mut running = seat.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running.as_mut() else { continue };
+        let age = running.since.elapsed();
+        if age < running.next {
+            continue;
+        }
+        running.next = age * 2;
+        let CallName { context, servlet, generation, exchange_id, .. } = &running.name;
+        tracing::warn!(
+            %context, %servlet, generation, request = exchange_id,
+            "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
+             (slow_after in server.toml says when to say this)", age.as_secs_f64()
+        );
+    }
+}

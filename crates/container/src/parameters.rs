@@ -1,0 +1,94 @@
+//! Parameters of a query or a form, and cookies (SEMANTICS 15 and 16; Servlet 3.1; RFC 6265 5.4).
+
+/// Why parameters cannot be given.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BadParameters {
+    Malformed(&'static str),
+    TooMany,
+}
+
+/// Adds the parameters of `text` to `all`, in order.
+pub fn parse(text: &[u8], count_max: usize, all: &mut Vec<(String, String)>) -> Result<(), BadParameters> {
+    for pair in text.split(|&b| b == b'&').filter(|pair| !pair.is_empty()) {
+        if all.len() == count_max {
+            return Err(BadParameters::TooMany);
+        }
+        let equals = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
+        let name = decode(&pair[..equals])?;
+        if name.is_empty() {
+            return Err(BadParameters::Malformed("a parameter has no name"));
+        }
+        all.push((name, decode(pair.get(equals + 1..).unwrap_or_default())?));
+    }
+    Ok(())
+}
+
+fn decode(text: &[u8]) -> Result<String, BadParameters> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |at: usize| text.get(at).and_then(|&b| (b as char).to_digit(16));
+                let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else {
+                    return Err(BadParameters::Malformed("a parameter has a broken percent-encoding"));
+                };
+                at += 2;
+                (high * 16 + low) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).map_err(|_| BadParameters::Malformed("a parameter is not UTF-8"))
+}
+
+/// The cookies of one Cookie header; what is malformed drops only that cookie.
+pub fn cookies(header: &[u8], all: &mut Vec<(String, String)>) {
+    for pair in header.split(|&b| b == b';') {
+        let pair = pair.trim_ascii();
+        let equals = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
+        let (name, value) = (pair[..equals].trim_ascii(), pair.get(equals + 1..).unwrap_or_default().trim_ascii());
+        let token = !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        let quoted = value.len() >= 2 && value.starts_with(b"\"") && value.ends_with(b"\"");
+        let inner = if quoted { &value[1..value.len() - 1] } else { value };
+        let allowed = inner.iter().all(|&b| b > b' ' && b != 0x7f && !b"\",\\;".contains(&b));
+        if let (true, true, Ok(name), Ok(value)) =
+            (token, allowed, std::str::from_utf8(name), std::str::from_utf8(value))
+        {
+            all.push((name.to_owned(), value.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&[(&str, &str)], BadParameters>) {
+        let mut all = Vec::new();
+        let result = parse(text.as_bytes(), 4, &mut all).map(|()| all);
+        let expected = expected.map(|pairs| pairs.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>());
+        assert_eq!(result, expected, "{text}");
+    }
+
+    #[test]
+    fn forms() {
+        check("a=1&b=&c&a=x%20+y", Ok(&[("a", "1"), ("b", ""), ("c", ""), ("a", "x  y")]));
+        check("&&a=b=c&", Ok(&[("a", "b=c")]));
+        check("=x", Err(BadParameters::Malformed("a parameter has no name")));
+        check("a=%f", Err(BadParameters::Malformed("a parameter has a broken percent-encoding")));
+        check("a=%ff", Err(BadParameters::Malformed("a parameter is not UTF-8")));
+        check("a&b&c&d&e", Err(BadParameters::TooMany));
+    }
+
+    #[test]
+    fn cookie_headers() {
+        let mut all = Vec::new();
+        cookies(b"a=1; b=\"q\"; bad name=2; c=x y; d", &mut all);
+        let all: Vec<(&str, &str)> = all.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(all, [("a", "1"), ("b", "\"q\""), ("d", "")]);
+    }
+}

@@ -1,0 +1,235 @@
+//! What a request asks for: the clean-up of its target and Host (SEMANTICS 2 and 3; RFC 9112 3.2; Servlet 3.5.2).
+//!
+//! Called once for each request, before anything is looked up; what it lets through is safe to map and to open.
+
+use http::header::HOST;
+use http::{HeaderMap, Method, Uri, Version};
+
+/// Why a request is refused before any host or context sees it; a sentence for the log and for developers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadRequest(pub &'static str);
+
+/// A target, cleaned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// As sent: path and query.
+    pub raw: String,
+    /// Length of the raw path inside `raw`.
+    pub path_len: usize,
+    /// Decoded, normalised, without parameters; begins with a slash.
+    pub path: String,
+    /// Lower case, without port.
+    pub server_name: String,
+    pub server_port: u16,
+}
+
+impl Target {
+    pub fn read(
+        method: &Method,
+        uri: &Uri,
+        version: Version,
+        headers: &HeaderMap,
+        secure: bool,
+    ) -> Result<Target, BadRequest> {
+        let (server_name, server_port) = server(uri, version, headers, secure)?;
+        if method == Method::CONNECT {
+            return Err(BadRequest("CONNECT is not for this server"));
+        }
+        let raw = uri.path_and_query().map_or("/", |both| both.as_str());
+        // An absolute-form target may have no path: RFC 9112 3.2.2.
+        let raw = if uri.scheme().is_some() && raw.is_empty() { "/" } else { raw };
+        let path_len = raw.find('?').unwrap_or(raw.len());
+        let path = clean(&raw[..path_len])?;
+        Ok(Target { raw: raw.to_owned(), path_len, path, server_name, server_port })
+    }
+
+    pub fn request_uri(&self) -> &str {
+        &self.raw[..self.path_len]
+    }
+
+    /// Without the question mark; `None`: there was none.
+    pub fn query(&self) -> Option<&str> {
+        self.raw.get(self.path_len + 1..)
+    }
+
+    /// The shortest raw prefix that means `context_path`, which is a prefix of `path` (SEMANTICS 5).
+    pub fn raw_context_path(&self, context_path: &str) -> &str {
+        let raw = self.request_uri();
+        if context_path.is_empty() {
+            return "";
+        }
+        if raw.starts_with(context_path) && matches!(raw.as_bytes().get(context_path.len()), None | Some(b'/')) {
+            return &raw[..context_path.len()];
+        }
+        let ends = raw.char_indices().skip(1).filter(|&(_, c)| c == '/').map(|(at, _)| at).chain([raw.len()]);
+        for end in ends {
+            if clean(&raw[..end]).is_ok_and(|path| path == context_path) {
+                return &raw[..end];
+            }
+        }
+        raw
+    }
+}
+
+/// Name and port that the client meant.
+fn server(uri: &Uri, version: Version, headers: &HeaderMap, secure: bool) -> Result<(String, u16), BadRequest> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(BadRequest("there is more than one Host header"));
+    }
+    if host.is_none() && version == Version::HTTP_11 {
+        return Err(BadRequest("an HTTP/1.1 request needs a Host header"));
+    }
+    let default_port = if secure { 443 } else { 80 };
+    let host = match host {
+        Some(host) => Some(authority(host.as_bytes(), default_port)?),
+        None => None,
+    };
+    if let Some(target) = uri.authority() {
+        let target = authority(target.as_str().as_bytes(), default_port)?;
+        if host.as_ref().is_some_and(|host| *host != target) {
+            return Err(BadRequest("the authority of the target and the Host header differ"));
+        }
+        return Ok(target);
+    }
+    Ok(host.unwrap_or((String::new(), default_port)))
+}
+
+fn authority(text: &[u8], default_port: u16) -> Result<(String, u16), BadRequest> {
+    const BAD: BadRequest = BadRequest("the Host header is malformed");
+    let text = std::str::from_utf8(text).map_err(|_| BAD)?;
+    if text.is_empty() {
+        return Ok((String::new(), default_port));
+    }
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or(BAD)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| BAD)?;
+            (&text[..address.len() + 2], after)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b);
+    if !name.starts_with('[') && (name.is_empty() || !name.bytes().all(allowed)) {
+        return Err(BAD);
+    }
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => default_port,
+        Some("") => default_port,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| BAD)?,
+        _ => return Err(BAD),
+    };
+    Ok((name.to_ascii_lowercase(), port))
+}
+
+/// Cleans a raw path: parameters off, decoded, normalised; refuses what could fool a proxy in front of us.
+pub fn clean(raw: &str) -> Result<String, BadRequest> {
+    let Some(rest) = raw.strip_prefix('/') else {
+        return Err(BadRequest("the target does not begin with a slash"));
+    };
+    if raw.bytes().any(|b| b <= b' ' || b >= 0x7f || b"\"<>\\^`{|}#".contains(&b)) {
+        return Err(BadRequest("the target has a character that has to be percent-encoded"));
+    }
+    let mut path: Vec<u8> = Vec::with_capacity(raw.len());
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        let (name, has_parameters) = match segment.split_once(';') {
+            Some((name, parameters)) => {
+                decode(parameters, &mut Vec::new())?;
+                (name, true)
+            }
+            None => (segment, false),
+        };
+        let from = path.len();
+        path.push(b'/');
+        decode(name, &mut path)?;
+        match &path[from + 1..] {
+            b"" if last && !has_parameters => {}
+            b"" if last => {}
+            b"" if has_parameters => return Err(BadRequest("an empty path segment has parameters")),
+            b"" => path.truncate(from),
+            b"." | b".." if has_parameters || name.contains('%') => {
+                return Err(BadRequest("a dot segment is encoded or has parameters"));
+            }
+            b"." => path.truncate(from),
+            b".." => {
+                path.truncate(from);
+                let Some(parent) = path.iter().rposition(|&b| b == b'/') else {
+                    return Err(BadRequest("the target leaves the root"));
+                };
+                path.truncate(parent);
+            }
+            _ => {}
+        }
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    String::from_utf8(path).map_err(|_| BadRequest("the target is not UTF-8"))
+}
+
+fn decode(text: &str, out: &mut Vec<u8>) -> Result<(), BadRequest> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let digit = |at: usize| bytes.get(at).and_then(|&b| (b as char).to_digit(16));
+        let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else {
+            return Err(BadRequest("the target has a broken percent-encoding"));
+        };
+        at += 2;
+        match (high * 16 + low) as u8 {
+            b'/' => return Err(BadRequest("the target has an encoded slash")),
+            b'\\' => return Err(BadRequest("the target has an encoded backslash")),
+            byte if byte < 0x20 || byte == 0x7f => return Err(BadRequest("the target has an encoded control character")),
+            byte => out.push(byte),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, expected: &str) {
+        assert_eq!(clean(raw).as_deref(), Ok(expected), "{raw}");
+    }
+
+    #[track_caller]
+    fn refused(raw: &str) {
+        assert!(clean(raw).is_err(), "{raw} gave {:?}", clean(raw));
+    }
+
+    #[test]
+    fn paths_are_cleaned() {
+        check("/", "/");
+        check("/a//b", "/a/b");
+        check("/a/./b/", "/a/b/");
+        check("/a/b/.", "/a/b");
+        check("/a/b/..", "/a");
+        check("/a/../b", "/b");
+        check("/a;x=1/b;y", "/a/b");
+        check("/a%20b/%C3%A4", "/a b/ä");
+        check("/a%3Bb", "/a;b");
+        check("/a/..", "/");
+        check("/;x", "/");
+    }
+
+    #[test]
+    fn paths_that_fool_proxies_are_refused() {
+        for raw in [
+            "a", "/..", "/a/../..", "/%2e%2e/a", "/a/%2e/b", "/..;/a", "/;/a", "/%2f", "/%5c", "/%00", "/%0d", "/%", "/%zz",
+            "/%ff", "/a b", "/\\", "/a;%2fx", "/\"", "/{a}",
+        ] {
+            refused(raw);
+        }
+    }
+}
