@@ -1,0 +1,104 @@
+//! `bench`: Serval beside its peers, driven in turns by the same load, in one run.
+//!
+//! How it measures is written down in `measure`; the same binary is also the bare hyper server (`--serve-hyper`) and,
+//! where wrk is not installed, the load (`--drive`). Figures are reported, never asserted: the machine decides them.
+#![forbid(unsafe_code)]
+
+mod peers;
+
+mod measure;
+
+mod client;
+
+mod driver;
+
+mod hyper_peer;
+
+mod pin;
+
+mod report;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures Serval beside its peers.
+#[derive(Parser)]
+pub struct Arguments {
+    /// Servers to compare with.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "hyper")]
+    peers: Vec<Peer>,
+    /// Measures the peers alone.
+    #[arg(long)]
+    without_serval: bool,
+    /// What they are asked for.
+    #[arg(long, value_enum, default_value = "hello")]
+    work: Work,
+    /// Each round drives every server once.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long one server is driven in a round.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Writes everything measured to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Uses the driver of this program even where wrk is installed.
+    #[arg(long)]
+    own_driver: bool,
+    /// Is the bare hyper server, for the program itself.
+    #[arg(long, value_name = "ADDRESS", hide = true)]
+    serve_hyper: Option<SocketAddr>,
+    /// A header that the bare hyper server sends.
+    #[arg(long, value_name = "NAME: VALUE", hide = true)]
+    header: Vec<String>,
+    /// Is the load, for the program itself.
+    #[arg(long, value_name = "URL", hide = true)]
+    drive: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Peer {
+    /// A server of a few lines over hyper: what Serval stands on.
+    Hyper,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Work {
+    /// 13 bytes of text, from a servlet that runs inline.
+    Hello,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(address) = arguments.serve_hyper {
+        return hyper_peer::serve(address, &arguments.header);
+    }
+    if let Some(url) = &arguments.drive {
+        return driver::drive(url, arguments.connections, arguments.seconds);
+    }
+    if arguments.rounds == 0 || arguments.seconds == 0 || arguments.connections == 0 {
+        bail!("--rounds, --seconds and --connections are at least 1");
+    }
+    let Work::Hello = arguments.work;
+    let report = measure::hello(arguments)?;
+    report::print(&report);
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, json + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
