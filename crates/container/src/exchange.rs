@@ -129,10 +129,6 @@ impl Exchange {
         }
     }
 
-    pub fn request(&self) -> &Request {
-        &self.request
-    }
-
     /// The servlet has returned SV_OK.
     pub fn finish(mut self) {
         if self.response.head.is_none() {
@@ -167,6 +163,12 @@ impl Exchange {
             (None, None) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, shown),
         };
         self.response.answer(page);
+    }
+
+    /// The answer of the static files, when the servlet has passed the request on.
+    pub fn next(&self) -> Response<ResponseBody> {
+        let info = self.found.path_info.as_deref().unwrap_or("");
+        crate::dispatch::file(&self.request, &self.context, &format!("{}{info}", self.found.servlet_path))
     }
 
     /// Something else answers in the servlet's place.

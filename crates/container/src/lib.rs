@@ -1,17 +1,43 @@
-//! A request in, a response out: hosts, contexts, mapping, dispatch, sessions, deployment. No sockets, no hyper.
+//! A request in, a response out: hosts, contexts, mapping, dispatch, deployment. No sockets, no hyper.
+//!
+//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `mapping` → `dispatch` (a servlet, through
+//! `exchange` and `execution`, or a file) → [`ResponseBody`]. Beside it, `deploy` makes contexts and generations.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod body;
+mod context;
+mod deploy;
+mod dispatch;
+mod exchange;
+mod execution;
+mod generation;
+mod mapping;
+mod parameters;
+mod target;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+
+pub use body::ResponseBody;
+use context::{Context, Waiting};
+use deploy::Deployment;
+use dispatch::Welcome;
+use execution::{Inline, Watch};
+use generation::Lives;
+use target::Target;
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request as the connection hands it over; `None` in [`Container::handle`] when there is none.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
-pub type ResponseBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
 
 /// What is known of a connection; one for all of its exchanges.
 #[derive(Debug)]
@@ -46,7 +72,7 @@ pub struct Pass {
     pub watch: Vec<(PathBuf, bool)>,
     /// Something is still settling: make another pass after this time, also without an event.
     pub again_after: Option<Duration>,
-    /// WEB-INF folders of mounted webapps that carry source: to be built when their sources are newer.
+    /// Mounted webapps that carry source: to be built when their sources are newer.
     pub sources: Vec<Source>,
 }
 
@@ -60,35 +86,145 @@ pub struct Source {
     pub command: Option<Vec<String>>,
 }
 
-pub struct Container {}
+/// The contexts of one host by path; replaced as a whole by a deployment.
+type Routes = HashMap<String, Arc<Context>>;
+
+struct Host {
+    routes: ArcSwap<Routes>,
+}
+
+pub struct Container {
+    hosts: Vec<Host>,
+    /// Names and aliases, in lower case, to hosts.
+    names: HashMap<String, usize>,
+    inline: Arc<Inline>,
+    exchanges: AtomicU64,
+    lives: Arc<Lives>,
+    deployment: Deployment,
+    _watch: Watch,
+}
 
 impl Container {
-    pub fn new(_config: Arc<serval_config::Server>, _on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
-        todo!()
+    /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
+    pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
+        let mut names = HashMap::new();
+        for (number, host) in config.hosts.iter().enumerate() {
+            for name in std::iter::once(&host.name).chain(&host.aliases) {
+                names.entry(name.to_ascii_lowercase()).or_insert(number);
+            }
+        }
+        let places = config.io_threads.saturating_sub(1).max(1);
+        Arc::new(Container {
+            hosts: config.hosts.iter().map(|_| Host { routes: ArcSwap::default() }).collect(),
+            names,
+            inline: Arc::new(Inline::new(places)),
+            exchanges: AtomicU64::new(1),
+            lives: Arc::default(),
+            deployment: Deployment::new(config, on_event),
+            _watch: Watch::start(),
+        })
     }
+
     /// Answers one request. Never fails: what goes wrong is an answer.
     pub async fn handle(
         self: &Arc<Self>,
-        _request: http::Request<Option<RequestBody>>,
-        _peer: &Arc<Peer>,
-    ) -> http::Response<ResponseBody> {
-        todo!()
+        request: Request<Option<RequestBody>>,
+        peer: &Arc<Peer>,
+    ) -> Response<ResponseBody> {
+        let (head, body) = request.into_parts();
+        let target = match Target::read(&head.method, &head.uri, head.version, &head.headers, peer.secure) {
+            Ok(target) => target,
+            Err(bad) => return answer::closing(StatusCode::BAD_REQUEST, bad.0),
+        };
+        if head.uri.path() == "*" && head.method == Method::OPTIONS {
+            return answer::options("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+        }
+        let Some(context) = self.context(&target) else {
+            return answer::page(StatusCode::NOT_FOUND, "");
+        };
+        let request = exchange::Request {
+            id: self.exchanges.fetch_add(1, Ordering::Relaxed),
+            method: head.method,
+            version: head.version,
+            headers: head.headers,
+            target,
+            peer: peer.clone(),
+            body,
+        };
+        self.within(context, request).await
     }
-    /// Compares the webapps folders with what is mounted, and mounts, reloads, and removes what differs. Returns when the
-    /// work is started and all static mounts stand; loads of libraries go on in tasks of their own.
-    pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
-        todo!()
+
+    /// The context with the longest path that the target is inside of (SEMANTICS 2).
+    fn context(&self, target: &Target) -> Option<Arc<Context>> {
+        let host = self.hosts.get(self.names.get(&target.server_name).copied().unwrap_or(0))?;
+        let routes = host.routes.load();
+        let mut end = target.path.len();
+        loop {
+            if let Some(context) = routes.get(&target.path[..end]) {
+                return Some(context.clone());
+            }
+            end = target.path[..end].rfind('/')?;
+        }
     }
-    /// Waits until no load is going on any more (for the line "ready").
-    pub async fn settled(&self) {
-        todo!()
+
+    /// The request inside its context: protected folders, servlets, welcome files, static files.
+    async fn within(&self, context: Arc<Context>, request: exchange::Request) -> Response<ResponseBody> {
+        let path = request.target.path[context.path.len()..].to_owned();
+        if path.is_empty() {
+            let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();
+            return answer::redirect(&format!("{}/{query}", request.target.request_uri()));
+        }
+        if is_protected(&path) {
+            return answer::page(StatusCode::NOT_FOUND, "");
+        }
+        let generation = context.current.load_full();
+        let mut found = generation.mapper.find(&path);
+        if found.is_none() && path.ends_with('/') {
+            match dispatch::welcome(&context, &generation, &path) {
+                Some(Welcome::Servlet(servlet)) => found = Some(servlet),
+                Some(Welcome::File(file)) => return dispatch::file(&request, &context, &file),
+                None => {}
+            }
+        }
+        match found.or_else(|| generation.mapper.default(&path)) {
+            Some(found) => dispatch::servlet(&self.inline, request, context, generation, found).await,
+            None => dispatch::file(&request, &context, &path),
+        }
     }
+
     /// While a first library is being built, what no file answers is 503 with Retry-After and a page that says so.
-    pub fn set_building(&self, _webapp: &Path, _building: bool) {
-        todo!()
+    pub fn set_building(&self, webapp: &Path, building: bool) {
+        for host in &self.hosts {
+            for context in host.routes.load().values().filter(|context| context.webapp == webapp) {
+                match (building, context.waiting()) {
+                    (true, _) => context.set_waiting(Waiting::Building),
+                    (false, Waiting::Building) => context.set_waiting(Waiting::No),
+                    (false, _) => {}
+                }
+            }
+        }
     }
-    /// Destroys all generations, waiting for their exchanges until `deadline`; true: nothing was cut.
-    pub async fn stop(&self, _deadline: std::time::Instant) -> bool {
-        todo!()
+
+    /// Unmounts everything and waits until its exchanges have ended and it is destroyed, or the deadline; true: nothing was cut.
+    pub async fn stop(&self, deadline: Instant) -> bool {
+        self.deployment.clear().await;
+        for host in &self.hosts {
+            host.routes.store(Arc::default());
+        }
+        loop {
+            let changed = self.lives.changed.notified();
+            if self.lives.live.load(Ordering::Acquire) == 0 {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
+                return self.lives.live.load(Ordering::Acquire) == 0;
+            }
+        }
     }
+}
+
+/// WEB-INF and META-INF at the top of a webapp, in any case (SEMANTICS 7).
+fn is_protected(path: &str) -> bool {
+    let first = path[1..].split('/').next().unwrap_or("");
+    first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
 }

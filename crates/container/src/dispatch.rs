@@ -1,0 +1,206 @@
+//! From a mapped path to an answer: the method, the place where the servlet runs, the static files.
+
+use std::sync::Arc;
+
+use http::{Method, Response, StatusCode};
+use serval_loader::library::{Outcome, Promise, Servlet};
+use serval_static_files::{Found, respond, status_when_missing};
+use tokio::sync::oneshot;
+
+use crate::body::ResponseBody;
+use crate::context::{Context, Waiting};
+use crate::exchange::{Exchange, Request};
+use crate::execution::{Busy, CallName, Inline, watched};
+use crate::generation::Generation;
+use crate::mapping::Match;
+use crate::answer;
+
+/// Answers by the servlet that was found.
+pub async fn servlet(
+    inline: &Arc<Inline>,
+    request: Request,
+    context: Arc<Context>,
+    generation: Arc<Generation>,
+    found: Match,
+) -> Response<ResponseBody> {
+    let Some(servlet) = generation.servlet(found.servlet) else {
+        return answer::page(StatusCode::NOT_FOUND, "");
+    };
+    if let Some(answer) = by_method(&request.method, servlet.methods()) {
+        return answer;
+    }
+    if request.body.as_ref().is_some_and(|body| {
+        http_body::Body::size_hint(body).lower() > context.settings.request_body_bytes_max
+    }) {
+        return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "");
+    }
+    let call = CallName {
+        context: context.name.clone(),
+        servlet: servlet.name().into(),
+        generation: generation.number,
+        exchange_id: request.id,
+        slow_after: context.settings.slow_after,
+    };
+    let place = match servlet.promise() {
+        Promise::Nonblocking => inline.enter(),
+        Promise::Blocking | Promise::Nothing => None,
+    };
+    let number = found.servlet;
+    let (head, answered) = oneshot::channel();
+    let exchange = Exchange::new(request, context.clone(), generation.clone(), found, servlet.name(), head);
+    // A task of its own: a call that waits for its body never stops the connection that brings it. The generation, which waits
+    // for all that hold it, is its owner.
+    tokio::spawn(async move {
+        if let Some(place) = place {
+            watched(call, || run(exchange, &generation, number));
+            drop(place);
+            return;
+        }
+        let permit = match context.pool.enter().await {
+            Ok(permit) => permit,
+            Err(busy) => return exchange.answer(pool_busy(&context, busy)),
+        };
+        let work = move || {
+            watched(call, || run(exchange, &generation, number));
+            drop(permit);
+        };
+        if let Err(error) = tokio::task::spawn_blocking(work).await {
+            tracing::error!("a call of a servlet ended in a panic of the server: {error}");
+        }
+    });
+    match answered.await {
+        Ok(response) => response,
+        Err(_) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+fn run(mut exchange: Exchange, generation: &Arc<Generation>, number: usize) {
+    let outcome = match generation.servlet(number) {
+        Some(servlet) => servlet.service(&mut exchange),
+        None => Outcome::Next,
+    };
+    match outcome {
+        Outcome::Done => exchange.finish(),
+        Outcome::Next => {
+            let response = exchange.next();
+            exchange.answer(response);
+        }
+        Outcome::Failed(_, text) => exchange.failed(&text),
+    }
+}
+
+fn pool_busy(context: &Context, busy: Busy) -> Response<ResponseBody> {
+    let text = match busy {
+        Busy::QueueFull => "its queue is full (queue_max)",
+        Busy::WaitedTooLong => "a request waited too long for a thread (queue_timeout)",
+    };
+    tracing::warn!(context = %context.name, "a request was answered 503: all threads are busy, and {text}");
+    answer::unavailable(1, "All threads of this application are busy.")
+}
+
+/// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
+fn by_method(method: &Method, methods: u32) -> Option<Response<ResponseBody>> {
+    const NAMES: [(&str, u32); 8] = [
+        ("GET", 1),
+        ("HEAD", 2),
+        ("POST", 4),
+        ("PUT", 8),
+        ("DELETE", 16),
+        ("PATCH", 32),
+        ("OPTIONS", 64),
+        ("TRACE", 128),
+    ];
+    if methods == 0 {
+        return None;
+    }
+    // GET has HEAD with it, and OPTIONS is the container's.
+    let all = methods | if methods & 1 != 0 { 2 } else { 0 };
+    let Some(&(_, bit)) = NAMES.iter().find(|(name, _)| *name == method.as_str()) else {
+        return Some(answer::page(StatusCode::NOT_IMPLEMENTED, ""));
+    };
+    if all & bit != 0 {
+        return None;
+    }
+    let allow: Vec<&str> = NAMES.iter().filter(|(_, bit)| (all | 64) & bit != 0).map(|(name, _)| *name).collect();
+    let allow = allow.join(", ");
+    Some(if method == Method::OPTIONS { answer::options(&allow) } else { answer::not_allowed(&allow) })
+}
+
+/// Answers by the static files of a context, after the servlets had their chance.
+pub fn file(request: &Request, context: &Context, path: &str) -> Response<ResponseBody> {
+    match context.folder.lookup(path) {
+        Found::File(file) => static_answer(request, file),
+        Found::Directory if !path.ends_with('/') => {
+            let mut location = format!("{}/", request.target.request_uri());
+            while location.starts_with("//") {
+                location.remove(0);
+            }
+            if let Some(query) = request.target.query() {
+                location.push('?');
+                location.push_str(query);
+            }
+            answer::redirect(&location)
+        }
+        Found::Directory | Found::Missing => missing(request, context),
+        Found::Forbidden => answer::page(StatusCode::FORBIDDEN, ""),
+        Found::Failed(error) => {
+            tracing::error!(context = %context.name, request = request.id, "a file cannot be opened: {error}");
+            answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
+        }
+    }
+}
+
+fn missing(request: &Request, context: &Context) -> Response<ResponseBody> {
+    match context.waiting() {
+        Waiting::No => answer::page(status_when_missing(&request.headers), ""),
+        Waiting::Starting => answer::unavailable(1, "This application is starting."),
+        Waiting::Building => answer::unavailable(2, "This application is being built. Try again in a moment."),
+        Waiting::Failed => answer::unavailable(10, "This application has not started; the server's log says why."),
+    }
+}
+
+fn static_answer(request: &Request, file: serval_static_files::File) -> Response<ResponseBody> {
+    match request.method {
+        Method::GET | Method::HEAD | Method::POST => {
+            let method = if request.method == Method::HEAD { Method::HEAD } else { Method::GET };
+            let (head, body) = respond(file, &method, &request.headers).into_parts();
+            if head.status.is_client_error() || head.status.is_server_error() {
+                let mut page = answer::page(head.status, "");
+                page.headers_mut().extend(head.headers);
+                return page;
+            }
+            Response::from_parts(head, ResponseBody::File(body))
+        }
+        Method::OPTIONS => answer::options("OPTIONS, GET, HEAD, POST"),
+        _ => answer::not_allowed("OPTIONS, GET, HEAD, POST"),
+    }
+}
+
+/// The servlets and files that a path ending in a slash may stand for (SEMANTICS 8).
+pub fn welcome(context: &Context, generation: &Generation, path: &str) -> Option<Welcome> {
+    for entry in generation.welcome_files() {
+        let path = format!("{path}{entry}");
+        let mapper = &generation.mapper;
+        if let Some(found) = mapper.find_exact(&path).or_else(|| mapper.find_path(&path)) {
+            return Some(Welcome::Servlet(found));
+        }
+        if let Found::File(_) = context.folder.lookup(&path) {
+            return Some(match mapper.find_extension(&path) {
+                Some(found) => Welcome::Servlet(found),
+                None => Welcome::File(path),
+            });
+        }
+    }
+    let entries = generation.welcome_files();
+    entries.map(|entry| format!("{path}{entry}")).find_map(|path| generation.mapper.find_extension(&path)).map(Welcome::Servlet)
+}
+
+pub enum Welcome {
+    Servlet(Match),
+    File(String),
+}
+
+/// Only so that the deployment need not know how servlets are made.
+pub fn servlet_count(generation: &Generation) -> usize {
+    (0..).map_while(|number| generation.servlet(number)).map(Servlet::name).count()
+}
