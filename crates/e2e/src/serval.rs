@@ -124,10 +124,15 @@ impl Serval {
     }
 }
 
-/// Returns the program, built once for each process in the profile of the caller.
+/// Returns the program, built once for each process in the profile of the caller; or the one that `SERVAL_BINARY` names,
+/// so that a released binary can be tested as it is.
 pub fn binary() -> Result<&'static Path> {
     static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    match BINARY.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
+    let find = || match std::env::var_os("SERVAL_BINARY") {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => build().map_err(|error| format!("{error:#}")),
+    };
+    match BINARY.get_or_init(find) {
         Ok(path) => Ok(path),
         Err(text) => bail!("{text}"),
     }
