@@ -13,15 +13,23 @@ pub enum Refusal {
     Elf(#[from] elf::Refusal),
     #[error("{0}; give the file to the user that Serval runs as, or set allow_foreign_writable")]
     ForeignWritable(String),
-    #[error("it needs {0}, which the system does not find; put that library into the same lib folder and link with -Wl,-rpath,'$ORIGIN', or install it")]
+    #[error(
+        "it needs {0}, which the system does not find; put that library into the same lib folder and link with -Wl,-rpath,'$ORIGIN', or install it"
+    )]
     MissingDependency(String),
     #[error("the system cannot load it: {0}")]
     Load(String),
-    #[error("does not export servlet_module_v1; a servlet library declares it with servlet::module!() in Rust or SV_EXPORT in C")]
+    #[error(
+        "does not export servlet_module_v1; a servlet library declares it with servlet::module!() in Rust or SV_EXPORT in C"
+    )]
     NoEntry,
-    #[error("it speaks only another major version of the servlet ABI ({0}), and this server speaks version 1: build it with the servlet.h of this server")]
+    #[error(
+        "it speaks only another major version of the servlet ABI ({0}), and this server speaks version 1: build it with the servlet.h of this server"
+    )]
     OtherMajor(String),
-    #[error("it needs servlet ABI 1.{needs}, and this server speaks 1.{speaks} ({server}): update the server, or build it with need_minor {speaks} or less")]
+    #[error(
+        "it needs servlet ABI 1.{needs}, and this server speaks 1.{speaks} ({server}): update the server, or build it with need_minor {speaks} or less"
+    )]
     NewerMinor { needs: u16, speaks: u16, server: &'static str },
     #[error("its servlet_module_v1 returns a description that this server cannot read: {0}")]
     Description(String),
@@ -31,11 +39,15 @@ pub enum Refusal {
     Create { servlet: String, text: String },
     #[error("web.toml names the servlet `{0}`, which no library declares; declared are: {1}")]
     NoSuchServlet(String, String),
-    #[error("the URL pattern `{pattern}` is declared by the servlets `{first}` and `{second}`; give one of them another in WEB-INF/web.toml")]
+    #[error(
+        "the URL pattern `{pattern}` is declared by the servlets `{first}` and `{second}`; give one of them another in WEB-INF/web.toml"
+    )]
     PatternConflict { pattern: String, first: String, second: String },
     #[error("two servlets are named `{0}`; rename or disable one in WEB-INF/web.toml")]
     NameConflict(String),
-    #[error("the servlet `{servlet}` has the URL pattern `{pattern}`, which is not one: it begins with a slash, or is *.extension, or is empty")]
+    #[error(
+        "the servlet `{servlet}` has the URL pattern `{pattern}`, which is not one: it begins with a slash, or is *.extension, or is empty"
+    )]
     BadPattern { servlet: String, pattern: String },
 }
 

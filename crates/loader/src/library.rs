@@ -345,7 +345,12 @@ pub enum Outcome {
 impl Servlet {
     /// Creates an instance, named `name`, of the servlet that the module's library declares at `index`. May block; called on a
     /// control thread.
-    pub fn create(module: &Arc<Module>, index: usize, name: &str, init: Vec<(String, String)>) -> Result<Servlet, Refusal> {
+    pub fn create(
+        module: &Arc<Module>,
+        index: usize,
+        name: &str,
+        init: Vec<(String, String)>,
+    ) -> Result<Servlet, Refusal> {
         let declared = &module.library.declared.servlets[index];
         // SAFETY: `declared` was made of this array, so index is inside and the pointer valid.
         let description = unsafe { *module.library.module.servlets.add(index) };

@@ -22,10 +22,7 @@ static SEEN: Mutex<Option<HashMap<(&'static str, sv_status), Seen>>> = Mutex::ne
 
 /// Logs `fault` if it is the library's mistake (and not, say, a client that went away).
 pub(crate) fn report(function: &'static str, fault: &Fault, who: Option<&str>) {
-    if !matches!(
-        fault.status,
-        SV_E_ARG | SV_E_STATE | SV_E_THREAD | SV_E_STALE | SV_E_UNSUPPORTED | SV_E_INTERNAL
-    ) {
+    if !matches!(fault.status, SV_E_ARG | SV_E_STATE | SV_E_THREAD | SV_E_STALE | SV_E_UNSUPPORTED | SV_E_INTERNAL) {
         return;
     }
     let now = Instant::now();

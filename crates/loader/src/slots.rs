@@ -195,7 +195,10 @@ pub(crate) fn with_frame<T>(
 }
 
 /// The live contexts; few, and asked for only by the functions tagged [any].
-static CONTEXTS: RwLock<Vec<(u32, Option<Arc<dyn Context>>)>> = RwLock::new(Vec::new());
+static CONTEXTS: RwLock<Vec<Place>> = RwLock::new(Vec::new());
+
+/// The generation of its use, and who uses it.
+type Place = (u32, Option<Arc<dyn Context>>);
 
 /// An open handle of a context; ends when dropped.
 pub struct ContextHandle(usize);

@@ -503,7 +503,12 @@ unsafe extern "C" fn part(_: *mut sv_exchange, _: usize, _: *mut *const sv_part)
     not_yet("part")
 }
 
-unsafe extern "C" fn attribute(exchange: *mut sv_exchange, name: *const u8, len: usize, value: *mut sv_str) -> sv_status {
+unsafe extern "C" fn attribute(
+    exchange: *mut sv_exchange,
+    name: *const u8,
+    len: usize,
+    value: *mut sv_str,
+) -> sv_status {
     on_exchange("attribute", exchange, |frame| {
         // SAFETY: the library's promise (servlet.h 3).
         let name = unsafe { required(name, len) }?;
@@ -789,9 +794,7 @@ unsafe extern "C" fn response_header(
 
 unsafe extern "C" fn response_status(exchange: *mut sv_exchange, status: *mut u32) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3).
-    on_exchange("response_status", exchange, |frame| unsafe {
-        put(status, frame.exchange.response_status().into())
-    })
+    on_exchange("response_status", exchange, |frame| unsafe { put(status, frame.exchange.response_status().into()) })
 }
 
 unsafe extern "C" fn set_content_type(exchange: *mut sv_exchange, content_type: *const u8, len: usize) -> sv_status {
@@ -959,7 +962,12 @@ unsafe extern "C" fn fail(
     })
 }
 
-unsafe extern "C" fn unavailable(exchange: *mut sv_exchange, seconds: u32, message: *const u8, len: usize) -> sv_status {
+unsafe extern "C" fn unavailable(
+    exchange: *mut sv_exchange,
+    seconds: u32,
+    message: *const u8,
+    len: usize,
+) -> sv_status {
     on_exchange("unavailable", exchange, |frame| {
         // SAFETY: the library's promise (servlet.h 3).
         frame.exchange.unavailable(seconds, unsafe { text(message, len) }?);
