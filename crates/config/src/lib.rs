@@ -1,1 +1,40 @@
+//! `conf/server.toml` and a webapp's `web.toml`, read into checked settings.
+//!
+//! [`load_server`] and [`load_web`] return settings that need no further check: paths are absolute, defaults are
+//! applied, durations are durations. Or they return [`Problems`]: every mistake with its file, line and column, what is
+//! wrong, and what to write instead. Nothing here watches a file, opens a socket, or knows what a setting is used for.
+//! The program `serval` calls it at start, for `serval check`, and when a file has changed.
+//!
+//! In any string, `${env:NAME}`, `${env:NAME:-default}` and `${file:path}` are replaced, and where a number, a size or
+//! true and false are wanted, a string with one of them may stand. A relative `${file:...}` lies in the home for
+//! server.toml, and beside web.toml for that. `$${` stands for `${`.
+//!
+//! Durations are whole numbers with `ms`, `s`, `m`, `h` or `d`; sizes are whole numbers of bytes, or with `B`, `KiB`,
+//! `MiB`, `GiB` or `TiB`.
+//!
+//! Reading order: `server` (with `context_settings`), `web`, `context_name`; below them `raw` (the file as it is
+//! written), `value`, `substitute`, `problem`.
+
 #![forbid(unsafe_code)]
+
+mod server;
+
+mod context_settings;
+
+mod web;
+
+mod context_name;
+
+mod raw;
+
+mod value;
+
+mod substitute;
+
+mod problem;
+
+pub use context_name::ContextName;
+pub use context_settings::ContextSettings;
+pub use problem::{Problem, Problems};
+pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Server, load_server};
+pub use web::{DEFAULT_WELCOME_FILES, Web, WebBuild, WebServlet, load_web};

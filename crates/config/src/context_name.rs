@@ -1,0 +1,145 @@
+//! From the name of a folder in `webapps/` to the path and version it is served under (SEMANTICS 1), and back.
+
+use std::fmt;
+
+/// Names a context within its host: its path and, if it has one, its version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContextName {
+    /// `""` for ROOT, else `/a` or `/a/b`.
+    pub path: String,
+    /// What follows `##`. Versions are compared as plain strings, none before all others.
+    pub version: Option<String>,
+}
+
+impl ContextName {
+    /// Reads the name of a folder: `ROOT` is `/`, `a#b` is `/a/b`, `shop##2` is version 2 of `/shop`.
+    ///
+    /// None for what is never a webapp: META-INF and WEB-INF in any case, names that start with `.` or end in `.tmp`,
+    /// `.part` or `~`, and names whose path no request could have (`a#`, `a##` followed by nothing, `a#..#b`).
+    pub fn from_folder(name: &str) -> Option<ContextName> {
+        let lower = name.to_ascii_lowercase();
+        let never = lower == "meta-inf"
+            || lower == "web-inf"
+            || name.starts_with('.')
+            || name.contains('/')
+            || [".tmp", ".part", "~"].iter().any(|end| lower.ends_with(end));
+        if never {
+            return None;
+        }
+        let (base, version) = match name.split_once("##") {
+            Some((_, "")) => return None,
+            Some((base, version)) => (base, Some(version.to_owned())),
+            None => (name, None),
+        };
+        // `##2` is a version of the root, as in Tomcat.
+        let root = base == "ROOT" || (base.is_empty() && version.is_some());
+        let path = if root { String::new() } else { format!("/{}", base.replace('#', "/")) };
+        let normal = normal_path(&path).is_ok_and(|normal| normal == path);
+        normal.then_some(ContextName { path, version })
+    }
+
+    /// Returns the name of the folder that is served under this name.
+    pub fn folder(&self) -> String {
+        let base = if self.path.is_empty() { "ROOT".to_owned() } else { self.path[1..].replace('/', "#") };
+        match &self.version {
+            Some(version) => format!("{base}##{version}"),
+            None => base,
+        }
+    }
+
+    /// Returns the name as it is shown to people: `/` for the root, `/shop##2`.
+    pub fn display(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for ContextName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.path.is_empty() { "/" } else { &self.path })?;
+        match &self.version {
+            Some(version) => write!(f, "##{version}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns a written context path as it is kept (`/` and `/ROOT` are `""`), or what is wrong with it.
+pub(crate) fn normal_path(written: &str) -> Result<String, &'static str> {
+    if matches!(written, "" | "/" | "/ROOT") {
+        return Ok(String::new());
+    }
+    let Some(rest) = written.strip_prefix('/') else { return Err("it does not start with `/`") };
+    if rest.ends_with('/') {
+        return Err("it ends with `/`");
+    }
+    for segment in rest.split('/') {
+        match segment {
+            "" => return Err("it contains `//`"),
+            "." | ".." => return Err("it contains a `.` or `..` segment"),
+            _ => {}
+        }
+    }
+    if rest.contains(['?', '#', ';', '\\']) || rest.contains(char::is_control) {
+        return Err("it contains one of ? # ; \\ or a control character");
+    }
+    Ok(written.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(folder: &str, shown: &str, path: &str) {
+        let name = ContextName::from_folder(folder).expect("a context");
+        assert_eq!((name.display().as_str(), name.path.as_str()), (shown, path));
+        assert_eq!(ContextName::from_folder(&name.folder()), Some(name));
+    }
+
+    #[test]
+    fn folder_names() {
+        check("ROOT", "/", "");
+        check("shop", "/shop", "/shop");
+        check("shop#eu", "/shop/eu", "/shop/eu");
+        check("shop##2", "/shop##2", "/shop");
+        check("a#b##x", "/a/b##x", "/a/b");
+        check("a##b##c", "/a##b##c", "/a");
+        check("ROOT##A", "/##A", "");
+        check("##A", "/##A", "");
+        check("ROOT#deep", "/ROOT/deep", "/ROOT/deep");
+        check("root", "/root", "/root");
+        check("My Shop 1.0", "/My Shop 1.0", "/My Shop 1.0");
+        check("größe", "/größe", "/größe");
+        check("a~b.tmp.d", "/a~b.tmp.d", "/a~b.tmp.d");
+    }
+
+    #[test]
+    fn never_a_webapp() {
+        for name in [
+            "",
+            "META-INF",
+            "web-inf",
+            "Web-Inf",
+            ".git",
+            ".",
+            "..",
+            "shop.tmp",
+            "shop.TMP",
+            "shop.part",
+            "shop~",
+            "#",
+            "##",
+            "a#",
+            "#a",
+            "a##",
+            "a#..#b",
+            "a;b",
+            "a\nb",
+            "a###",
+            "a/",
+        ] {
+            // `a###` is version `#` of /a.
+            assert_eq!(ContextName::from_folder(name).is_some(), name == "a###", "{name}");
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! A configuration file as it is written: every value with its place, unknown keys refused.
+//!
+//! `server` and `web` read their settings from it, key by key; what they ask a [`Table`] for are the keys it may have.
+//! Each mistake is noted with its line and column, and a default stands in, so that one run finds all of them. It is
+//! not serde, which stops at the first mistake, and knows places only where a type carries them.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::problem::{Problem, Problems, list, near_miss, quoted};
+use crate::substitute::{Sources, substitute};
+use crate::value;
+
+/// LIMIT: no configuration is nearly this long, and a wrong file must not fill the memory.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// LIMIT: nobody reads more of them at once, and finding the line of each costs time by the length of the file.
+const PROBLEMS_MAX: usize = 50;
+
+/// A file being read, and what was found to be wrong with it so far.
+pub(crate) struct Document<'a> {
+    path: &'a Path,
+    text: &'a str,
+    sources: Sources<'a>,
+    problems: RefCell<Vec<(Option<usize>, Problem)>>,
+    problems_left_off: Cell<usize>,
+}
+
+/// A string of the file.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// With `${...}` replaced.
+    pub value: String,
+    /// As it stands in the file: a message shows this one, for the other may hold a secret.
+    pub written: String,
+    /// The byte of the file at which it starts.
+    pub at: usize,
+}
+
+impl Text {
+    /// Returns true if something was put in, so that the string may stand for a number or a boolean.
+    fn is_substituted(&self) -> bool {
+        self.written.contains("${")
+    }
+
+    pub(crate) fn shown(&self) -> String {
+        quoted(&self.written)
+    }
+}
+
+/// Reads a file's text. `Ok(None)` if there is no such file.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Problems> {
+    let refuse = |what: String, instead: &str| {
+        let file = path.to_owned();
+        Err(Problems(vec![Problem { file, line: None, column: None, what, instead: instead.to_owned() }]))
+    };
+    let unreadable = |error: io::Error| {
+        refuse(format!("cannot be read: {error}"), "let the user that Serval runs as read it, and its folders")
+    };
+    // Looked at first: opening a named pipe would wait for ever.
+    match fs::metadata(path) {
+        // A link to nowhere is a mistake, not the absence of a file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            return Ok(None);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return refuse("is a link to a file that does not exist".to_owned(), "correct the link, or remove it");
+        }
+        Err(error) => return unreadable(error),
+        Ok(found) if found.is_dir() => {
+            return refuse("is a folder, but a file is needed".to_owned(), "name the file inside it");
+        }
+        Ok(found) if !found.is_file() => {
+            return refuse("is not an ordinary file".to_owned(), "name a file of text");
+        }
+        Ok(found) if found.len() > FILE_BYTES_MAX => {
+            return refuse("is larger than 1MiB".to_owned(), "name a configuration file");
+        }
+        Ok(_) => {}
+    }
+    match fs::read(path).map(String::from_utf8) {
+        Err(error) => unreadable(error),
+        Ok(Ok(text)) => Ok(Some(text)),
+        Ok(Err(error)) => {
+            let good = error.utf8_error().valid_up_to();
+            let (line, column) = place(&String::from_utf8_lossy(&error.as_bytes()[..good]), good);
+            Err(Problems(vec![Problem {
+                file: path.to_owned(),
+                line: Some(line),
+                column: Some(column),
+                what: "a byte that is not UTF-8".to_owned(),
+                instead: "save the file as UTF-8".to_owned(),
+            }]))
+        }
+    }
+}
+
+impl<'a> Document<'a> {
+    /// Parses `text` and lets `interpret` make settings of it. Any problem noted meanwhile refuses the file.
+    pub(crate) fn load<T>(
+        path: &'a Path,
+        text: &'a str,
+        sources: Sources<'a>,
+        interpret: impl FnOnce(&Self, &Table<'_, 'a>) -> T,
+    ) -> Result<T, Problems> {
+        let document = Self { path, text, sources, problems: RefCell::default(), problems_left_off: Cell::default() };
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let (what, instead) = syntax(error.message());
+            document.problem(error.span().map(|span| span.start), what, instead);
+        }
+        // What the parser made of broken text would only bring up problems that are none.
+        let settings = errors.is_empty().then(|| {
+            let table = Table::new(&document, root.get_ref(), None, String::new());
+            let settings = interpret(&document, &table);
+            table.finish();
+            settings
+        });
+        match settings {
+            Some(settings) if document.problems.borrow().is_empty() => Ok(settings),
+            _ => Err(document.into_problems()),
+        }
+    }
+
+    /// Notes that something is wrong at a byte of the file, or, without one, with the file as a whole.
+    pub(crate) fn problem(&self, at: Option<usize>, what: impl Into<String>, instead: impl Into<String>) {
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() == PROBLEMS_MAX {
+            self.problems_left_off.set(self.problems_left_off.get() + 1);
+            return;
+        }
+        let place = at.map(|at| place(self.text, at));
+        problems.push((
+            at,
+            Problem {
+                file: self.path.to_owned(),
+                line: place.map(|(line, _)| line),
+                column: place.map(|(_, column)| column),
+                what: what.into(),
+                instead: instead.into(),
+            },
+        ));
+    }
+
+    fn into_problems(self) -> Problems {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|(at, _)| (at.is_none(), *at));
+        let mut problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
+        let left_off = self.problems_left_off.get();
+        if left_off > 0 {
+            problems.push(Problem {
+                file: self.path.to_owned(),
+                line: None,
+                column: None,
+                what: format!("and {left_off} more problems"),
+                instead: "correct these first".to_owned(),
+            });
+        }
+        Problems(problems)
+    }
+
+    fn text(&self, written: &str, at: usize) -> Option<Text> {
+        match substitute(written, self.sources) {
+            Ok(value) => Some(Text { value, written: written.to_owned(), at }),
+            Err((what, instead)) => {
+                self.problem(Some(at), what, instead);
+                None
+            }
+        }
+    }
+}
+
+/// A table of the file, and the keys that it was asked for.
+pub(crate) struct Table<'d, 'a> {
+    pub document: &'d Document<'a>,
+    entries: &'d DeTable<'a>,
+    /// Where its header stands; None for the top of the file.
+    pub at: Option<usize>,
+    /// As it is written: `[server]`, `[[host.context]]`; empty for the top of the file.
+    name: String,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'d, 'a> Table<'d, 'a> {
+    fn new(document: &'d Document<'a>, entries: &'d DeTable<'a>, at: Option<usize>, name: String) -> Self {
+        Self { document, entries, at, name, asked: RefCell::default() }
+    }
+
+    /// Notes every key that was never asked for.
+    pub(crate) fn finish(&self) {
+        let asked = self.asked.borrow();
+        for key in self.entries.keys().filter(|key| !asked.contains(&key.get_ref().as_ref())) {
+            let written = key.get_ref();
+            let (place, whose) = match self.name.as_str() {
+                "" => (String::new(), "the file's".to_owned()),
+                name => (format!(" in {name}"), "its".to_owned()),
+            };
+            let instead = match near_miss(written, asked.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("{whose} keys are {}", list(asked.iter().copied())),
+            };
+            self.document.problem(Some(key.span().start), format!("unknown key {}{place}", quoted(written)), instead);
+        }
+    }
+
+    /// Returns a duration within its bounds, or the default.
+    pub(crate) fn duration(&self, key: &'static str, default: Duration, bounds: RangeInclusive<Duration>) -> Duration {
+        let example = value::show_duration(default);
+        let quoted_example = format!("\"{example}\"");
+        let Some(text) = self.text(key, "a duration", &quoted_example) else { return default };
+        let Some(found) = value::duration(&text.value) else {
+            self.wrong(
+                &text,
+                key,
+                "is not a duration",
+                format!("write a whole number with ms, s, m, h or d, as in `{key} = {quoted_example}`"),
+            );
+            return default;
+        };
+        if bounds.contains(&found) {
+            return found;
+        }
+        self.wrong(
+            &text,
+            key,
+            "is out of bounds",
+            format!(
+                "write {} to {}, as in `{key} = {quoted_example}`",
+                value::show_duration(*bounds.start()),
+                value::show_duration(*bounds.end()),
+            ),
+        );
+        default
+    }
+
+    /// Returns a number of bytes within its bounds, or the default.
+    pub(crate) fn bytes(&self, key: &'static str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
+        let example = format!("\"{}\"", value::show_bytes(default));
+        let found = self.number(key, "a byte size", &example, |text| value::bytes(text).map(i128::from));
+        let advice = format!("{} to {}", value::show_bytes(*bounds.start()), value::show_bytes(*bounds.end()));
+        self.bounded(key, found, default, bounds, (&advice, &example))
+    }
+
+    /// Returns a whole number within its bounds, or the default.
+    pub(crate) fn count(&self, key: &'static str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
+        let example = default.to_string();
+        let found = self.number(key, "a whole number", &example, |_| None);
+        let advice = format!("{} to {}", bounds.start(), bounds.end());
+        self.bounded(key, found, default, bounds, (&advice, &example))
+    }
+
+    /// Returns a whole number that may be negative, if the key is there.
+    pub(crate) fn signed(&self, key: &'static str, example: &str) -> Option<i32> {
+        let (number, written, at) = self.number(key, "a whole number", example, |_| None)?;
+        let found = i32::try_from(number).ok();
+        if found.is_none() {
+            let what = format!("`{key}` in {} is {written}, which is out of bounds", self.name);
+            self.document.problem(Some(at), what, format!("write {} to {}", i32::MIN, i32::MAX));
+        }
+        found
+    }
+
+    /// Returns a boolean, or the default.
+    pub(crate) fn flag(&self, key: &'static str, default: bool) -> bool {
+        let Some(found) = self.ask(key) else { return default };
+        match found.get_ref() {
+            DeValue::Boolean(flag) => *flag,
+            DeValue::String(written) if written.contains("${") => {
+                let Some(text) = self.document.text(written, found.span().start) else { return default };
+                text.value.parse().unwrap_or_else(|_| {
+                    self.wrong(&text, key, "does not become true or false", format!("write `{key} = {default}`"));
+                    default
+                })
+            }
+            _ => {
+                self.wrong_type(key, found, "true or false", &default.to_string());
+                default
+            }
+        }
+    }
+
+    /// Returns one of a few words, or the first of them, the default.
+    pub(crate) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> T {
+        let (example, default) = choices[0];
+        let Some(text) = self.text(key, "a string", &format!("\"{example}\"")) else { return default };
+        if let Some((_, found)) = choices.iter().find(|(word, _)| *word == text.value) {
+            return *found;
+        }
+        let words = choices.iter().map(|(word, _)| *word);
+        let instead = match near_miss(&text.written, words.clone()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("write one of {}", list(words)),
+        };
+        self.wrong(&text, key, "is not known", instead);
+        default
+    }
+
+    /// Returns a string, if the key is there. `example` is TOML; `kind` says what the string is for.
+    pub(crate) fn text(&self, key: &'static str, kind: &str, example: &str) -> Option<Text> {
+        let found = self.ask(key)?;
+        match found.get_ref() {
+            DeValue::String(written) => self.document.text(written, found.span().start),
+            _ => {
+                self.wrong_type(key, found, kind, example);
+                None
+            }
+        }
+    }
+
+    /// Returns a list of strings, if the key is there.
+    pub(crate) fn texts(&self, key: &'static str, example: &str) -> Option<Vec<Text>> {
+        let found = self.ask(key)?;
+        let Some(items) = found.get_ref().as_array() else {
+            self.wrong_type(key, found, "a list of strings", example);
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            match item.get_ref().as_str() {
+                Some(written) => texts.extend(self.document.text(written, item.span().start)),
+                None => self.wrong_type(key, item, "a list of strings", example),
+            }
+        }
+        Some(texts)
+    }
+
+    /// Returns the keys and values of a table whose keys are the user's own, in the order of the file.
+    pub(crate) fn pairs(&self, key: &'static str, example: &str) -> Vec<(Text, Text)> {
+        let Some(table) = self.table(key) else { return Vec::new() };
+        let mut entries: Vec<_> = table.entries.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let mut pairs = Vec::new();
+        for (name, found) in entries {
+            let Some(written) = found.get_ref().as_str() else {
+                let what = format!(
+                    "{} in {} is {}, but a string is needed",
+                    quoted(name.get_ref()),
+                    table.name,
+                    describe(found.get_ref())
+                );
+                let instead = match found.get_ref() {
+                    DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => "put it in quotes".to_owned(),
+                    _ => format!("write for example `{example}`"),
+                };
+                self.document.problem(Some(found.span().start), what, instead);
+                continue;
+            };
+            let Some(text) = self.document.text(written, found.span().start) else { continue };
+            let name = name_text(name);
+            pairs.push((name, text));
+        }
+        pairs
+    }
+
+    /// Returns a table inside this one, if it is there.
+    pub(crate) fn table(&self, key: &'static str) -> Option<Table<'d, 'a>> {
+        let found = self.ask(key)?;
+        let name = format!("[{}]", self.inner_name(key));
+        match found.get_ref() {
+            DeValue::Table(entries) => Some(Table::new(self.document, entries, Some(found.span().start), name)),
+            other => {
+                let what = format!("`{key}`{} is {}, but a table is needed", self.place(), describe(other));
+                let instead = format!("write {name}, and its keys below it");
+                self.document.problem(Some(found.span().start), what, instead);
+                None
+            }
+        }
+    }
+
+    /// Returns a list of tables, if it is there.
+    pub(crate) fn tables(&self, key: &'static str) -> Option<Vec<Table<'d, 'a>>> {
+        let found = self.ask(key)?;
+        let name = format!("[[{}]]", self.inner_name(key));
+        let refuse = |found: &Spanned<DeValue<'_>>| {
+            let kind = describe(found.get_ref());
+            let what = format!("`{key}`{} is {kind}, but a list of tables is needed", self.place());
+            let instead = format!("write {name} with two brackets, once for each, and its keys below it");
+            self.document.problem(Some(found.span().start), what, instead);
+        };
+        let Some(items) = found.get_ref().as_array() else {
+            refuse(found);
+            return None;
+        };
+        let mut tables = Vec::new();
+        for item in items.iter() {
+            match item.get_ref().as_table() {
+                Some(entries) => {
+                    tables.push(Table::new(self.document, entries, Some(item.span().start), name.clone()));
+                }
+                None => refuse(item),
+            }
+        }
+        Some(tables)
+    }
+
+    /// Returns where a key of this table has its value, for problems that are found later.
+    pub(crate) fn place_of(&self, key: &str) -> Option<usize> {
+        self.entries.get(key).map(|found| found.span().start)
+    }
+
+    /// Notes a value that is a string, but not a right one.
+    pub(crate) fn wrong(&self, text: &Text, key: &str, why: &str, instead: impl Into<String>) {
+        self.document.problem(Some(text.at), format!("`{key}` in {}: {} {why}", self.name, text.shown()), instead);
+    }
+
+    /// Returns the number, as it was written, and where. `read` says how a string is read that no number stands for.
+    fn number(
+        &self,
+        key: &'static str,
+        kind: &str,
+        example: &str,
+        read: impl Fn(&str) -> Option<i128>,
+    ) -> Option<(i128, String, usize)> {
+        let found = self.ask(key)?;
+        let at = found.span().start;
+        match found.get_ref() {
+            DeValue::Integer(integer) => {
+                // What does not fit is out of every bound.
+                let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
+                Some((number, quoted(&integer.to_string()), at))
+            }
+            DeValue::String(written) => {
+                let text = self.document.text(written, at)?;
+                let number = read(&text.value)
+                    .or_else(|| text.is_substituted().then(|| text.value.trim().parse().ok()).flatten());
+                if number.is_none() {
+                    self.wrong(&text, key, &format!("is not {kind}"), format!("write for example `{key} = {example}`"));
+                }
+                number.map(|number| (number, text.shown(), at))
+            }
+            _ => {
+                self.wrong_type(key, found, kind, example);
+                None
+            }
+        }
+    }
+
+    fn bounded(
+        &self,
+        key: &str,
+        found: Option<(i128, String, usize)>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+        (advice, example): (&str, &str),
+    ) -> u64 {
+        let Some((number, written, at)) = found else { return default };
+        match u64::try_from(number) {
+            Ok(number) if bounds.contains(&number) => number,
+            _ => {
+                let what = format!("`{key}` in {}: {written} is out of bounds", self.name);
+                self.document.problem(Some(at), what, format!("write {advice}, as in `{key} = {example}`"));
+                default
+            }
+        }
+    }
+
+    fn wrong_type(&self, key: &str, found: &Spanned<DeValue<'_>>, kind: &str, example: &str) {
+        let what = format!("`{key}`{} is {}, but {kind} is needed", self.place(), describe(found.get_ref()));
+        self.document.problem(Some(found.span().start), what, format!("write for example `{key} = {example}`"));
+    }
+
+    fn ask(&self, key: &'static str) -> Option<&'d Spanned<DeValue<'a>>> {
+        self.asked.borrow_mut().push(key);
+        self.entries.get(key)
+    }
+
+    fn place(&self) -> String {
+        if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) }
+    }
+
+    fn inner_name(&self, key: &str) -> String {
+        match self.name.trim_matches(['[', ']']) {
+            "" => key.to_owned(),
+            outer => format!("{outer}.{key}"),
+        }
+    }
+}
+
+fn name_text(name: &Spanned<std::borrow::Cow<'_, str>>) -> Text {
+    Text { value: name.get_ref().to_string(), written: name.get_ref().to_string(), at: name.span().start }
+}
+
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {}", quoted(text)),
+        DeValue::Integer(number) => format!("the number {}", quoted(&number.to_string())),
+        DeValue::Float(number) => format!("the number {}", quoted(number.as_str())),
+        DeValue::Boolean(flag) => format!("`{flag}`"),
+        DeValue::Datetime(time) => format!("the date {}", quoted(&time.to_string())),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Returns what is wrong with the text, and what to write instead, for a message of the parser.
+fn syntax(message: &str) -> (String, String) {
+    let instead = match message {
+        "duplicate key" => "remove one of the two, or join the two tables",
+        "recursion limit" => "write fewer levels",
+        _ => "write `key = value`, `[table]` or `[[table]]`, with strings in quotes",
+    };
+    (format!("not TOML: {}", message.replace('\n', ", ")), instead.to_owned())
+}
+
+/// Returns the line and the column, in characters, of a byte of `text`, both from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[line_start..].chars().count() + 1)
+}

@@ -1,0 +1,212 @@
+//! `WEB-INF/web.toml`: what a webapp overrides of, and adds to, what its libraries declare.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::problem::{Problems, quoted};
+use crate::raw::{self, Document, Table, Text};
+use crate::substitute::Sources;
+
+/// The welcome files of a webapp that names none.
+pub const DEFAULT_WELCOME_FILES: [&str; 2] = ["index.html", "index.htm"];
+
+/// Holds a webapp's descriptor. The default is that of a webapp without one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Web {
+    /// The name that people see.
+    pub display_name: Option<String>,
+    /// Files that answer for a folder, in this order, relative to it; None: [`DEFAULT_WELCOME_FILES`].
+    pub welcome_files: Option<Vec<String>>,
+    /// `[params]`: the context's parameters, in the order of the file.
+    pub params: Vec<(String, String)>,
+    /// `[mime]`: media types by extension, which is lower case and without its dot.
+    pub mime: Vec<(String, String)>,
+    /// `[[servlet]]`, in the order of the file; no two have one name.
+    pub servlets: Vec<WebServlet>,
+    /// `[build]`.
+    pub build: Option<WebBuild>,
+}
+
+/// Holds one `[[servlet]]`: changes to a servlet that a library declares, or another servlet of the same class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebServlet {
+    /// Its name; never empty.
+    pub name: String,
+    /// The servlet declared by the library; None: the one called `name`.
+    pub class: Option<String>,
+    /// URL patterns, which replace the library's own. Each is `""`, or starts with `/` or `*.`.
+    pub url_patterns: Option<Vec<String>>,
+    /// `[servlet.init]`: init parameters, in the order of the file; they go before the library's own.
+    pub init: Vec<(String, String)>,
+    /// The order in which servlets are started: 0 and above with the context, lower first; negative: at first use.
+    pub load_on_startup: Option<i32>,
+    /// False takes the servlet out of service; default true.
+    pub enabled: bool,
+}
+
+/// Holds `[build]`: how the libraries of a webapp are made from its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebBuild {
+    /// The program and its arguments; never empty. Run in WEB-INF, without a shell; it must leave libraries in `lib/`.
+    pub command: Vec<String>,
+}
+
+/// Reads a web.toml. A missing file is a webapp without a descriptor: `Ok(Web::default())`.
+///
+/// A relative `${file:...}` lies in the folder of the file.
+pub fn load_web(path: &Path) -> Result<Web, Problems> {
+    let Some(text) = raw::read(path)? else { return Ok(Web::default()) };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let sources = Sources { environment: &|name| std::env::var(name), folder };
+    Document::load(path, &text, sources, |_, top| Web {
+        display_name: top.text("display_name", "a string", "\"My shop\"").map(|text| text.value),
+        welcome_files: welcome_files(top),
+        params: values(top.pairs("params", "currency = \"EUR\"")),
+        mime: mime(top),
+        servlets: servlets(top),
+        build: build(top),
+    })
+}
+
+fn welcome_files(top: &Table<'_, '_>) -> Option<Vec<String>> {
+    let files = top.texts("welcome_files", "[\"index.html\"]")?;
+    for file in &files {
+        let good = !file.value.is_empty()
+            && !file.value.starts_with('/')
+            && !file.value.split('/').any(|segment| matches!(segment, "." | ".."));
+        if !good {
+            let what = format!("`welcome_files`: {} is not the name of a file in a folder", file.shown());
+            top.document.problem(Some(file.at), what, "write a name without a `/` before it, as in `index.html`");
+        }
+    }
+    Some(files.into_iter().map(|file| file.value).collect())
+}
+
+fn mime(top: &Table<'_, '_>) -> Vec<(String, String)> {
+    let example = "wasm = \"application/wasm\"";
+    let pairs = top.pairs("mime", example);
+    for (extension, media_type) in &pairs {
+        if extension.value.is_empty() || extension.value.contains(['.', '/']) {
+            let what = format!("[mime]: {} is not an extension", extension.shown());
+            let instead = format!("write it without its dot, as in `{example}`");
+            top.document.problem(Some(extension.at), what, instead);
+        }
+        if !is_media_type(&media_type.value) {
+            let what = format!("[mime]: {} is not a media type", media_type.shown());
+            top.document.problem(Some(media_type.at), what, format!("write type/subtype, as in `{example}`"));
+        }
+    }
+    values(pairs).into_iter().map(|(extension, media_type)| (extension.to_lowercase(), media_type)).collect()
+}
+
+/// Returns true for text that can be the value of Content-Type: `type/subtype`, and what follows in printable ASCII.
+fn is_media_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or("").trim_end();
+    let is_token = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    printable && essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
+}
+
+fn servlets(top: &Table<'_, '_>) -> Vec<WebServlet> {
+    let mut servlets: Vec<WebServlet> = Vec::new();
+    // Each pattern of a servlet that is in service, and whose it is.
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    for table in top.tables("servlet").unwrap_or_default() {
+        let name = table.text("name", "a string", "\"cart\"");
+        let enabled = table.flag("enabled", true);
+        let url_patterns = url_patterns(&table);
+        let servlet = WebServlet {
+            name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
+            class: table.text("class", "a string", "\"cart\"").map(|text| text.value),
+            url_patterns: url_patterns.as_ref().map(|texts| texts.iter().map(|text| text.value.clone()).collect()),
+            init: values(table.pairs("init", "greeting = \"Hello\"")),
+            load_on_startup: table.signed("load_on_startup", "1"),
+            enabled,
+        };
+        table.finish();
+        let problem = |at: Option<usize>, what: String, instead: &str| table.document.problem(at, what, instead);
+        match &name {
+            // A `name` of a wrong type has been noted already.
+            None if table.place_of("name").is_some() => {}
+            None => {
+                problem(
+                    table.at,
+                    "[[servlet]] has no `name`".into(),
+                    "write the declared one, as in `name = \"cart\"`",
+                );
+            }
+            Some(name) if name.value.is_empty() => {
+                problem(
+                    Some(name.at),
+                    "`name` in [[servlet]] is empty".into(),
+                    "write a name, as in `name = \"cart\"`",
+                );
+            }
+            Some(name) if servlets.iter().any(|other| other.name == name.value) => {
+                let what = format!("a second [[servlet]] with the name {}", name.shown());
+                problem(Some(name.at), what, "join the two, or give one another name, and `class` to say what it is");
+            }
+            Some(_) => {}
+        }
+        for pattern in url_patterns.iter().flatten().filter(|_| servlet.enabled) {
+            if let Some(owner) = owners.insert(pattern.value.clone(), servlet.name.clone()) {
+                let what = format!("{} is a URL pattern of the servlet {} already", pattern.shown(), quoted(&owner));
+                problem(Some(pattern.at), what, "remove it from one of the two");
+            }
+        }
+        servlets.push(servlet);
+    }
+    servlets
+}
+
+/// Returns the patterns that are good, each once.
+fn url_patterns(table: &Table<'_, '_>) -> Option<Vec<Text>> {
+    let mut patterns: Vec<Text> = Vec::new();
+    for text in table.texts("url_patterns", "[\"/cart/*\"]")? {
+        match check_pattern(&text.value) {
+            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern", instead),
+            Ok(()) if patterns.iter().any(|other| other.value == text.value) => {}
+            Ok(()) => patterns.push(text),
+        }
+    }
+    Some(patterns)
+}
+
+/// Accepts the kinds of SEMANTICS 4, or returns what to write instead.
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    let kinds = "write \"\" for the context's root, \"/\", \"/a/*\", \"/a/b\" or \"*.ext\"";
+    if pattern.contains(char::is_control) {
+        return Err(kinds.to_owned());
+    }
+    if pattern.is_empty() || pattern.starts_with('/') {
+        return Ok(());
+    }
+    match pattern.strip_prefix("*.") {
+        Some(extension) if !extension.contains('/') => Ok(()),
+        Some(_) => Err("write an extension without `/`, as in \"*.ext\"".to_owned()),
+        None if pattern.starts_with('*') => Err(kinds.to_owned()),
+        None => Err(format!("write {}, with the `/` before it", quoted(&format!("/{pattern}")))),
+    }
+}
+
+fn build(top: &Table<'_, '_>) -> Option<WebBuild> {
+    let example = "[\"make\", \"libraries\"]";
+    let table = top.table("build")?;
+    let command = table.texts("command", example);
+    table.finish();
+    let missing = match &command {
+        None => table.place_of("command").is_none(),
+        Some(words) => words.first().is_none_or(|program| program.value.is_empty()),
+    };
+    if missing {
+        let at = table.place_of("command").or(table.at);
+        table.document.problem(at, "[build] has no command", format!("write `command = {example}`, or remove [build]"));
+    }
+    Some(WebBuild { command: command.unwrap_or_default().into_iter().map(|text| text.value).collect() })
+}
+
+fn values(pairs: Vec<(Text, Text)>) -> Vec<(String, String)> {
+    pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
+}
