@@ -87,7 +87,8 @@ impl Serval {
                 command
             }
         };
-        command.arg("run").arg("--home").arg(home.folder.path());
+        // A log that is read by programs has no colours.
+        command.env("NO_COLOR", "1").arg("run").arg("--home").arg(home.folder.path());
         let program = Program::start("serval", command)?;
         program.wait_for_line(0, READY_WITHIN, |line| line.starts_with("ready in "))?;
         let listening = |line: &String| line.strip_prefix("listening on http://").map(address_of);

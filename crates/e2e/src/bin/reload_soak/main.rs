@@ -15,6 +15,7 @@ use e2e::load::{Counts, Load, Outcome};
 use e2e::process;
 use e2e::serval::{Home, Serval};
 use library::Library;
+use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
 use std::thread;
@@ -180,10 +181,21 @@ fn ask(connection: &mut Connection, target: &str) -> io::Result<Result<u64, Stri
     })
 }
 
-/// Returns what the host said last of libraries that stay mapped, in words if it said nothing.
+/// Returns how many libraries stay mapped, as the host said last for each context; in words if it never did.
 fn left_mapped(serval: &Serval) -> String {
     let lines = serval.program().lines_from(0);
-    let total = lines.iter().rev().find_map(|line| line.split_once("left_mapped=").map(|(_, rest)| rest));
-    let digits = total.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect());
-    digits.unwrap_or_else(|| "unknown".to_owned())
+    let mut last = HashMap::new();
+    for line in lines.iter().filter(|line| line.contains("left mapped")) {
+        let of_line = |field| value_of(line, field);
+        if let (context, Some(count)) = (of_line("context="), of_line("left_mapped=")) {
+            last.insert(context, count.parse::<u64>().unwrap_or(0));
+        }
+    }
+    if last.is_empty() { "unknown".to_owned() } else { last.values().sum::<u64>().to_string() }
+}
+
+/// Returns what follows a field's name in a line of the log.
+fn value_of<'a>(line: &'a str, field: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(field)?;
+    rest.split([' ', ',', '"']).next()
 }
