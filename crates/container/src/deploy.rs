@@ -71,13 +71,7 @@ impl Deployment {
     pub fn new(config: Arc<Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Deployment {
         // Copies of an earlier process, which nobody holds any more: the home is locked.
         let _ = std::fs::remove_dir_all(config.var.join("run/generations"));
-        Deployment {
-            config,
-            on_event,
-            mounted: Mutex::default(),
-            loading: AtomicUsize::new(0),
-            settled: Notify::new(),
-        }
+        Deployment { config, on_event, mounted: Mutex::default(), loading: AtomicUsize::new(0), settled: Notify::new() }
     }
 
     /// Forgets all contexts, after the loads that are under way.
@@ -98,7 +92,8 @@ impl Container {
     pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
         let mut mounted = self.deployment.mounted.lock().await;
         let mut pass = Pass::default();
-        let mut again = |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
+        let mut again =
+            |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
         let config = self.deployment.config.clone();
         for (number, host) in config.hosts.iter().enumerate() {
             pass.watch.push((host.webapps.clone(), false));

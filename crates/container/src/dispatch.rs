@@ -7,13 +7,13 @@ use serval_loader::library::{Outcome, Promise, Servlet};
 use serval_static_files::{Found, respond, status_when_missing};
 use tokio::sync::oneshot;
 
+use crate::answer;
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::{Exchange, Request};
 use crate::execution::{Busy, CallName, Inline, watched};
 use crate::generation::Generation;
 use crate::mapping::Match;
-use crate::answer;
 
 /// Answers by the servlet that was found.
 pub async fn servlet(
@@ -29,9 +29,11 @@ pub async fn servlet(
     if let Some(answer) = by_method(&request.method, servlet.methods()) {
         return answer;
     }
-    if request.body.as_ref().is_some_and(|body| {
-        http_body::Body::size_hint(body).lower() > context.settings.request_body_bytes_max
-    }) {
+    if request
+        .body
+        .as_ref()
+        .is_some_and(|body| http_body::Body::size_hint(body).lower() > context.settings.request_body_bytes_max)
+    {
         return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "");
     }
     let call = CallName {
@@ -192,7 +194,10 @@ pub fn welcome(context: &Context, generation: &Generation, path: &str) -> Option
         }
     }
     let entries = generation.welcome_files();
-    entries.map(|entry| format!("{path}{entry}")).find_map(|path| generation.mapper.find_extension(&path)).map(Welcome::Servlet)
+    entries
+        .map(|entry| format!("{path}{entry}"))
+        .find_map(|path| generation.mapper.find_extension(&path))
+        .map(Welcome::Servlet)
 }
 
 pub enum Welcome {

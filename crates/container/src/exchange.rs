@@ -416,7 +416,11 @@ impl serval_loader::exchange::Exchange for Exchange {
                     return Ok(None);
                 }
                 Ok(Some(Err(_))) => {
-                    return Err(self.body_failed(StatusCode::BAD_REQUEST, SV_E_CLOSED, "the body was cut or is broken"));
+                    return Err(self.body_failed(
+                        StatusCode::BAD_REQUEST,
+                        SV_E_CLOSED,
+                        "the body was cut or is broken",
+                    ));
                 }
                 Err(_) => {
                     return Err(self.body_failed(

@@ -59,12 +59,7 @@ pub enum Busy {
 
 impl Pool {
     pub fn new(workers_max: usize, queue_max: usize, queue_timeout: Duration) -> Pool {
-        Pool {
-            workers: Arc::new(Semaphore::new(workers_max)),
-            queued: AtomicUsize::new(0),
-            queue_max,
-            queue_timeout,
-        }
+        Pool { workers: Arc::new(Semaphore::new(workers_max)), queued: AtomicUsize::new(0), queue_max, queue_timeout }
     }
 
     /// Waits for a thread's place, as long as the queue has room and the time has not run out.

@@ -108,7 +108,7 @@ impl Generation {
     }
 
     pub fn welcome_files(&self) -> impl Iterator<Item = &str> {
-        let default = serval_config::DEFAULT_WELCOME_FILES;
+        let default: &'static [&'static str] = &serval_config::DEFAULT_WELCOME_FILES;
         let own = self.web.welcome_files.as_deref();
         own.unwrap_or_default().iter().map(String::as_str).chain(default.iter().copied().filter(move |_| own.is_none()))
     }

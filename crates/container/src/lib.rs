@@ -186,7 +186,7 @@ impl Container {
                 None => {}
             }
         }
-        match found.or_else(|| generation.mapper.default(&path)) {
+        match found.or_else(|| generation.mapper.find_default(&path)) {
             Some(found) => dispatch::servlet(&self.inline, request, context, generation, found).await,
             None => dispatch::file(&request, &context, &path),
         }

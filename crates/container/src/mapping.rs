@@ -138,7 +138,7 @@ impl Mapper {
     }
 
     /// The servlet on `/`, if a library declares one in place of the static files.
-    pub fn default(&self, path: &str) -> Option<Match> {
+    pub fn find_default(&self, path: &str) -> Option<Match> {
         Some(Match {
             servlet: self.default?,
             kind: DEFAULT,

@@ -50,7 +50,8 @@ pub fn cookies(header: &[u8], all: &mut Vec<(String, String)>) {
         let pair = pair.trim_ascii();
         let equals = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
         let (name, value) = (pair[..equals].trim_ascii(), pair.get(equals + 1..).unwrap_or_default().trim_ascii());
-        let token = !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        let token =
+            !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         let quoted = value.len() >= 2 && value.starts_with(b"\"") && value.ends_with(b"\"");
         let inner = if quoted { &value[1..value.len() - 1] } else { value };
         let allowed = inner.iter().all(|&b| b > b' ' && b != 0x7f && !b"\",\\;".contains(&b));
@@ -70,7 +71,8 @@ mod tests {
     fn check(text: &str, expected: Result<&[(&str, &str)], BadParameters>) {
         let mut all = Vec::new();
         let result = parse(text.as_bytes(), 4, &mut all).map(|()| all);
-        let expected = expected.map(|pairs| pairs.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>());
+        let expected =
+            expected.map(|pairs| pairs.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>());
         assert_eq!(result, expected, "{text}");
     }
 

@@ -187,7 +187,9 @@ fn decode(text: &str, out: &mut Vec<u8>) -> Result<(), BadRequest> {
         match (high * 16 + low) as u8 {
             b'/' => return Err(BadRequest("the target has an encoded slash")),
             b'\\' => return Err(BadRequest("the target has an encoded backslash")),
-            byte if byte < 0x20 || byte == 0x7f => return Err(BadRequest("the target has an encoded control character")),
+            byte if byte < 0x20 || byte == 0x7f => {
+                return Err(BadRequest("the target has an encoded control character"));
+            }
             byte => out.push(byte),
         }
     }
@@ -226,8 +228,25 @@ mod tests {
     #[test]
     fn paths_that_fool_proxies_are_refused() {
         for raw in [
-            "a", "/..", "/a/../..", "/%2e%2e/a", "/a/%2e/b", "/..;/a", "/;/a", "/%2f", "/%5c", "/%00", "/%0d", "/%", "/%zz",
-            "/%ff", "/a b", "/\\", "/a;%2fx", "/\"", "/{a}",
+            "a",
+            "/..",
+            "/a/../..",
+            "/%2e%2e/a",
+            "/a/%2e/b",
+            "/..;/a",
+            "/;/a",
+            "/%2f",
+            "/%5c",
+            "/%00",
+            "/%0d",
+            "/%",
+            "/%zz",
+            "/%ff",
+            "/a b",
+            "/\\",
+            "/a;%2fx",
+            "/\"",
+            "/{a}",
         ] {
             refused(raw);
         }

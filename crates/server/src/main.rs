@@ -1,1 +1,89 @@
-fn main() {}
+//! The program `serval`: its command line. What it does on `run` stands in `run`.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod listener;
+mod run;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A servlet container whose servlets are native libraries.
+#[derive(Parser)]
+#[command(version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The folder of conf/, webapps/ and var/ [default: the folder above the configuration's]
+    #[arg(long, global = true)]
+    home: Option<PathBuf>,
+    /// [default: conf/server.toml of the home]
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (the default)
+    Run,
+    /// Say what is wrong with the configuration, without starting
+    Check,
+    /// Say what a servlet library declares, without running its init
+    Inspect { library: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let CommandLine { command, home, config } = CommandLine::parse();
+    if let Some(Command::Inspect { library }) = &command {
+        return inspect(library);
+    }
+    match load(home, config) {
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+        Ok(config) if matches!(command, Some(Command::Check)) => check(&config),
+        Ok(config) => run::run(config),
+    }
+}
+
+fn load(home: Option<PathBuf>, config: Option<PathBuf>) -> Result<serval_config::Server, String> {
+    let file = config.unwrap_or_else(|| home.clone().unwrap_or_default().join("conf/server.toml"));
+    let file = std::path::absolute(&file).unwrap_or(file);
+    if !file.is_file() {
+        return Err(format!(
+            "there is no {}: start serval in a folder that has conf/server.toml, or name one with --home or --config",
+            file.display()
+        ));
+    }
+    let above = file.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let home = home.unwrap_or_else(|| above.to_owned());
+    let home = std::path::absolute(&home).unwrap_or(home);
+    serval_config::load_server(&file, &home).map_err(|problems| problems.to_string())
+}
+
+fn check(config: &serval_config::Server) -> ExitCode {
+    for listener in &config.listeners {
+        if let Err(error) = std::net::TcpListener::bind(listener.address) {
+            eprintln!("warning: {} cannot be bound now: {error}", listener.address);
+        }
+    }
+    println!("{}: ok", config.file.display());
+    ExitCode::SUCCESS
+}
+
+fn inspect(library: &Path) -> ExitCode {
+    match serval_loader::inspect::describe(library) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(refusal) => {
+            eprintln!("{}: {refusal}", library.display());
+            ExitCode::FAILURE
+        }
+    }
+}

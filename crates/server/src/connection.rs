@@ -1,0 +1,51 @@
+//! One connection: hyper speaks HTTP/1 on it, within the listener's limits, and the container answers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serval_config::Listener;
+use serval_container::{Container, Peer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub async fn serve(
+    stream: TcpStream,
+    peer: Arc<Peer>,
+    settings: Listener,
+    container: Arc<Container>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("TCP_NODELAY: {error}");
+    }
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (container, peer) = (container.clone(), peer.clone());
+        let request =
+            request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
+        async move { Ok::<_, Infallible>(container.handle(request, &peer).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_buf_size(settings.head_bytes_max.max(8192))
+        .max_headers(settings.header_count_max)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = crate::run::told(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!("a connection ended: {error}");
+    }
+}

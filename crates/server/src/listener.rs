@@ -1,0 +1,78 @@
+//! An address that accepts connections, within its bound, until the server stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serval_config::Listener;
+use serval_container::{Container, Peer};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::connection;
+
+/// Opens the address, or says in a sentence why not.
+pub fn bind(settings: &Listener) -> Result<TcpListener, String> {
+    let open = |address: SocketAddr| {
+        let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(settings.backlog)
+    };
+    open(settings.address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "{} is in use by another program: stop that one, or give this listener another address in conf/server.toml",
+            settings.address
+        ),
+        _ => format!("{} cannot be opened: {error}", settings.address),
+    })
+}
+
+/// Accepts until `stopped` turns true, then waits for its connections to end.
+pub async fn serve(
+    socket: TcpListener,
+    settings: Listener,
+    container: Arc<Container>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+    let places = Arc::new(Semaphore::new(settings.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accept = async {
+            let place = places.clone().acquire_owned().await;
+            (place, socket.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            () = crate::run::told(&mut stopped) => break,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Too few file handles, or a client that left at once: neither may stop or spin the server.
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let peer = Arc::new(Peer {
+            remote,
+            local: stream.local_addr().unwrap_or(settings.address),
+            connection_id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            secure: false,
+            body_timeout: settings.body_timeout,
+            write_timeout: settings.write_timeout,
+        });
+        let served = connection::serve(stream, peer, settings.clone(), container.clone(), stopped.clone());
+        connections.spawn(async move {
+            served.await;
+            drop(place);
+        });
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}

@@ -1,0 +1,66 @@
+//! Looks at the webapps folders: soon after each event, again while something settles, and every ten seconds anyway.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{EventKind, RecursiveMode, Watcher};
+use serval_container::{Container, Pass};
+use tokio::sync::{mpsc, watch};
+
+const ANYWAY: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_millis(30);
+
+/// Runs until `stopped` turns true. `first`: what the pass at the start has said.
+pub async fn watch(container: Arc<Container>, first: Pass, mut stopped: watch::Receiver<bool>) {
+    let (events, mut happened) = mpsc::channel(1);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading is no change, and one waiting event is as good as many.
+        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(notify::event::AccessKind::Open(_)))) {
+            let _ = events.try_send(());
+        }
+    });
+    let mut watcher = match watcher {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!("changes are only seen at a pass each second, since folders cannot be watched: {error}");
+            None
+        }
+    };
+    let mut watched = HashMap::new();
+    let mut pass = first;
+    loop {
+        if let Some(watcher) = &mut watcher {
+            follow(watcher, &mut watched, &pass.watch);
+        }
+        let anyway = if watcher.is_some() { ANYWAY } else { Duration::from_secs(1) };
+        tokio::select! {
+            Some(()) = happened.recv() => tokio::time::sleep(QUIET).await,
+            () = tokio::time::sleep(pass.again_after.unwrap_or(anyway)) => {}
+            () = crate::run::told(&mut stopped) => return,
+        }
+        pass = container.deploy_pass().await;
+    }
+}
+
+fn follow(watcher: &mut notify::RecommendedWatcher, watched: &mut HashMap<PathBuf, bool>, wanted: &[(PathBuf, bool)]) {
+    watched.retain(|folder, _| {
+        let stays = wanted.iter().any(|(wanted, _)| wanted == folder);
+        if !stays {
+            // It may be gone already.
+            let _ = watcher.unwatch(folder);
+        }
+        stays
+    });
+    for (folder, below) in wanted {
+        if watched.contains_key(folder) {
+            continue;
+        }
+        let mode = if *below { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+        match watcher.watch(folder, mode) {
+            Ok(()) => drop(watched.insert(folder.clone(), *below)),
+            Err(error) => tracing::debug!("{} is not watched: {error}", folder.display()),
+        }
+    }
+}
