@@ -80,12 +80,10 @@ impl Generation {
         let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to)?;
         let mut made = Made { servlets: Vec::new(), modules: Vec::new() };
         let result = made.fill(&plan, &copy);
-        // Also of a refused one: what was opened stays mapped.
-        let opened = made.modules.len();
-        plan.lives.left_mapped.fetch_add(opened, Ordering::Relaxed);
         let mapper = match result {
             Ok(mapper) => mapper,
             Err(error) => {
+                plan.lives.left_mapped.fetch_add(made.modules.len(), Ordering::Relaxed);
                 made.destroy();
                 let _ = copy.remove();
                 return Err(error);
@@ -120,6 +118,7 @@ impl Drop for Generation {
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
         let end = move || {
             if let Some(Loaded { servlets, modules, copy }) = loaded {
+                lives.left_mapped.fetch_add(modules.len(), Ordering::Relaxed);
                 Made { servlets, modules }.destroy();
                 let _ = copy.remove();
                 tracing::info!(
