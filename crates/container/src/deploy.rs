@@ -203,10 +203,10 @@ impl Container {
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again.
     async fn refresh(self: &Arc<Self>, entry: &mut Mounted) -> Option<Duration> {
-        if let Some(load) = entry.load.take_if(|load| load.is_finished()) {
-            if let Ok(Loaded::Again) = load.await {
-                entry.seen = Inputs::default();
-            }
+        if let Some(load) = entry.load.take_if(|load| load.is_finished())
+            && let Ok(Loaded::Again) = load.await
+        {
+            entry.seen = Inputs::default();
         }
         let context = entry.context.clone();
         let now = Inputs::of(&context.webapp);
