@@ -1,0 +1,237 @@
+//! What stands between the parentheses of `#[servlet(...)]`, as pieces of Rust code.
+
+use std::collections::HashSet;
+
+use proc_macro::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree, token_stream};
+
+use crate::wrong::Wrong;
+
+const WORDS: &str = "allowed are URL patterns such as \"/hello/*\", and methods = [...], inline, blocking, multipart, \
+                     name = \"...\", init = { \"...\" = \"...\" }, load_order = 1";
+
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
+
+/// Text stays the literal that the author wrote, with its quotes and escapes.
+pub struct Declaration {
+    pub patterns: Vec<String>,
+    pub methods: String,
+    pub flags: String,
+    pub name: Option<String>,
+    pub init: Vec<(String, String)>,
+    pub load_order: String,
+}
+
+impl Declaration {
+    pub fn parse(arguments: TokenStream) -> Result<Declaration, Wrong> {
+        let mut declaration = Declaration {
+            patterns: Vec::new(),
+            methods: method("GET"),
+            flags: "0".to_owned(),
+            name: None,
+            init: Vec::new(),
+            load_order: "-1".to_owned(),
+        };
+        let mut seen = HashSet::new();
+        let mut tokens = arguments.into_iter();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Literal(literal) => {
+                    let pattern = pattern(&literal)?;
+                    if !seen.insert(pattern.clone()) {
+                        return Err(Wrong::new(literal.span(), "this URL pattern stands here twice"));
+                    }
+                    declaration.patterns.push(pattern);
+                }
+                TokenTree::Ident(word) => {
+                    if !seen.insert(word.to_string()) {
+                        return Err(Wrong::new(word.span(), format!("`{word}` stands here twice")));
+                    }
+                    declaration.word(&word, &mut tokens)?;
+                }
+                other => return Err(Wrong::new(other.span(), format!("`{other}` does not belong here; {WORDS}"))),
+            }
+            comma(&mut tokens)?;
+        }
+        if declaration.patterns.is_empty() {
+            return Err(Wrong::new(
+                Span::call_site(),
+                "a servlet needs a URL pattern, such as #[servlet(\"/hello/*\")]",
+            ));
+        }
+        Ok(declaration)
+    }
+
+    fn word(&mut self, word: &Ident, tokens: &mut token_stream::IntoIter) -> Result<(), Wrong> {
+        match word.to_string().as_str() {
+            "inline" if self.flags.contains("SV_BLOCKING") => Err(contradiction(word)),
+            "blocking" if self.flags.contains("SV_NONBLOCKING") => Err(contradiction(word)),
+            "inline" => self.flag("SV_NONBLOCKING"),
+            "blocking" => self.flag("SV_BLOCKING"),
+            "multipart" => self.flag("SV_MULTIPART"),
+            "methods" => {
+                let list = group(word, tokens, Delimiter::Bracket, "a list such as [GET, POST]")?;
+                self.methods = methods(&list)?;
+                Ok(())
+            }
+            "name" => {
+                let name = text(word.span(), value(word, tokens)?, "a name such as \"hello\"")?;
+                if name.trim_matches('"').is_empty() {
+                    return Err(Wrong::new(word.span(), "the name of a servlet is not empty"));
+                }
+                self.name = Some(name);
+                Ok(())
+            }
+            "init" => {
+                let list = group(word, tokens, Delimiter::Brace, "parameters such as { \"greeting\" = \"Hello\" }")?;
+                self.init = init(&list)?;
+                Ok(())
+            }
+            "load_order" => {
+                self.load_order = number(word, tokens)?;
+                Ok(())
+            }
+            other => Err(Wrong::new(word.span(), format!("`{other}` is not known here; {WORDS}"))),
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> Result<(), Wrong> {
+        self.flags.push_str(" | ::servlet::__glue::");
+        self.flags.push_str(name);
+        Ok(())
+    }
+}
+
+fn contradiction(word: &Ident) -> Wrong {
+    Wrong::new(
+        word.span(),
+        "`inline` and `blocking` contradict each other; keep one, or neither to let the server find out",
+    )
+}
+
+fn comma(tokens: &mut token_stream::IntoIter) -> Result<(), Wrong> {
+    match tokens.next() {
+        None => Ok(()),
+        Some(TokenTree::Punct(mark)) if mark.as_char() == ',' => Ok(()),
+        Some(other) => Err(Wrong::new(other.span(), format!("a comma is missing before `{other}`"))),
+    }
+}
+
+/// What follows `word =`.
+fn value(word: &Ident, tokens: &mut token_stream::IntoIter) -> Result<Option<TokenTree>, Wrong> {
+    match tokens.next() {
+        Some(TokenTree::Punct(mark)) if mark.as_char() == '=' => Ok(tokens.next()),
+        _ => Err(Wrong::new(word.span(), format!("`{word}` takes a value: `{word} = ...`"))),
+    }
+}
+
+fn group(
+    word: &Ident,
+    tokens: &mut token_stream::IntoIter,
+    delimiter: Delimiter,
+    expected: &str,
+) -> Result<Group, Wrong> {
+    match value(word, tokens)? {
+        Some(TokenTree::Group(group)) if group.delimiter() == delimiter => Ok(group),
+        Some(other) => Err(Wrong::new(other.span(), format!("`{word}` is {expected}"))),
+        None => Err(Wrong::new(word.span(), format!("`{word}` is {expected}"))),
+    }
+}
+
+fn text(before: Span, token: Option<TokenTree>, expected: &str) -> Result<String, Wrong> {
+    match token {
+        Some(TokenTree::Literal(literal)) if is_text(&literal) => Ok(literal.to_string()),
+        Some(other) => Err(Wrong::new(other.span(), format!("here stands {expected}, not `{other}`"))),
+        None => Err(Wrong::new(before, format!("here stands {expected}"))),
+    }
+}
+
+fn is_text(literal: &Literal) -> bool {
+    let written = literal.to_string();
+    written.ends_with(['"', '#']) && (written.starts_with('"') || written.starts_with('r'))
+}
+
+fn number(word: &Ident, tokens: &mut token_stream::IntoIter) -> Result<String, Wrong> {
+    let expected = "`load_order` is a whole number, such as 1 or -1";
+    let (sign, number) = match value(word, tokens)? {
+        Some(TokenTree::Punct(mark)) if mark.as_char() == '-' => ("-", tokens.next()),
+        other => ("", other),
+    };
+    let Some(number) = number else { return Err(Wrong::new(word.span(), expected)) };
+    match format!("{sign}{number}").parse::<i32>() {
+        Ok(parsed) => Ok(parsed.to_string()),
+        Err(_) => Err(Wrong::new(number.span(), expected)),
+    }
+}
+
+/// Checks a URL pattern as far as it is written plainly; with escapes the server looks at it when it loads the library.
+fn pattern(literal: &Literal) -> Result<String, Wrong> {
+    let wrong = |text: &str| {
+        Err(Wrong::new(
+            literal.span(),
+            format!(
+                "{text}; a URL pattern is exact \"/a\", path \"/a/*\", extension \"*.txt\", default \"/\", or the root \"\""
+            ),
+        ))
+    };
+    if !is_text(literal) {
+        return wrong(&format!("`{literal}` is not a URL pattern"));
+    }
+    let written = literal.to_string();
+    let plain = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|text| !text.contains('\\'));
+    if let Some(pattern) = plain {
+        let extension = pattern.strip_prefix("*.");
+        if !(pattern.is_empty() || pattern.starts_with('/') || extension.is_some()) {
+            return wrong("it begins with `/`");
+        }
+        if extension.is_some_and(|extension| extension.is_empty() || extension.contains(['/', '*'])) {
+            return wrong("after `*.` comes an extension, without `/` and `*`");
+        }
+    }
+    Ok(written)
+}
+
+fn method(name: &str) -> String {
+    format!("::servlet::Method::{name}.bits()")
+}
+
+fn methods(list: &Group) -> Result<String, Wrong> {
+    let allowed = format!("allowed are {}, or ANY alone", METHODS.join(", "));
+    let mut names = Vec::new();
+    let mut any = false;
+    let mut tokens = list.stream().into_iter();
+    while let Some(token) = tokens.next() {
+        let name = token.to_string();
+        match &token {
+            TokenTree::Ident(_) if name == "ANY" => any = true,
+            TokenTree::Ident(_) if METHODS.contains(&name.as_str()) => names.push(method(&name)),
+            _ => return Err(Wrong::new(token.span(), format!("`{name}` is not a method of HTTP here; {allowed}"))),
+        }
+        comma(&mut tokens)?;
+    }
+    match (any, names.is_empty()) {
+        (true, true) => Ok("0".to_owned()),
+        (false, false) => Ok(names.join(" | ")),
+        (true, false) => Err(Wrong::new(list.span(), "ANY stands alone: methods = [ANY]")),
+        (false, true) => Err(Wrong::new(list.span(), format!("a servlet handles at least one method; {allowed}"))),
+    }
+}
+
+fn init(list: &Group) -> Result<Vec<(String, String)>, Wrong> {
+    let mut parameters = Vec::new();
+    let mut tokens = list.stream().into_iter();
+    while let Some(token) = tokens.next() {
+        let at = token.span();
+        let name = text(at, Some(token), "the name of a parameter in quotes, as in \"greeting\" = \"Hello\"")?;
+        match tokens.next() {
+            Some(TokenTree::Punct(mark)) if mark.as_char() == '=' => {}
+            _ => return Err(Wrong::new(at, format!("{name} takes a value: {name} = \"...\""))),
+        }
+        let value = text(at, tokens.next(), "a text in quotes, as in \"greeting\" = \"Hello\"")?;
+        if parameters.iter().any(|(other, _)| *other == name) {
+            return Err(Wrong::new(at, format!("{name} stands here twice")));
+        }
+        parameters.push((name, value));
+        comma(&mut tokens)?;
+    }
+    Ok(parameters)
+}

@@ -1,0 +1,67 @@
+//! The request's body, as it is lent to a servlet.
+
+use std::{fmt, io};
+
+use crate::host::{self, Exchange};
+use crate::{Error, Result, error};
+
+/// The body of a request. Reading waits until something has come.
+///
+/// Through [`io::Read`], by pieces with [`chunk`](Body::chunk), or whole with [`all`](Body::all). It is read once; a form
+/// whose parameters were asked for has no body left.
+///
+/// ```
+/// use servlet::prelude::*;
+///
+/// #[servlet("/count", methods = [POST])]
+/// fn count(_: &Request, body: &mut Body, response: &mut Response) -> Result {
+///     let mut bytes = 0;
+///     while let Some(chunk) = body.chunk()? {
+///         bytes += chunk.len();
+///     }
+///     response.text(format!("{bytes} bytes"))
+/// }
+/// ```
+pub struct Body {
+    exchange: Exchange,
+}
+
+impl Body {
+    pub(crate) fn new(exchange: Exchange) -> Body {
+        Body { exchange }
+    }
+
+    /// Returns what has come, at least one byte, without copying; `None` at the end.
+    pub fn chunk(&mut self) -> Result<Option<&[u8]>> {
+        let chunk = self.exchange.read_chunk().map_err(Error::of_client)?;
+        // SAFETY: a chunk lives until the next read (servlet.h 4), and to read again needs this `&mut self`.
+        Ok(chunk.and_then(|chunk| unsafe { host::bytes(chunk) }))
+    }
+
+    /// Returns the rest of the body; 413 if it is longer than `bytes_max`.
+    pub fn all(&mut self, bytes_max: usize) -> Result<&[u8]> {
+        let all = self.exchange.read_all(bytes_max).map_err(Error::of_client)?;
+        // SAFETY: it lives until `service` returns, and so at least as long as this borrow.
+        Ok(all.and_then(|all| unsafe { host::bytes(all) }).unwrap_or_default())
+    }
+
+    /// Returns the rest of the body as text; 400 if it is not UTF-8, 413 if it is longer than `bytes_max`.
+    pub fn text(&mut self, bytes_max: usize) -> Result<&str> {
+        std::str::from_utf8(self.all(bytes_max)?).map_err(|wrong| error(400, format!("the body is not UTF-8: {wrong}")))
+    }
+}
+
+impl io::Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.exchange.read(buffer).map_err(|wrong| wrong.of_client().into_io())
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Body")
+    }
+}

@@ -1,0 +1,117 @@
+//! The webapp that a module belongs to.
+
+use std::fmt;
+use std::path::Path;
+
+use serval_abi::{SV_PATH_ROOT, SV_PATH_TEMP, SV_PATH_WORK, sv_str};
+
+use crate::Result;
+use crate::host::{self, ContextHandle};
+
+/// The webapp: its parameters, folders and shared attributes. It may be used on any thread.
+///
+/// ```
+/// use servlet::prelude::*;
+///
+/// struct Notes {
+///     file: std::path::PathBuf,
+/// }
+///
+/// #[start]
+/// fn start(context: &Context) -> Result<Notes> {
+///     let folder = context.work_folder().ok_or_else(|| error(500, "no work folder"))?;
+///     Ok(Notes { file: folder.join("notes.txt") })
+/// }
+/// ```
+pub struct Context {
+    handle: ContextHandle,
+}
+
+impl Context {
+    pub(crate) fn new(handle: ContextHandle) -> Context {
+        Context { handle }
+    }
+
+    pub(crate) fn handle(&self) -> ContextHandle {
+        self.handle
+    }
+
+    fn text(&self, view: sv_str) -> Option<&str> {
+        // SAFETY: strings of a context live until destroy returns. The module owns this context and is dropped before; it
+        // cannot be cloned or moved out of it.
+        unsafe { host::text(view) }
+    }
+
+    /// Returns the path that the webapp is mounted at; `""` for the root.
+    pub fn path(&self) -> &str {
+        self.handle.path().and_then(|path| self.text(path)).unwrap_or_default()
+    }
+
+    /// Returns a context parameter of web.toml or server.toml.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.handle.parameter(name).and_then(|value| self.text(value))
+    }
+
+    /// Returns all context parameters.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (first, count) = self.handle.parameters();
+        // SAFETY: as in `text`.
+        let pairs = unsafe { host::pairs(first, count) };
+        pairs.iter().map(|pair| (self.text(pair.name).unwrap_or_default(), self.text(pair.value).unwrap_or_default()))
+    }
+
+    /// Returns the webapp's folder. Read it; do not write into it.
+    pub fn root_folder(&self) -> Option<&Path> {
+        self.folder(SV_PATH_ROOT)
+    }
+
+    /// Returns a folder of the webapp's own, kept over reloads and restarts.
+    pub fn work_folder(&self) -> Option<&Path> {
+        self.folder(SV_PATH_WORK)
+    }
+
+    /// Returns a folder that is emptied when the server starts.
+    pub fn temp_folder(&self) -> Option<&Path> {
+        self.folder(SV_PATH_TEMP)
+    }
+
+    fn folder(&self, which: i32) -> Option<&Path> {
+        self.handle.folder(which).and_then(|path| self.text(path)).map(Path::new)
+    }
+
+    /// Returns the media type of a file by its name.
+    pub fn mime_type(&self, file_name: &str) -> Option<&str> {
+        self.handle.mime_type(file_name).and_then(|found| self.text(found))
+    }
+
+    /// Returns a copy of an attribute: bytes that the libraries of a webapp share.
+    pub fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.handle.attribute(name)
+    }
+
+    /// Sets an attribute.
+    pub fn set_attribute(&self, name: &str, value: impl AsRef<[u8]>) -> Result {
+        self.handle.set_attribute(name, Some(value.as_ref()))
+    }
+
+    /// Removes an attribute.
+    pub fn remove_attribute(&self, name: &str) -> Result {
+        self.handle.set_attribute(name, None)
+    }
+
+    /// Returns which load of the webapp this is, counted from 1.
+    pub fn generation(&self) -> u64 {
+        self.handle.generation()
+    }
+
+    /// Writes a line to the webapp's log, as [`log::info!`](crate::log::info) does.
+    pub fn log(&self, text: &str) {
+        crate::log::write(crate::log::Level::Info, format_args!("{text}"));
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Context({:?}, generation {})", self.path(), self.generation())
+    }
+}

@@ -1,0 +1,87 @@
+//! The server's log: `servlet::log::info!("{count} items")`.
+//!
+//! A line carries the webapp and, in a servlet, the request. It may be written on any thread. Arguments are only formatted
+//! when the level is on.
+//!
+//! ```
+//! use servlet::prelude::*;
+//!
+//! #[servlet("/buy", methods = [POST])]
+//! fn buy(request: &Request, response: &mut Response) -> Result {
+//!     servlet::log::info!("{} buys", request.remote_addr());
+//!     response.redirect("thanks")
+//! }
+//! ```
+
+use std::fmt;
+
+use serval_abi::{SV_LOG_DEBUG, SV_LOG_ERROR, SV_LOG_INFO, SV_LOG_WARN};
+
+use crate::host;
+
+pub use crate::{__log_debug as debug, __log_error as error, __log_info as info, __log_warn as warn};
+
+/// How grave a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum Level {
+    /// Something failed.
+    Error = SV_LOG_ERROR,
+    /// Something may fail.
+    Warn = SV_LOG_WARN,
+    /// What an operator likes to know.
+    Info = SV_LOG_INFO,
+    /// What a developer likes to know.
+    Debug = SV_LOG_DEBUG,
+}
+
+/// Tells whether lines of that level are kept.
+pub fn enabled(level: Level) -> bool {
+    host::log_enabled(level as i32)
+}
+
+/// Writes a line; the macros are shorter.
+pub fn write(level: Level, text: fmt::Arguments<'_>) {
+    match text.as_str() {
+        Some(text) => host::log(level as i32, text),
+        None => host::log(level as i32, &fmt::format(text)),
+    }
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log {
+    ($level:ident, $($text:tt)+) => {
+        if $crate::log::enabled($crate::log::Level::$level) {
+            $crate::log::write($crate::log::Level::$level, ::core::format_args!($($text)+));
+        }
+    };
+}
+
+/// Logs that something failed.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log_error {
+    ($($text:tt)+) => { $crate::__log!(Error, $($text)+) };
+}
+
+/// Logs that something may fail.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log_warn {
+    ($($text:tt)+) => { $crate::__log!(Warn, $($text)+) };
+}
+
+/// Logs what an operator likes to know.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log_info {
+    ($($text:tt)+) => { $crate::__log!(Info, $($text)+) };
+}
+
+/// Logs what a developer likes to know.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log_debug {
+    ($($text:tt)+) => { $crate::__log!(Debug, $($text)+) };
+}

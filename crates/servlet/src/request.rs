@@ -1,0 +1,295 @@
+//! The request, as it is lent to a servlet.
+
+use std::fmt;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use serval_abi::{sv_pair, sv_request, sv_str};
+
+use crate::glue::Instance;
+use crate::host::{self, Exchange};
+use crate::{Context, Method, Result};
+
+/// A request. All that it returns by reference lives as long as the call of the servlet.
+///
+/// What stands in the request's head is answered without a `Result`. What the server has to be asked for (parameters,
+/// cookies, attributes) may fail: `?` then answers as fits, for example with 413 for a form that is too long.
+///
+/// Other threads may read it while the servlet runs, with two bounds: functions that return a `Result` belong to the
+/// servlet's own thread and are an error on others; and the head is fetched at its first use, which has to be on that thread
+/// too (the first use on another one panics).
+///
+/// ```
+/// use servlet::prelude::*;
+///
+/// #[servlet("/about")]
+/// fn about(request: &Request, response: &mut Response) -> Result {
+///     let agent = request.header("user-agent").unwrap_or("somebody");
+///     response.text(format!("{agent} asks for {} from {}", request.uri(), request.remote_addr()))
+/// }
+/// ```
+pub struct Request {
+    exchange: Exchange,
+    /// INVARIANT: NULL, or what the server returned for this exchange; it lives until `service` returns, as `self` does.
+    head: AtomicPtr<sv_request>,
+    /// INVARIANT: outlives each call of `service`.
+    instance: &'static Instance,
+}
+
+impl Request {
+    /// `instance` is not really `'static`: a `Request` never outlives the call of `service` that it is made for.
+    pub(crate) fn new(exchange: Exchange, instance: &'static Instance) -> Request {
+        Request { exchange, head: AtomicPtr::new(null_mut()), instance }
+    }
+
+    /// Fetched at the first use, because it costs the server something, and many servlets do not look at it.
+    fn head(&self) -> &sv_request {
+        let mut head = self.head.load(Ordering::Acquire);
+        if head.is_null() {
+            head = self.exchange.request().cast_mut();
+            self.head.store(head, Ordering::Release);
+        }
+        // SAFETY: by the invariant of `head`.
+        unsafe { head.as_ref() }
+            .expect("the request is used first on the servlet's own thread, before others may read it")
+    }
+
+    /// A text of the head that is always there.
+    fn text(&self, view: sv_str) -> &str {
+        self.optional(view).unwrap_or_default()
+    }
+
+    fn optional(&self, view: sv_str) -> Option<&str> {
+        // SAFETY: views of the head, and values that the server returns for an exchange, live until `service` returns
+        // (servlet.h 4), and so at least as long as this borrow.
+        unsafe { host::text(view) }
+    }
+
+    fn pairs(&self, first: *const sv_pair, count: usize) -> &[sv_pair] {
+        // SAFETY: as in `optional`.
+        unsafe { host::pairs(first, count) }
+    }
+
+    /// Returns the method.
+    pub fn method(&self) -> Method {
+        Method(self.head().method)
+    }
+
+    /// Returns the method's name as the client sent it.
+    pub fn method_name(&self) -> &str {
+        self.text(self.head().method_name)
+    }
+
+    /// Returns the target of the request line as the client sent it.
+    pub fn target(&self) -> &[u8] {
+        // SAFETY: as in `optional`.
+        unsafe { host::bytes(self.head().target) }.unwrap_or_default()
+    }
+
+    /// Returns the path of the target, undecoded: `/shop/item%201`.
+    pub fn uri(&self) -> &str {
+        self.text(self.head().request_uri)
+    }
+
+    /// Returns the query, undecoded, without `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.optional(self.head().query)
+    }
+
+    /// Returns the path of the webapp, undecoded; `""` for the root.
+    pub fn context_path(&self) -> &str {
+        self.text(self.head().context_path)
+    }
+
+    /// Returns the part of the path that chose the servlet, decoded.
+    pub fn servlet_path(&self) -> &str {
+        self.text(self.head().servlet_path)
+    }
+
+    /// Returns the part of the path after that, decoded: `/Ada` for the pattern `/greet/*` and the path `/greet/Ada`.
+    pub fn path_info(&self) -> Option<&str> {
+        self.optional(self.head().path_info)
+    }
+
+    /// Returns the URL pattern that matched.
+    pub fn pattern(&self) -> &str {
+        self.text(self.head().match_pattern)
+    }
+
+    /// Returns the name of the servlet.
+    pub fn servlet_name(&self) -> &str {
+        self.text(self.head().servlet_name)
+    }
+
+    /// Returns the first header of that name, in any case of letters; `None` also when it is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.header_bytes(name)?).ok()
+    }
+
+    /// Returns the first header of that name, as bytes.
+    pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.headers().find_map(|(found, value)| found.eq_ignore_ascii_case(name).then_some(value))
+    }
+
+    /// Returns all headers in the order in which they came, their names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let head = self.head();
+        self.pairs(head.headers, head.header_count).iter().map(|header| {
+            // SAFETY: as in `optional`.
+            let value = unsafe { host::bytes(header.value) };
+            (self.text(header.name), value.unwrap_or_default())
+        })
+    }
+
+    /// Returns the length of the body, if the client told it in advance.
+    pub fn content_length(&self) -> Option<u64> {
+        u64::try_from(self.head().content_length).ok()
+    }
+
+    /// Returns the type of the body.
+    pub fn content_type(&self) -> Option<&str> {
+        self.optional(self.head().content_type)
+    }
+
+    /// Returns `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.text(self.head().scheme)
+    }
+
+    /// Returns the name of the server as the client knows it, without port.
+    pub fn server_name(&self) -> &str {
+        self.text(self.head().server_name)
+    }
+
+    /// Returns the port of the server as the client knows it.
+    pub fn server_port(&self) -> u16 {
+        port(self.head().server_port)
+    }
+
+    /// Tells whether the client's connection is protected.
+    pub fn is_secure(&self) -> bool {
+        self.head().secure != 0
+    }
+
+    /// Returns the client's address, without port.
+    pub fn remote_addr(&self) -> &str {
+        self.text(self.head().remote_addr)
+    }
+
+    /// Returns the client's port.
+    pub fn remote_port(&self) -> u16 {
+        port(self.head().remote_port)
+    }
+
+    /// Returns the server's address on this connection, without port.
+    pub fn local_addr(&self) -> &str {
+        self.text(self.head().local_addr)
+    }
+
+    /// Returns the server's port on this connection.
+    pub fn local_port(&self) -> u16 {
+        port(self.head().local_port)
+    }
+
+    /// Returns the version of HTTP: 10, 11, 20 or 30.
+    pub fn http_version(&self) -> u32 {
+        self.head().http_version
+    }
+
+    /// Returns the number of the request, as in the log.
+    pub fn id(&self) -> u64 {
+        self.head().id
+    }
+
+    /// Returns the number of the connection.
+    pub fn connection_id(&self) -> u64 {
+        self.head().connection_id
+    }
+
+    /// Returns a parameter's first value: of the query or, if there is none, of a form body, which is then read whole.
+    pub fn param(&self, name: &str) -> Result<Option<&str>> {
+        let value = self.exchange.parameter(name).map_err(crate::Error::of_client)?;
+        Ok(value.and_then(|value| self.optional(value)))
+    }
+
+    /// Returns all parameters in order, those of the query first.
+    ///
+    /// ```
+    /// # use servlet::prelude::*;
+    /// # fn colours(request: &Request) -> Result<Vec<String>> {
+    /// let colours = request.params()?.filter(|(name, _)| *name == "colour");
+    /// # Ok(colours.map(|(_, value)| value.to_owned()).collect())
+    /// # }
+    /// ```
+    pub fn params(&self) -> Result<impl Iterator<Item = (&str, &str)>> {
+        let (first, count) = self.exchange.parameters().map_err(crate::Error::of_client)?;
+        Ok(self.texts(self.pairs(first, count)))
+    }
+
+    /// Returns what stood for `{name}` in the URL pattern that matched.
+    pub fn path_param(&self, name: &str) -> Result<Option<&str>> {
+        Ok(self.exchange.path_parameter(name)?.and_then(|value| self.optional(value)))
+    }
+
+    /// Returns the first cookie of that name.
+    pub fn cookie(&self, name: &str) -> Result<Option<&str>> {
+        Ok(self.exchange.cookie(name)?.and_then(|value| self.optional(value)))
+    }
+
+    /// Returns all cookies, name and value.
+    pub fn cookies(&self) -> Result<impl Iterator<Item = (&str, &str)>> {
+        let (first, count) = self.exchange.cookies()?;
+        Ok(self.texts(self.pairs(first, count)))
+    }
+
+    fn texts<'a>(&'a self, pairs: &'a [sv_pair]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        pairs.iter().map(|pair| (self.text(pair.name), self.text(pair.value)))
+    }
+
+    /// Returns an attribute of the request: bytes that filters and servlets hand on to each other.
+    pub fn attribute(&self, name: &str) -> Result<Option<&[u8]>> {
+        let value = self.exchange.attribute(name)?;
+        // SAFETY: as in `optional`; a value that is replaced lives on until then.
+        Ok(value.and_then(|value| unsafe { host::bytes(value) }))
+    }
+
+    /// Sets an attribute of the request.
+    pub fn set_attribute(&self, name: &str, value: impl AsRef<[u8]>) -> Result {
+        self.exchange.set_attribute(name, Some(value.as_ref()))
+    }
+
+    /// Removes an attribute of the request.
+    pub fn remove_attribute(&self, name: &str) -> Result {
+        self.exchange.set_attribute(name, None)
+    }
+
+    /// Returns an init parameter of the servlet: of web.toml or, if there is none, of its declaration.
+    pub fn init(&self, name: &str) -> Option<&str> {
+        self.instance.init(name)
+    }
+
+    /// Returns the webapp.
+    pub fn context(&self) -> &Context {
+        self.instance.context()
+    }
+
+    /// Tells whether the answer is of no use any more: the client has gone, or its time is up. Long work looks here.
+    pub fn is_cancelled(&self) -> bool {
+        self.exchange.cancelled()
+    }
+
+    /// Tells whether a newer generation of the webapp has taken over. Endless answers end then.
+    pub fn is_retiring(&self) -> bool {
+        self.exchange.retiring()
+    }
+}
+
+fn port(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or_default()
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Request({} {}, id {})", self.method_name(), self.uri(), self.id())
+    }
+}

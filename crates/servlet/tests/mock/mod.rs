@@ -1,0 +1,489 @@
+//! A small host for tests of the SDK: a table whose handles are addresses of what is below. It does not check what a
+//! server checks.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
+use std::sync::Mutex;
+use std::thread::ThreadId;
+
+use serval_abi::*;
+
+unsafe extern "C" {
+    fn servlet_module_v1() -> *const sv_module;
+}
+
+/// What was logged, and which panics were reported, by all contexts: tests look for their own lines.
+pub static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+#[track_caller]
+pub fn assert_logged(line: &str) {
+    let log = LOG.lock().unwrap();
+    assert!(log.iter().any(|logged| logged.starts_with(line)), "{line:?} is not in {log:?}");
+}
+
+pub fn declared() -> &'static sv_module {
+    // SAFETY: the library's own.
+    unsafe { &*servlet_module_v1() }
+}
+
+pub fn text(view: sv_str) -> String {
+    if view.ptr.is_null() {
+        return String::new();
+    }
+    // SAFETY: a valid view.
+    String::from_utf8(unsafe { std::slice::from_raw_parts(view.ptr, view.len) }.to_vec()).unwrap()
+}
+
+pub fn servlets() -> Vec<&'static sv_servlet> {
+    let module = declared();
+    // SAFETY: the module's own.
+    let all = unsafe { std::slice::from_raw_parts(module.servlets, module.servlet_count) };
+    // SAFETY: as above.
+    all.iter().map(|servlet| unsafe { &**servlet }).collect()
+}
+
+/// A module that init started, until it is dropped.
+pub struct Module(*mut c_void);
+
+/// The test's context: its handle is a number, for it has no state.
+const CONTEXT: *mut sv_context = std::ptr::without_provenance_mut(8);
+
+impl Module {
+    pub fn start() -> Result<Module, String> {
+        let (mut module, mut error) = (null_mut(), sv_str::ABSENT);
+        let init = declared().init.unwrap();
+        // SAFETY: as servlet.h asks.
+        match unsafe { init(&raw const TABLE, CONTEXT, &raw mut module, &raw mut error) } {
+            SV_OK => Ok(Module(module)),
+            status => Err(format!("{status}: {}", text(error))),
+        }
+    }
+
+    pub fn servlet(&self, name: &str, init: &[(&'static str, &'static str)]) -> Result<Servlet, String> {
+        let servlet = servlets().into_iter().find(|servlet| text(servlet.name) == name).expect("a declared servlet");
+        // SAFETY: the declaration's own.
+        let defaults = if servlet.init_count == 0 {
+            &[][..]
+        } else {
+            unsafe { std::slice::from_raw_parts(servlet.init, servlet.init_count) }
+        };
+        let mut pairs: Vec<sv_pair> = init.iter().map(|(name, value)| pair(name, value)).collect();
+        pairs.extend_from_slice(defaults);
+        let config = Box::new(sv_config {
+            struct_size: size_of::<sv_config>() as u32,
+            reserved: 0,
+            name: servlet.name,
+            init: pairs.as_ptr(),
+            init_count: pairs.len(),
+        });
+        let (mut instance, mut error) = (null_mut(), sv_str::ABSENT);
+        let create = servlet.create.unwrap();
+        // SAFETY: as servlet.h asks.
+        match unsafe { create(CONTEXT, self.0, &raw const *config, &raw mut instance, &raw mut error) } {
+            SV_OK => Ok(Servlet { servlet, instance, _config: config, _pairs: pairs }),
+            status => Err(format!("{status}: {}", text(error))),
+        }
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: started by init, and last of all.
+        unsafe { declared().destroy.unwrap()(self.0) };
+    }
+}
+
+pub struct Servlet {
+    servlet: &'static sv_servlet,
+    instance: *mut c_void,
+    _config: Box<sv_config>,
+    _pairs: Vec<sv_pair>,
+}
+
+impl Servlet {
+    /// Calls service, and returns what a client would see with the status that service returned, if it is not SV_OK.
+    pub fn call(&self, exchange: &mut Exchange) -> String {
+        let mut task = null_mut();
+        let service = self.servlet.service.unwrap();
+        let handle: *mut Exchange = exchange;
+        exchange.owner = Some(std::thread::current().id());
+        // SAFETY: as servlet.h asks.
+        let status = unsafe { service(self.instance, handle.cast(), &raw mut task) };
+        exchange.owner = None;
+        let seen = exchange.seen.borrow();
+        let mut lines = vec![seen.status.to_string()];
+        lines.extend(seen.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        lines.push(String::from_utf8(seen.body.clone()).unwrap());
+        if status != SV_OK {
+            lines.push(format!("returned {status}"));
+        }
+        lines.extend(seen.failed.clone());
+        lines.join("\n")
+    }
+}
+
+impl Drop for Servlet {
+    fn drop(&mut self) {
+        // SAFETY: made by create, and its last use.
+        unsafe { self.servlet.destroy.unwrap()(self.instance) };
+    }
+}
+
+fn pair(name: &'static str, value: &'static str) -> sv_pair {
+    sv_pair { name: sv_str::new(name), value: sv_str::new(value) }
+}
+
+#[derive(Default)]
+pub struct Seen {
+    pub status: u32,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub committed: bool,
+    pub failed: Option<String>,
+    pub responds: u32,
+    pub released: bool,
+}
+
+pub struct Exchange {
+    head: sv_request,
+    _headers: Vec<sv_pair>,
+    pub params: Vec<(&'static str, &'static str)>,
+    pub body: &'static str,
+    owner: Option<ThreadId>,
+    pub seen: RefCell<Seen>,
+}
+
+impl Exchange {
+    pub fn get(path_info: &'static str) -> Exchange {
+        let headers = vec![pair("host", "localhost"), pair("user-agent", "test/1")];
+        Exchange {
+            head: sv_request {
+                struct_size: size_of::<sv_request>() as u32,
+                method: SV_GET,
+                method_name: sv_str::new("GET"),
+                http_version: 11,
+                dispatch: SV_DISPATCH_REQUEST,
+                scheme: sv_str::new("http"),
+                server_name: sv_str::new("localhost"),
+                server_port: 8080,
+                secure: 0,
+                target: sv_str::new("/x"),
+                request_uri: sv_str::new("/x"),
+                query: sv_str::ABSENT,
+                context_path: sv_str::new("/app"),
+                servlet_path: sv_str::new("/x"),
+                path_info: if path_info.is_empty() { sv_str::ABSENT } else { sv_str::new(path_info) },
+                match_kind: SV_MATCH_PATH,
+                reserved: 0,
+                match_pattern: sv_str::new("/x/*"),
+                match_value: sv_str::ABSENT,
+                servlet_name: sv_str::new("x"),
+                headers: headers.as_ptr(),
+                header_count: headers.len(),
+                content_length: -1,
+                content_type: sv_str::ABSENT,
+                remote_addr: sv_str::new("127.0.0.1"),
+                local_addr: sv_str::new("127.0.0.1"),
+                remote_port: 50_000,
+                local_port: 8080,
+                id: 7,
+                connection_id: 3,
+            },
+            _headers: headers,
+            params: Vec::new(),
+            body: "",
+            owner: None,
+            seen: RefCell::new(Seen { status: 200, ..Seen::default() }),
+        }
+    }
+}
+
+/// The exchange, if this is its thread.
+fn owned<'a>(handle: *mut sv_exchange) -> Result<&'a mut Exchange, sv_status> {
+    // SAFETY: handles here are addresses.
+    let exchange = unsafe { &mut *handle.cast::<Exchange>() };
+    if exchange.owner == Some(std::thread::current().id()) { Ok(exchange) } else { Err(SV_E_THREAD) }
+}
+
+macro_rules! owned {
+    ($handle:expr) => {
+        match owned($handle) {
+            Ok(exchange) => exchange,
+            Err(status) => return status,
+        }
+    };
+}
+
+fn bytes<'a>(ptr: *const u8, len: usize) -> &'a [u8] {
+    // SAFETY: the SDK's promise.
+    if ptr.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(ptr, len) } }
+}
+
+fn string(ptr: *const u8, len: usize) -> String {
+    String::from_utf8(bytes(ptr, len).to_vec()).unwrap()
+}
+
+unsafe extern "C" fn log_enabled(_: *mut sv_context, level: i32) -> i32 {
+    i32::from(level <= SV_LOG_INFO)
+}
+
+unsafe extern "C" fn log(
+    _: *mut sv_context,
+    ex: *mut sv_exchange,
+    level: i32,
+    ptr: *const u8,
+    len: usize,
+) -> sv_status {
+    let of = if ex.is_null() { "" } else { " 7" };
+    LOG.lock().unwrap().push(format!("{level}{of} {}", string(ptr, len)));
+    SV_OK
+}
+
+unsafe extern "C" fn report_panic(
+    context: *mut sv_context,
+    ptr: *const u8,
+    len: usize,
+    file: *const u8,
+    file_len: usize,
+    line: u32,
+) -> sv_status {
+    let (text, file) = (string(ptr, len), string(file, file_len));
+    eprintln!("panic: {text} ({file}:{line})");
+    LOG.lock().unwrap().push(format!("panic of {}: {text} ({file}", context.addr()));
+    SV_OK
+}
+
+unsafe extern "C" fn request(exchange: *mut sv_exchange) -> *const sv_request {
+    owned(exchange).map_or(null(), |exchange| &raw const exchange.head)
+}
+
+unsafe extern "C" fn parameter(
+    ex: *mut sv_exchange,
+    name: *const u8,
+    len: usize,
+    _: u32,
+    out: *mut sv_str,
+) -> sv_status {
+    let exchange = owned!(ex);
+    let name = string(name, len);
+    if name == "too-long" {
+        return SV_E_LIMIT;
+    }
+    match exchange.params.iter().find(|(found, _)| *found == name) {
+        // SAFETY: the SDK's promise.
+        Some((_, value)) => unsafe { out.write(sv_str::new(value)) },
+        None => return SV_NONE,
+    }
+    SV_OK
+}
+
+unsafe extern "C" fn read_chunk(ex: *mut sv_exchange, out: *mut sv_str) -> sv_status {
+    let exchange = owned!(ex);
+    let (chunk, rest) = exchange.body.split_at(exchange.body.len().min(4));
+    exchange.body = rest;
+    // SAFETY: the SDK's promise.
+    unsafe { out.write(sv_str::new(chunk)) };
+    if chunk.is_empty() { SV_END } else { SV_OK }
+}
+
+unsafe extern "C" fn read(ex: *mut sv_exchange, buffer: *mut u8, capacity: usize, len: *mut usize) -> sv_status {
+    let exchange = owned!(ex);
+    if exchange.body.starts_with("endless") {
+        return SV_E_LIMIT;
+    }
+    let (chunk, rest) = exchange.body.split_at(exchange.body.len().min(capacity));
+    exchange.body = rest;
+    // SAFETY: the SDK's promise.
+    unsafe { buffer.copy_from_nonoverlapping(chunk.as_ptr(), chunk.len()) };
+    // SAFETY: as above.
+    unsafe { len.write(chunk.len()) };
+    if chunk.is_empty() { SV_END } else { SV_OK }
+}
+
+unsafe extern "C" fn read_all(ex: *mut sv_exchange, bytes_max: usize, out: *mut sv_str) -> sv_status {
+    let exchange = owned!(ex);
+    if exchange.body.len() > bytes_max {
+        return SV_E_LIMIT;
+    }
+    // SAFETY: the SDK's promise.
+    unsafe { out.write(sv_str::new(exchange.body)) };
+    SV_OK
+}
+
+unsafe extern "C" fn respond(ex: *mut sv_exchange, response: *const sv_response) -> sv_status {
+    let exchange = owned!(ex);
+    // SAFETY: the SDK's promise.
+    let response = unsafe { &*response };
+    let mut seen = exchange.seen.borrow_mut();
+    if seen.committed {
+        return SV_E_STATE;
+    }
+    for index in 0..response.header_count {
+        // SAFETY: the SDK's promise.
+        let header = unsafe { &*response.headers.add(index) };
+        seen.headers.push((text(header.name), text(header.value)));
+    }
+    seen.status = response.status;
+    seen.body = bytes(response.body, response.body_len).to_vec();
+    seen.committed = true;
+    seen.responds += 1;
+    if let Some(release) = response.release {
+        // SAFETY: once.
+        unsafe { release(response.release_arg) };
+        seen.released = true;
+    }
+    SV_OK
+}
+
+unsafe extern "C" fn response_status(ex: *mut sv_exchange, status: *mut u32) -> sv_status {
+    let seen = owned!(ex).seen.borrow();
+    // SAFETY: the SDK's promise.
+    unsafe { status.write(seen.status) };
+    SV_OK
+}
+
+unsafe extern "C" fn set_status(ex: *mut sv_exchange, status: u32) -> sv_status {
+    let mut seen = owned!(ex).seen.borrow_mut();
+    if seen.committed {
+        return SV_E_STATE;
+    }
+    seen.status = status;
+    SV_OK
+}
+
+unsafe extern "C" fn set_header(
+    ex: *mut sv_exchange,
+    _: i32,
+    name: *const u8,
+    len: usize,
+    value: *const u8,
+    value_len: usize,
+) -> sv_status {
+    owned!(ex).seen.borrow_mut().headers.push((string(name, len), string(value, value_len)));
+    SV_OK
+}
+
+unsafe extern "C" fn set_content_type(ex: *mut sv_exchange, ptr: *const u8, len: usize) -> sv_status {
+    owned!(ex).seen.borrow_mut().headers.push(("content-type".to_owned(), string(ptr, len)));
+    SV_OK
+}
+
+unsafe extern "C" fn set_cookie(ex: *mut sv_exchange, cookie: *const sv_cookie) -> sv_status {
+    // SAFETY: the SDK's promise.
+    let cookie = unsafe { &*cookie };
+    // SAFETY: as above.
+    let site = unsafe { &*cookie.attributes };
+    let value = format!(
+        "{}={}; {}; {}; {}={} ({})",
+        text(cookie.name),
+        text(cookie.value),
+        cookie.max_age,
+        text(cookie.path),
+        text(site.name),
+        text(site.value),
+        cookie.flags
+    );
+    owned!(ex).seen.borrow_mut().headers.push(("set-cookie".to_owned(), value));
+    SV_OK
+}
+
+unsafe extern "C" fn write(ex: *mut sv_exchange, ptr: *const u8, len: usize, _: *mut usize) -> sv_status {
+    owned!(ex).seen.borrow_mut().body.extend_from_slice(bytes(ptr, len));
+    SV_OK
+}
+
+unsafe extern "C" fn flush(ex: *mut sv_exchange) -> sv_status {
+    owned!(ex).seen.borrow_mut().committed = true;
+    SV_OK
+}
+
+unsafe extern "C" fn send_error(ex: *mut sv_exchange, status: u32, ptr: *const u8, len: usize) -> sv_status {
+    let mut seen = owned!(ex).seen.borrow_mut();
+    if seen.committed {
+        return SV_E_STATE;
+    }
+    seen.status = status;
+    seen.body = format!("page: {}", string(ptr, len)).into_bytes();
+    SV_OK
+}
+
+unsafe extern "C" fn redirect(ex: *mut sv_exchange, ptr: *const u8, len: usize) -> sv_status {
+    let mut seen = owned!(ex).seen.borrow_mut();
+    seen.status = 302;
+    seen.headers.push(("location".to_owned(), string(ptr, len)));
+    SV_OK
+}
+
+unsafe extern "C" fn error_text(_: *mut sv_exchange) -> sv_str {
+    sv_str::ABSENT
+}
+
+unsafe extern "C" fn fail(
+    ex: *mut sv_exchange,
+    kind: *const u8,
+    kind_len: usize,
+    ptr: *const u8,
+    len: usize,
+) -> sv_status {
+    owned!(ex).seen.borrow_mut().failed = Some(format!("failed {}: {}", string(kind, kind_len), string(ptr, len)));
+    SV_OK
+}
+
+unsafe extern "C" fn context_parameter(_: *mut sv_context, name: *const u8, len: usize, out: *mut sv_str) -> sv_status {
+    if string(name, len) != "currency" {
+        return SV_NONE;
+    }
+    // SAFETY: the SDK's promise.
+    unsafe { out.write(sv_str::new("EUR")) };
+    SV_OK
+}
+
+unsafe extern "C" fn context_attribute(
+    _: *mut sv_context,
+    _: *const u8,
+    _: usize,
+    buffer: *mut u8,
+    capacity: usize,
+    len: *mut usize,
+) -> sv_status {
+    let value = [b'x'; 1000];
+    // SAFETY: the SDK's promise.
+    unsafe { buffer.copy_from_nonoverlapping(value.as_ptr(), capacity.min(1000)) };
+    // SAFETY: as above.
+    unsafe { len.write(1000) };
+    SV_OK
+}
+
+static TABLE: sv_host = {
+    // SAFETY: numbers, NULL pointers, and no functions.
+    let mut table: sv_host = unsafe { std::mem::zeroed() };
+    table.struct_size = size_of::<sv_host>() as u32;
+    table.abi_major = SV_ABI_MAJOR;
+    table.abi_minor = SV_ABI_MINOR;
+    table.log_enabled = Some(log_enabled);
+    table.log = Some(log);
+    table.report_panic = Some(report_panic);
+    table.request = Some(request);
+    table.parameter = Some(parameter);
+    table.read = Some(read);
+    table.read_chunk = Some(read_chunk);
+    table.read_all = Some(read_all);
+    table.respond = Some(respond);
+    table.response_status = Some(response_status);
+    table.set_status = Some(set_status);
+    table.set_header = Some(set_header);
+    table.set_content_type = Some(set_content_type);
+    table.set_cookie = Some(set_cookie);
+    table.write = Some(write);
+    table.flush = Some(flush);
+    table.send_error = Some(send_error);
+    table.redirect = Some(redirect);
+    table.error_text = Some(error_text);
+    table.fail = Some(fail);
+    table.context_parameter = Some(context_parameter);
+    table.context_attribute = Some(context_attribute);
+    table
+};
