@@ -4,6 +4,7 @@
 mod connection;
 mod listener;
 mod run;
+mod sources;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -7,10 +7,10 @@ use std::time::Instant;
 use serval_config::{LogFormat, Server};
 use serval_container::{Container, Event};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::{listener, watch as folders};
+use crate::{listener, sources, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -76,7 +76,9 @@ async fn serve(config: Arc<Server>) -> ExitCode {
     for (socket, settings) in bound {
         tasks.spawn(listener::serve(socket, settings, container.clone(), stopped.clone()));
     }
-    let watching = tokio::spawn(folders::watch(container.clone(), pass, stopped));
+    let (builds, queue) = mpsc::channel(1);
+    let building = tokio::spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
+    let watching = tokio::spawn(folders::watch(container.clone(), pass, builds, stopped));
     container.settled().await;
     println!("ready in {} ms", began.elapsed().as_millis());
 
@@ -85,6 +87,7 @@ async fn serve(config: Arc<Server>) -> ExitCode {
     let deadline = Instant::now() + config.shutdown_timeout;
     let _ = stop.send(true);
     let _ = watching.await;
+    let _ = building.await;
     let all = async { while tasks.join_next().await.is_some() {} };
     let mut whole = tokio::select! {
         () = all => true,

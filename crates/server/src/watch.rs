@@ -6,14 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
-use serval_container::{Container, Pass};
+use serval_container::{Container, Pass, Source};
 use tokio::sync::{mpsc, watch};
 
 const ANYWAY: Duration = Duration::from_secs(10);
+/// How soon a request for builds that found the queue full is made again.
+const RETRY: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_millis(30);
 
 /// Runs until `stopped` turns true. `first`: what the pass at the start has said.
-pub async fn watch(container: Arc<Container>, first: Pass, mut stopped: watch::Receiver<bool>) {
+pub async fn watch(
+    container: Arc<Container>,
+    first: Pass,
+    builds: mpsc::Sender<Vec<Source>>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let (events, mut happened) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading is no change, and one waiting event is as good as many.
@@ -31,13 +38,15 @@ pub async fn watch(container: Arc<Container>, first: Pass, mut stopped: watch::R
     let mut watched = HashMap::new();
     let mut pass = first;
     loop {
+        // While a build runs, one request for the next is enough.
+        let asked = builds.try_send(std::mem::take(&mut pass.sources)).is_ok();
         if let Some(watcher) = &mut watcher {
             follow(watcher, &mut watched, &pass.watch);
         }
         let anyway = if watcher.is_some() { ANYWAY } else { Duration::from_secs(1) };
         tokio::select! {
             Some(()) = happened.recv() => tokio::time::sleep(QUIET).await,
-            () = tokio::time::sleep(pass.again_after.unwrap_or(anyway)) => {}
+            () = tokio::time::sleep(pass.again_after.unwrap_or(if asked { anyway } else { RETRY })) => {}
             () = crate::run::told(&mut stopped) => return,
         }
         pass = container.deploy_pass().await;
