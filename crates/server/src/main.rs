@@ -4,6 +4,7 @@
 mod connection;
 mod listener;
 mod run;
+mod sdk;
 mod sources;
 mod watch;
 

@@ -1,7 +1,7 @@
 //! Builds webapps that carry their source, one at a time, and puts the library into WEB-INF/lib, where the deployment finds it
 //! like any other. Off unless `[build] sources` is set.
 //!
-//! For now C and C++ (`WEB-INF/src`) and what `[build] command` of web.toml says; Rust sources come with the SDK.
+//! Rust (`WEB-INF/Cargo.toml`), C and C++ (`WEB-INF/src`), or what `[build] command` of web.toml says.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,6 +13,8 @@ use serval_container::{Container, Source};
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
+use crate::sdk;
+
 /// LIMIT: source files of one webapp that are looked at.
 const FILES_MAX: usize = 10_000;
 
@@ -23,7 +25,8 @@ pub async fn build_all(
     mut queue: mpsc::Receiver<Vec<Source>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let header = config.var.join("sdk").join(env!("CARGO_PKG_VERSION")).join("abi/include");
+    let header = sdk::folder(&config.var).join("abi/include");
+    let targets = config.var.join("work/build");
     let mut failed: Vec<(PathBuf, SystemTime)> = Vec::new();
     loop {
         let sources = tokio::select! {
@@ -31,11 +34,18 @@ pub async fn build_all(
             () = crate::run::told(&mut stopped) => return,
         };
         let Some(sources) = sources else { return };
-        if !config.sources || write_header(&header).is_err() {
+        if !config.sources {
+            continue;
+        }
+        if let Err(error) = sdk::unpack(&config.var) {
+            tracing::error!(
+                "sources cannot be built, since the SDK cannot be written into {}: {error}",
+                config.var.display()
+            );
             continue;
         }
         for source in sources {
-            let Some((library, mut command)) = command(&source, &header) else { continue };
+            let Some((library, mut command)) = command(&source, &header, &targets) else { continue };
             let Some(newest) = newest(&source.webapp.join("WEB-INF")) else { continue };
             let built = std::fs::metadata(&library).and_then(|file| file.modified()).ok();
             if built.is_some_and(|built| built >= newest) || failed.contains(&(source.webapp.clone(), newest)) {
@@ -71,27 +81,21 @@ async fn mount(container: &Arc<Container>) {
     container.settled().await;
 }
 
-fn write_header(folder: &Path) -> std::io::Result<()> {
-    let file = folder.join("servlet.h");
-    if std::fs::read_to_string(&file).is_ok_and(|text| text == serval_abi::HEADER) {
-        return Ok(());
-    }
-    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, serval_abi::HEADER));
-    if let Err(error) = &written {
-        tracing::error!("sources cannot be built, since {} cannot be written: {error}", file.display());
-    }
-    written
-}
-
 /// The library that a webapp's source makes, and the command for it, which runs in WEB-INF.
-fn command(source: &Source, header: &Path) -> Option<(PathBuf, Command)> {
+fn command(source: &Source, header: &Path, targets: &Path) -> Option<(PathBuf, Command)> {
     let inside = source.webapp.join("WEB-INF");
     let name = source.webapp.file_name()?.to_string_lossy().into_owned();
     let library = inside.join("lib").join(format!("{name}.so"));
+    let target = targets.join(&name);
     let mut command = match &source.command {
         Some(words) => {
             let mut command = Command::new(words.first()?);
             command.args(&words[1..]);
+            command
+        }
+        None if inside.join("Cargo.toml").is_file() => {
+            let mut command = Command::new("cargo");
+            command.args(["build", "--release"]);
             command
         }
         None => {
@@ -115,11 +119,20 @@ fn command(source: &Source, header: &Path) -> Option<(PathBuf, Command)> {
         }
     };
     command.current_dir(&inside).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-    command.envs(
-        std::env::vars_os()
-            .filter(|(name, _)| ["PATH", "HOME", "LANG", "TMPDIR"].iter().any(|kept| name.to_str() == Some(kept))),
-    );
+    command.envs(std::env::vars_os().filter(|(name, _)| {
+        ["PATH", "HOME", "LANG", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"]
+            .iter()
+            .any(|kept| name.to_str() == Some(kept))
+    }));
+    command.env("CARGO_TARGET_DIR", target);
     Some((library, command))
+}
+
+/// The library that cargo has made: the only one of its kind in the folder of the build.
+fn made_by_cargo(command: &Command) -> Option<PathBuf> {
+    let target = command.as_std().get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR")?.1?;
+    let made = std::fs::read_dir(Path::new(target).join("release")).ok()?.flatten();
+    made.map(|file| file.path()).find(|file| file.extension().is_some_and(|own| own == "so"))
 }
 
 /// Runs the command; its output goes whole to the terminal.
@@ -130,6 +143,9 @@ async fn build(source: &Source, library: &Path, command: &mut Command) -> bool {
     let run = async {
         std::fs::create_dir_all(library.parent().unwrap_or(library))?;
         let status = command.status().await?;
+        if let (true, Some(made)) = (status.success(), made_by_cargo(command)) {
+            std::fs::copy(made, &unfinished)?;
+        }
         if status.success() && unfinished.exists() {
             std::fs::rename(&unfinished, library)?;
         }
@@ -156,7 +172,8 @@ async fn build(source: &Source, library: &Path, command: &mut Command) -> bool {
 /// When the newest file under src, or web.toml, was changed.
 fn newest(inside: &Path) -> Option<SystemTime> {
     let mut folders = vec![inside.join("src")];
-    let mut newest = std::fs::metadata(inside.join("web.toml")).and_then(|file| file.modified()).ok();
+    let of = |name| std::fs::metadata(inside.join(name)).and_then(|file| file.modified()).ok();
+    let mut newest = of("web.toml").max(of("Cargo.toml"));
     let mut left = FILES_MAX;
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
