@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use serval_abi::{
     SV_E_ARG, SV_E_CANCELLED, SV_E_CLOSED, SV_E_FAILED, SV_E_IO, SV_E_LIMIT, SV_E_NOMEM, SV_E_STALE, SV_E_STATE,
-    SV_E_THREAD, SV_E_TIMEOUT, SV_E_UNSUPPORTED, sv_status,
+    SV_E_THREAD, SV_E_TIMEOUT, SV_E_UNSUPPORTED, SV_OK, sv_status,
 };
 
 use crate::host::Exchange;
@@ -170,23 +170,26 @@ impl Error {
     /// Tells the server, and returns what `service` is to return.
     pub(crate) fn answer(&self, exchange: Exchange) -> sv_status {
         let Inner { answer, kind, text } = &*self.0;
-        let told = match *answer {
-            Answer::Page(status) => exchange.send_error(status, text),
-            Answer::Unavailable(seconds) => {
-                return exchange.unavailable(seconds, text).map_or(SV_E_FAILED, |()| SV_E_FAILED);
+        match *answer {
+            // After the commit it is too late for a page; then the connection is cut, and the failure says why.
+            Answer::Page(status) if exchange.committed().is_ok_and(|committed| !committed) => {
+                if exchange.send_error(status, text).is_ok() {
+                    return SV_OK;
+                }
+                SV_E_FAILED
             }
-            Answer::Fail(code) => {
-                // When it cannot be told, the code alone has to do.
-                let _ = exchange.fail(kind, text);
-                return code;
-            }
-        };
-        match told {
-            Ok(()) => serval_abi::SV_OK,
-            // Committed: too late for a page, so the connection is cut, and this is why.
-            Err(_) => {
+            Answer::Page(_) => {
+                // When it cannot be told, the returned code alone has to do; so below.
                 let _ = exchange.fail(kind, text);
                 SV_E_FAILED
+            }
+            Answer::Unavailable(seconds) => {
+                let _ = exchange.unavailable(seconds, text);
+                SV_E_FAILED
+            }
+            Answer::Fail(code) => {
+                let _ = exchange.fail(kind, text);
+                code
             }
         }
     }

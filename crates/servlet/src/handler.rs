@@ -13,8 +13,8 @@ use crate::{Body, Request, Response, Result};
 ///
 /// `State` is what the module's [`start`](macro@crate::start) function returns. Async functions come with a later version.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a servlet: its arguments or its result are of other types than a servlet's",
-    label = "not a servlet's arguments or result",
+    message = "this function cannot be a servlet: its arguments or its result are of other types",
+    label = "not the arguments and result of a servlet",
     note = "a servlet is fn(&Request, &mut Response) -> Result or fn(&Request, &mut Body, &mut Response) -> Result",
     note = "either may have &State before the others, where State is Send + Sync and returned by the #[start] function"
 )]

@@ -9,8 +9,8 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use serval_abi::{
-    SV_BODY_COPY, SV_BODY_OWNED, SV_BODY_STATIC, SV_E_UNSUPPORTED, SV_END, SV_NONE, SV_OK, sv_context, sv_cookie,
-    sv_exchange, sv_host, sv_pair, sv_request, sv_response, sv_status, sv_str,
+    SV_BODY_COPY, SV_BODY_OWNED, SV_BODY_STATIC, SV_E_STALE, SV_E_THREAD, SV_E_UNSUPPORTED, SV_END, SV_NONE, SV_OK,
+    sv_context, sv_cookie, sv_exchange, sv_host, sv_pair, sv_request, sv_response, sv_status, sv_str,
 };
 
 use crate::{Error, Result};
@@ -193,7 +193,11 @@ impl Exchange {
 
     #[cold]
     fn error(self, status: sv_status, doing: &str) -> Error {
-        let said = call!(self.host, error_text(self.handle) or sv_str::ABSENT);
+        let said = match status {
+            // To ask would be the same fault once more.
+            SV_E_THREAD | SV_E_STALE => sv_str::ABSENT,
+            _ => call!(self.host, error_text(self.handle) or sv_str::ABSENT),
+        };
         // SAFETY: it lives until the next error on this handle at least, and is copied before.
         let said = unsafe { text(said) };
         Error::of_host(status, doing, said.unwrap_or_default())

@@ -417,6 +417,10 @@ unsafe extern "C" fn redirect(ex: *mut sv_exchange, ptr: *const u8, len: usize) 
     SV_OK
 }
 
+unsafe extern "C" fn committed(ex: *mut sv_exchange) -> i32 {
+    owned!(ex).seen.borrow().committed.into()
+}
+
 unsafe extern "C" fn error_text(_: *mut sv_exchange) -> sv_str {
     sv_str::ABSENT
 }
@@ -480,6 +484,7 @@ static TABLE: sv_host = {
     table.write = Some(write);
     table.flush = Some(flush);
     table.send_error = Some(send_error);
+    table.committed = Some(committed);
     table.redirect = Some(redirect);
     table.error_text = Some(error_text);
     table.fail = Some(fail);
