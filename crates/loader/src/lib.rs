@@ -7,6 +7,7 @@
 pub mod elf;
 mod error;
 pub mod exchange;
+pub mod hooks;
 pub mod inspect;
 pub mod library;
 mod misuse;

@@ -25,6 +25,9 @@ pub fn run(config: Server) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    if let Err(sentence) = serval_loader::hooks::self_test() {
+        tracing::warn!("{sentence}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.io_threads)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
