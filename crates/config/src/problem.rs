@@ -58,6 +58,9 @@ impl std::error::Error for Problems {}
 /// Returns text of the file as a message may show it: in backquotes, on one line, and not longer than a line.
 pub(crate) fn quoted(text: &str) -> String {
     const LEN_MAX: usize = 80;
+    if text.is_empty() {
+        return "`\"\"`".to_owned();
+    }
     let mut shown = String::from("`");
     for (index, char) in text.chars().enumerate() {
         if index == LEN_MAX {
@@ -82,9 +85,14 @@ pub(crate) fn near_miss<'a>(written: &str, names: impl IntoIterator<Item = &'a s
         return None;
     }
     let meant = written.to_lowercase().replace('-', "_");
+    let distance = |name: &str| {
+        // `workers` for `workers_max` is near, however many letters are missing.
+        let begun = meant.len() >= 4 && name.starts_with(&meant);
+        if begun { 1 } else { strsim::damerau_levenshtein(&meant, name) }
+    };
     names
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&meant, name), name))
+        .map(|name| (distance(name), name))
         .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)

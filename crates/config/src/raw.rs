@@ -260,7 +260,7 @@ impl<'d, 'a> Table<'d, 'a> {
         let (number, written, at) = self.number(key, "a whole number", example, |_| None)?;
         let found = i32::try_from(number).ok();
         if found.is_none() {
-            let what = format!("`{key}` in {} is {written}, which is out of bounds", self.name);
+            let what = format!("`{key}` in {}: {written} is out of bounds", self.name);
             self.document.problem(Some(at), what, format!("write {} to {}", i32::MIN, i32::MAX));
         }
         found

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
@@ -256,15 +256,16 @@ fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
 fn listener(table: &Table<'_, '_>) -> Listener {
     let d = Listener::default();
     let (least, hour, day) = (Duration::from_millis(1), Duration::from_secs(3600), Duration::from_secs(86_400));
-    let mut address = d.address;
-    if let Some(text) = table.text("address", "an address", "\"127.0.0.1:8080\"") {
-        match text.value.parse() {
-            Ok(found) => address = found,
-            Err(_) => {
-                table.wrong(&text, "address", "is not an address", format!("write {}", address_advice(&text.value)));
-            }
-        }
-    }
+    // Stands in for an address that has been noted as wrong; with port 0 it is nobody's twin.
+    let refused = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let address = match table.text("address", "an address", "\"127.0.0.1:8080\"") {
+        Some(text) => text.value.parse().unwrap_or_else(|_| {
+            table.wrong(&text, "address", "is not an address", format!("write {}", address_advice(&text.value)));
+            refused
+        }),
+        None if table.place_of("address").is_some() => refused,
+        None => d.address,
+    };
     Listener {
         address,
         head_bytes_max: table.bytes("head_bytes_max", d.head_bytes_max as u64, 8192..=1024 * 1024) as usize,
@@ -279,16 +280,20 @@ fn listener(table: &Table<'_, '_>) -> Listener {
 
 /// Returns what to write for an address that is none, as near to what is there as we can guess.
 fn address_advice(written: &str) -> String {
+    let (host, port) = written.rsplit_once(':').unwrap_or(("", written));
+    let port = port.parse::<u16>();
+    // `::1:8080` is an address without a port too, but hardly meant as one.
+    if let (Ok(host), Ok(port @ 80..)) = (host.parse::<Ipv6Addr>(), &port) {
+        return format!("`[{host}]:{port}`");
+    }
     if let Ok(ip) = written.trim_matches(['[', ']']).parse::<IpAddr>() {
         return format!("the port too, as in `{}`", SocketAddr::new(ip, 8080));
     }
-    let (host, port) = written.rsplit_once(':').unwrap_or(("", written));
-    match (host, port.parse::<u16>()) {
+    match (host, port) {
         ("" | "*", Ok(port)) => {
             format!("`127.0.0.1:{port}` for this machine only, or `0.0.0.0:{port}` for all networks")
         }
         ("localhost", Ok(port)) => format!("`127.0.0.1:{port}`"),
-        (host, Ok(port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("`[{host}]:{port}`"),
         _ => "an IP address and a port up to 65535, as in `127.0.0.1:8080` or `[::1]:8080`".to_owned(),
     }
 }
@@ -329,6 +334,8 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, home: &Path, defaults: &C
 fn host(table: &Table<'_, '_>, home: &Path, defaults: &ContextSettings, names: &mut Vec<String>) -> Host {
     let name = match table.text("name", "a string", "\"localhost\"") {
         Some(text) => host_name(table, "name", &text),
+        // A name that has been noted as wrong is nobody's twin.
+        None if table.place_of("name").is_some() => String::new(),
         None => "localhost".to_owned(),
     };
     take_name(table, &name, table.place_of("name"), names);
@@ -367,7 +374,7 @@ fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     });
     let address = plain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if !labels_good && address.is_none_or(|address| address.parse::<std::net::Ipv6Addr>().is_err()) {
+    if !labels_good && address.is_none_or(|address| address.parse::<Ipv6Addr>().is_err()) {
         let instead = if plain.is_ascii() {
             "write a name without port and path, as in `www.example.com`"
         } else {
@@ -379,7 +386,7 @@ fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
 }
 
 fn take_name(table: &Table<'_, '_>, name: &str, at: Option<usize>, names: &mut Vec<String>) {
-    if names.iter().any(|other| other == name) {
+    if !name.is_empty() && names.iter().any(|other| other == name) {
         let what = format!("a second host with the name {}", quoted(name));
         table.document.problem(at.or(table.at), what, "give it another `name`, or remove one of the two");
     }
@@ -422,10 +429,11 @@ fn context(
     };
     // A folder of `webapps` may come and go; no other is looked at again.
     let comes_and_goes = auto_deploy && webapp_path.parent() == Some(webapps);
-    if !comes_and_goes && let Err(why) = look_into(&webapp_path) {
+    if !comes_and_goes && let Err((why, instead)) = look_into(&webapp_path) {
         let what = format!("the webapp {} {why}", quoted(&webapp_path.display().to_string()));
         let at = webapp.as_ref().map(|text| text.at).or(table.at);
-        table.document.problem(at, what, "create it, or correct `webapp`, which is relative to the host's `webapps`");
+        let instead = format!("{instead}, or correct `webapp`, which is relative to the host's `webapps`");
+        table.document.problem(at, what, instead);
     }
     Some(ContextEntry { path: normal, webapp: webapp_path, settings })
 }
@@ -446,16 +454,599 @@ fn folder(table: &Table<'_, '_>, key: &'static str, home: &Path) -> Option<PathB
 }
 
 fn check_webapps(document: &Document<'_>, webapps: &Path, at: Option<usize>) {
-    if let Err(why) = look_into(webapps) {
+    if let Err((why, instead)) = look_into(webapps) {
         let what = format!("the webapps folder {} {why}", quoted(&webapps.display().to_string()));
-        document.problem(at, what, "create it, or set `webapps` in [[host]] to the folder of your webapps");
+        let instead = format!("{instead}, or set `webapps` in [[host]] to the folder of your webapps");
+        document.problem(at, what, instead);
     }
 }
 
-fn look_into(folder: &Path) -> Result<(), String> {
+/// Returns why a folder cannot be used, and what to do.
+fn look_into(folder: &Path) -> Result<(), (String, &'static str)> {
     fs::read_dir(folder).map(drop).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "does not exist".to_owned(),
-        io::ErrorKind::NotADirectory => "is not a folder".to_owned(),
-        _ => format!("cannot be read ({error})"),
+        io::ErrorKind::NotFound => ("does not exist".to_owned(), "create it"),
+        io::ErrorKind::NotADirectory => ("is not a folder".to_owned(), "make it one"),
+        io::ErrorKind::PermissionDenied => {
+            ("cannot be read".to_owned(), "let the user that Serval runs as read it, and the folders above it")
+        }
+        _ => (format!("cannot be read ({error})"), "name another one"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a home with `webapps/` and loads `toml` in it. In messages the home is `HOME`.
+    fn load(toml: &[u8]) -> Result<Server, String> {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.path().join("webapps/shop")).unwrap();
+        fs::create_dir_all(home.path().join("other/blog")).unwrap();
+        fs::write(home.path().join("file"), "7\n").unwrap();
+        let path = home.path().join("server.toml");
+        fs::write(&path, toml).unwrap();
+        let shown = home.path().display().to_string();
+        let result = load_server(&path, home.path()).map_err(|problems| {
+            assert!(!problems.0.is_empty());
+            problems.to_string().replace(&format!("{shown}/server.toml"), "server.toml").replace(&shown, "HOME")
+        });
+        result.map(|mut server| {
+            let below = |path: &Path| Path::new("HOME").join(path.strip_prefix(home.path()).expect("below the home"));
+            server.file = below(&server.file);
+            server.home = below(&server.home);
+            server.var = below(&server.var);
+            for host in &mut server.hosts {
+                host.webapps = below(&host.webapps);
+                host.contexts.iter_mut().for_each(|entry| entry.webapp = below(&entry.webapp));
+            }
+            server
+        })
+    }
+
+    /// The file, a line of dashes, and what is said about it.
+    #[track_caller]
+    fn check(case: &str) {
+        let (toml, expected) = case.split_once("----\n").expect("a line of dashes");
+        let found = load(toml.as_bytes()).expect_err("problems");
+        assert_eq!(found.trim(), expected.trim(), "\nfor\n{toml}");
+    }
+
+    #[track_caller]
+    fn good(toml: &str) -> Server {
+        load(toml.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn an_empty_file_means_all_defaults() {
+        let server = good("");
+        assert_eq!(server.home, Path::new("HOME"));
+        assert_eq!(server.file, Path::new("HOME/server.toml"));
+        assert_eq!(server.var, Path::new("HOME/var"));
+        assert_eq!(server.shutdown_timeout, Duration::from_secs(30));
+        assert_eq!(server.io_threads, std::thread::available_parallelism().unwrap().get() + 1);
+        assert!(!server.sources && !server.development);
+        assert_eq!(server.log, Log { format: LogFormat::Terminal, level: "info".into() });
+        assert_eq!(server.listeners, [Listener::default()]);
+        assert_eq!(server.listeners[0].address.to_string(), "127.0.0.1:8080");
+        assert_eq!(server.hosts.len(), 1);
+        assert_eq!(server.hosts[0].name, "localhost");
+        assert_eq!(server.hosts[0].webapps, Path::new("HOME/webapps"));
+        assert!(server.hosts[0].auto_deploy);
+        assert_eq!(server.hosts[0].settings_for("/any"), ContextSettings::default());
+        assert_eq!(good("\u{feff}# a file of another system\r\n"), server);
+        assert_eq!(good("[[listener]]\n[[host]]\n[server]\n[log]\n[build]\n[defaults.context]\n"), server);
+    }
+
+    #[test]
+    fn everything_set() {
+        let server = good(
+            r#"
+            defaults.context = { workers_max = 8, form_bytes_max = "1MiB" }
+            listener = [{ address = "127.0.0.1:0" }, { address = "127.0.0.1:0" }, { address = "[::1]:80", backlog = 0x10 }]
+            [server]
+            var = "state"
+            shutdown_timeout = "0s"
+            io_threads = 3
+            development = true
+            [log]
+            format = "json"
+            level = "WARN,serval_loader=debug,[span{a=b}]=trace"
+            [build]
+            sources = true
+            timeout = "1h"
+            [[host]]
+            name = "Shop.example.com"
+            aliases = ["*.Shop.example.com", "[::1]", "192.168.0.1"]
+            webapps = "other"
+            auto_deploy = false
+            [[host.context]]
+            path = "/ROOT"
+            webapp = "../webapps/shop"
+            queue_max = 1
+            form_bytes_max = 5
+            [[host.context]]
+            path = "/blog"
+            allow_suspicious_uris = true
+            [[host]]
+            "#,
+        );
+        assert_eq!((server.io_threads, server.development, server.sources), (3, true, true));
+        assert_eq!((server.shutdown_timeout, server.build_timeout), (Duration::ZERO, Duration::from_secs(3600)));
+        assert_eq!(server.var, Path::new("HOME/state"));
+        assert_eq!(server.log.format, LogFormat::Json);
+        assert_eq!(server.listeners[2].address.to_string(), "[::1]:80");
+        assert_eq!(server.listeners[2].backlog, 16);
+        let host = &server.hosts[0];
+        assert_eq!(host.name, "shop.example.com");
+        assert_eq!(host.aliases, ["*.shop.example.com", "[::1]", "192.168.0.1"]);
+        assert_eq!(host.contexts[0].path, "");
+        assert_eq!(host.contexts[0].webapp, Path::new("HOME/other/../webapps/shop"));
+        assert_eq!(host.contexts[1].webapp, Path::new("HOME/other/blog"));
+        let defaults = ContextSettings { workers_max: 8, form_bytes_max: 1 << 20, ..ContextSettings::default() };
+        assert_eq!(host.settings_for("/else"), defaults);
+        assert_eq!(host.settings_for(""), ContextSettings { queue_max: 1, form_bytes_max: 5, ..defaults.clone() });
+        assert_eq!(host.settings_for("/blog"), ContextSettings { suspicious_uris: true, ..defaults });
+        assert_eq!(server.hosts[1].name, "localhost");
+    }
+
+    #[test]
+    fn values_may_come_from_elsewhere() {
+        // Cargo sets this one for every test.
+        let server = good(
+            r#"
+            [server]
+            var = "${env:CARGO_PKG_NAME}"
+            io_threads = "${file:file}"
+            development = "${env:SERVAL_TEST_UNSET:-true}"
+            shutdown_timeout = "${file:file}ms"
+            [defaults.context]
+            form_bytes_max = "${file:file}"
+            "#,
+        );
+        assert_eq!(server.var, Path::new("HOME/serval-config"));
+        assert_eq!((server.io_threads, server.development), (7, true));
+        assert_eq!(server.shutdown_timeout, Duration::from_millis(7));
+        assert_eq!(server.hosts[0].context_defaults.form_bytes_max, 7);
+        check(
+            "[server]\nio_threads = \"${env:CARGO_PKG_NAME}\"\ndevelopment = \"${file:file}\"\nvar = \"${env:SERVAL_TEST_UNSET}\"\n----\n\
+             server.toml:2:14: `io_threads` in [server]: `${env:CARGO_PKG_NAME}` is not a whole number; write for example `io_threads = 0`\n\
+             server.toml:3:15: `development` in [server]: `${file:file}` does not become true or false; write `development = false`\n\
+             server.toml:4:7: the environment variable `SERVAL_TEST_UNSET` is not set; set it, or write a default, as in `${env:SERVAL_TEST_UNSET:-default}`",
+        );
+    }
+
+    #[test]
+    fn unknown_keys() {
+        check(
+            r#"
+[[listener]]
+  adress = "127.0.0.1:80"
+head-timeout = "3s"
+[sever]
+[log]
+colour = true
+[defaults]
+contexts = {}
+[defaults.context]
+workers = 3
+"tab\there" = 1
+[[host]]
+[[host.context]]
+path = "/a"
+"größe" = { x = 1 }
+----
+server.toml:3:3: unknown key `adress` in [[listener]]; did you mean `address`?
+server.toml:4:1: unknown key `head-timeout` in [[listener]]; did you mean `head_timeout`?
+server.toml:5:2: unknown key `sever`; did you mean `server`?
+server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
+server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
+server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `allow_suspicious_uris`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `allow_suspicious_uris`
+"#,
+        );
+        check(
+            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `defaults`, `listener`, `host`",
+        );
+    }
+
+    #[test]
+    fn wrong_types() {
+        check(
+            r#"
+log = 3
+defaults = { context = "x" }
+[server]
+shutdown_timeout = 30
+io_threads = "four"
+development = "yes"
+var = ["a"]
+[build]
+sources = 1
+timeout = 1.5
+[listener]
+address = "127.0.0.1:80"
+[[host]]
+aliases = "www.example.com"
+name = 1979-05-27
+[[host]]
+name = "b"
+aliases = ["c", 3, { d = 1 }]
+context = [1]
+----
+server.toml:2:7: `log` is the number `3`, but a table is needed; write [log], and its keys below it
+server.toml:3:24: `context` in [defaults] is the string `x`, but a table is needed; write [defaults.context], and its keys below it
+server.toml:5:20: `shutdown_timeout` in [server] is the number `30`, but a duration is needed; write for example `shutdown_timeout = "30s"`
+server.toml:6:14: `io_threads` in [server]: `four` is not a whole number; write for example `io_threads = 0`
+server.toml:7:15: `development` in [server] is the string `yes`, but true or false is needed; write for example `development = false`
+server.toml:8:7: `var` in [server] is a list, but a string is needed; write for example `var = "var"`
+server.toml:10:11: `sources` in [build] is the number `1`, but true or false is needed; write for example `sources = false`
+server.toml:11:11: `timeout` in [build] is the number `1.5`, but a duration is needed; write for example `timeout = "10m"`
+server.toml:12:1: `listener` is a table, but a list of tables is needed; write [[listener]] with two brackets, once for each, and its keys below it
+server.toml:15:11: `aliases` in [[host]] is the string `www.example.com`, but a list of strings is needed; write for example `aliases = ["www.example.com"]`
+server.toml:16:8: `name` in [[host]] is the date `1979-05-27`, but a string is needed; write for example `name = "localhost"`
+server.toml:19:17: `aliases` in [[host]] is the number `3`, but a list of strings is needed; write for example `aliases = ["www.example.com"]`
+server.toml:19:20: `aliases` in [[host]] is a table, but a list of strings is needed; write for example `aliases = ["www.example.com"]`
+server.toml:20:12: `context` in [[host]] is the number `1`, but a list of tables is needed; write [[host.context]] with two brackets, once for each, and its keys below it
+"#,
+        );
+    }
+
+    #[test]
+    fn out_of_bounds() {
+        check(
+            r#"
+[server]
+shutdown_timeout = "2d"
+io_threads = 99999999999999999999999999999999999999999
+[build]
+timeout = "30 seconds"
+[[listener]]
+head_bytes_max = 4096
+header_count_max = -1
+connections_max = 0
+head_timeout = "0s"
+backlog = "1KiB"
+[defaults.context]
+form_bytes_max = "2MB"
+request_body_bytes_max = "2048GiB"
+----
+server.toml:3:20: `shutdown_timeout` in [server]: `2d` is out of bounds; write 0s to 24h, as in `shutdown_timeout = "30s"`
+server.toml:4:14: `io_threads` in [server]: `99999999999999999999999999999999999999999` is out of bounds; write 0 to 1024, as in `io_threads = 0`
+server.toml:6:11: `timeout` in [build]: `30 seconds` is not a duration; write a whole number with ms, s, m, h or d, as in `timeout = "10m"`
+server.toml:8:18: `head_bytes_max` in [[listener]]: `4096` is out of bounds; write 8KiB to 1MiB, as in `head_bytes_max = "8KiB"`
+server.toml:9:20: `header_count_max` in [[listener]]: `-1` is out of bounds; write 1 to 10000, as in `header_count_max = 100`
+server.toml:10:19: `connections_max` in [[listener]]: `0` is out of bounds; write 1 to 1000000, as in `connections_max = 8192`
+server.toml:11:16: `head_timeout` in [[listener]]: `0s` is out of bounds; write 1ms to 1h, as in `head_timeout = "20s"`
+server.toml:12:11: `backlog` in [[listener]]: `1KiB` is not a whole number; write for example `backlog = 1024`
+server.toml:14:18: `form_bytes_max` in [defaults.context]: `2MB` is not a byte size; write for example `form_bytes_max = "2MiB"`
+server.toml:15:26: `request_body_bytes_max` in [defaults.context]: `2048GiB` is out of bounds; write 0B to 1TiB, as in `request_body_bytes_max = "1GiB"`
+"#,
+        );
+    }
+
+    #[test]
+    fn addresses() {
+        check(
+            r#"
+listener = [
+    { address = "" },
+    { address = "8080" },
+    { address = ":8081" },
+    { address = "*:8082" },
+    { address = "localhost:8083" },
+    { address = "127.0.0.1" },
+    { address = "::1" },
+    { address = "::1:8084" },
+    { address = "127.0.0.1:65536" },
+    { address = "http://a/" },
+    { address = 8080 },
+]
+----
+server.toml:3:17: `address` in [[listener]]: `""` is not an address; write an IP address and a port up to 65535, as in `127.0.0.1:8080` or `[::1]:8080`
+server.toml:4:17: `address` in [[listener]]: `8080` is not an address; write `127.0.0.1:8080` for this machine only, or `0.0.0.0:8080` for all networks
+server.toml:5:17: `address` in [[listener]]: `:8081` is not an address; write `127.0.0.1:8081` for this machine only, or `0.0.0.0:8081` for all networks
+server.toml:6:17: `address` in [[listener]]: `*:8082` is not an address; write `127.0.0.1:8082` for this machine only, or `0.0.0.0:8082` for all networks
+server.toml:7:17: `address` in [[listener]]: `localhost:8083` is not an address; write `127.0.0.1:8083`
+server.toml:8:17: `address` in [[listener]]: `127.0.0.1` is not an address; write the port too, as in `127.0.0.1:8080`
+server.toml:9:17: `address` in [[listener]]: `::1` is not an address; write the port too, as in `[::1]:8080`
+server.toml:10:17: `address` in [[listener]]: `::1:8084` is not an address; write `[::1]:8084`
+server.toml:11:17: `address` in [[listener]]: `127.0.0.1:65536` is not an address; write an IP address and a port up to 65535, as in `127.0.0.1:8080` or `[::1]:8080`
+server.toml:12:17: `address` in [[listener]]: `http://a/` is not an address; write an IP address and a port up to 65535, as in `127.0.0.1:8080` or `[::1]:8080`
+server.toml:13:17: `address` in [[listener]] is the number `8080`, but an address is needed; write for example `address = "127.0.0.1:8080"`
+"#,
+        );
+        check(
+            r#"
+[[listener]]
+[[listener]]
+address = "127.0.0.1:8080"
+[[listener]]
+address = "0.0.0.0:8080"
+[[listener]]
+address = "127.0.0.1:0"
+[[listener]]
+address = "127.0.0.1:0"
+----
+server.toml:4:11: a second [[listener]] at `127.0.0.1:8080`; give it another port, or remove it
+server.toml:6:11: the listener `0.0.0.0:8080` takes the port of `127.0.0.1:8080`; give it another port, or remove it
+"#,
+        );
+        check(
+            r#"
+listener = []
+host = []
+----
+server.toml:2:12: no listener; write [[listener]] and `address = "127.0.0.1:8080"`, or leave `listener` out for that one
+server.toml:3:8: no host; write [[host]] and `name = "localhost"`, or leave `host` out for that one
+"#,
+        );
+    }
+
+    #[test]
+    fn hosts_and_their_contexts() {
+        check(
+            r#"
+[[host]]
+name = "a"
+aliases = ["b", "A"]
+[[host]]
+name = "b"
+webapps = "missing"
+[[host]]
+name = "c:80"
+webapps = "file"
+[[host]]
+name = "d"
+webapps = ""
+[[host]]
+[[host]]
+[[host]]
+name = "*.e"
+[[host]]
+name = "größe"
+webapps = "a\u0000b"
+[[host]]
+name = 3
+[[host]]
+name = 4
+----
+server.toml:4:17: a second host with the name `a`; give it another `name`, or remove one of the two
+server.toml:6:8: a second host with the name `b`; give it another `name`, or remove one of the two
+server.toml:7:11: the webapps folder `HOME/missing` does not exist; create it, or set `webapps` in [[host]] to the folder of your webapps
+server.toml:9:8: `name` in [[host]]: `c:80` is not the name of a host; write a name without port and path, as in `www.example.com`
+server.toml:10:11: `webapps` in [[host]]: `file` is a file, but a folder is needed; name another one
+server.toml:13:11: `webapps` in [[host]]: `""` is not a folder; write its path, as in `webapps = "webapps"`
+server.toml:15:1: a second host with the name `localhost`; give it another `name`, or remove one of the two
+server.toml:17:8: `name` in [[host]]: `*.e` is not the name of a host; write a name without port and path, as in `www.example.com`
+server.toml:19:8: `name` in [[host]]: `größe` is not the name of a host; write it as browsers send it, in its `xn--` form
+server.toml:20:11: the webapps folder `HOME/a\u{0}b` cannot be read (file name contained an unexpected NUL byte); name another one, or set `webapps` in [[host]] to the folder of your webapps
+server.toml:22:8: `name` in [[host]] is the number `3`, but a string is needed; write for example `name = "localhost"`
+server.toml:24:8: `name` in [[host]] is the number `4`, but a string is needed; write for example `name = "localhost"`
+"#,
+        );
+        check(
+            r#"
+[[host]]
+[[host.context]]
+path = "shop"
+[[host.context]]
+path = "/shop/"
+[[host.context]]
+path = "/a/../b"
+[[host.context]]
+path = "//a"
+[[host.context]]
+path = "/shop##2"
+[[host.context]]
+webapp = "shop"
+[[host.context]]
+path = "/shop"
+[[host.context]]
+path = "/shop"
+webapp = "other"
+[[host.context]]
+path = ""
+[[host.context]]
+path = "/"
+[[host.context]]
+path = "/x"
+webapp = "../nowhere"
+[[host.context]]
+path = "/y"
+webapp = "/dev/null"
+[[host.context]]
+path = "/z"
+webapp = ""
+----
+server.toml:4:8: `path` in [[host.context]]: `shop` is not a context path: it does not start with `/`; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:6:8: `path` in [[host.context]]: `/shop/` is not a context path: it ends with `/`; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:8:8: `path` in [[host.context]]: `/a/../b` is not a context path: it contains a `.` or `..` segment; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:10:8: `path` in [[host.context]]: `//a` is not a context path: it contains `//`; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:12:8: `path` in [[host.context]]: `/shop##2` is not a context path: it contains one of ? # ; \ or a control character; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:13:1: [[host.context]] has no `path`; write the path it is served under, as in `path = "/shop"`, or "" for the root
+server.toml:18:8: a second [[host.context]] at `/shop` in the host `localhost`; give it another path, or join the two
+server.toml:23:8: a second [[host.context]] at `/` in the host `localhost`; give it another path, or join the two
+server.toml:26:10: the webapp `HOME/webapps/../nowhere` does not exist; create it, or correct `webapp`, which is relative to the host's `webapps`
+server.toml:29:10: the webapp `/dev/null` is not a folder; make it one, or correct `webapp`, which is relative to the host's `webapps`
+server.toml:32:10: `webapp` in [[host.context]]: `""` is not a folder; write its name, as in `webapp = "z"`
+"#,
+        );
+        // The same path in another host is another context.
+        good("[[host]]\n[[host.context]]\npath = \"/a\"\n[[host]]\nname = \"b\"\n[[host.context]]\npath = \"/a\"");
+    }
+
+    #[test]
+    fn log_levels() {
+        check(
+            r#"
+[log]
+level = "inof"
+format = "jsonl"
+----
+server.toml:3:9: `level` in [log]: `inof` names no level; did you mean `info`?
+server.toml:4:10: `format` in [log]: `jsonl` is not known; did you mean `json`?
+"#,
+        );
+        check(
+            r#"
+[log]
+level = "info,serval=loud"
+format = "pretty"
+----
+server.toml:3:9: `level` in [log]: `info,serval=loud` names no level; write one of `error`, `warn`, `info`, `debug`, `trace`, `off`, or a list such as `info,serval_loader=debug`
+server.toml:4:10: `format` in [log]: `pretty` is not known; write one of `terminal`, `json`
+"#,
+        );
+        check(
+            r#"
+[log]
+level = ""
+----
+server.toml:3:9: `level` in [log]: `""` names no level; write one of `error`, `warn`, `info`, `debug`, `trace`, `off`, or a list such as `info,serval_loader=debug`
+"#,
+        );
+    }
+
+    #[test]
+    fn not_toml() {
+        check(
+            r#"
+[server
+var = a
+[log]
+level = "info
+----
+server.toml:2:8: not TOML: unclosed table, expected `]`; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+server.toml:5:14: not TOML: invalid basic string, expected `"`; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+"#,
+        );
+        check(
+            r#"
+[server]
+var = "a"
+var = "b"
+[server]
+----
+server.toml:4:1: not TOML: duplicate key; remove one of the two, or join the two tables
+server.toml:5:2: not TOML: duplicate key; remove one of the two, or join the two tables
+"#,
+        );
+        check(
+            r#"
+=
+----
+server.toml:2:1: not TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+server.toml:2:2: not TOML: string values must be quoted, expected literal string; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+"#,
+        );
+        check(
+            r#"
+[log]
+level = "a\u{0}b"
+----
+server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexadecimal value; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+"#,
+        );
+    }
+
+    #[test]
+    fn any_file_is_answered_with_a_problem() {
+        assert_eq!(
+            load(b"a = 1\n# \xc3\xa9 \xff").unwrap_err(),
+            "server.toml:2:5: a byte that is not UTF-8; save the file as UTF-8"
+        );
+        assert_eq!(
+            load(&vec![b'\n'; 1024 * 1024 + 1]).unwrap_err(),
+            "server.toml: is larger than 1MiB; name a configuration file"
+        );
+        assert!(load(&[0; 100]).is_err());
+        // Nesting, of every kind, ends in a problem and not in a stack that overflows.
+        for (open, tail) in [("a.", "a = 1"), ("a = {", ""), ("[", ""), ("[[", "")] {
+            assert!(load(format!("{}{tail}", open.repeat(100_000)).as_bytes()).is_err(), "{open}");
+        }
+        assert!(load(format!("[{}a]", "a.".repeat(100_000)).as_bytes()).is_err());
+        assert!(load(format!("a = {}", "[".repeat(500_000)).as_bytes()).is_err());
+        assert!(load(format!("a = {}", "{a=".repeat(300_000)).as_bytes()).is_err());
+        // More problems than anyone reads.
+        let many: String = (0..60_000).map(|number| format!("key_{number} = 1\n")).collect();
+        let problems = load(many.as_bytes()).unwrap_err();
+        assert_eq!(problems.lines().count(), 51);
+        assert_eq!(problems.lines().last().unwrap(), "server.toml: and 59950 more problems; correct these first");
+    }
+
+    #[test]
+    fn what_is_no_file() {
+        let home = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", home.path().join("link")).unwrap();
+        let said = |name: &str| {
+            let problems = load_server(&home.path().join(name), home.path()).unwrap_err().to_string();
+            problems.replace(&format!("{}/", home.path().display()), "")
+        };
+        assert_eq!(said(""), ": is a folder, but a file is needed; name the file inside it");
+        assert_eq!(
+            said("none"),
+            "none: does not exist; create it (an empty file will do), or name another one with --config"
+        );
+        assert_eq!(said("link"), "link: is a link to a file that does not exist; correct the link, or remove it");
+        let problems = load_server(Path::new("/dev/null"), home.path()).unwrap_err().to_string();
+        assert_eq!(problems, "/dev/null: is not an ordinary file; name a file of text");
+        assert!(load_server(Path::new(""), Path::new("")).is_err());
+    }
+
+    #[test]
+    fn missing_webapps_of_the_default_host() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("server.toml");
+        fs::write(&path, "").unwrap();
+        let problems = load_server(&path, home.path()).unwrap_err().to_string();
+        assert_eq!(
+            problems.replace(&home.path().display().to_string(), "HOME"),
+            "HOME/server.toml: the webapps folder `HOME/webapps` does not exist; create it, or set `webapps` in [[host]] to the folder of your webapps"
+        );
+    }
+
+    const SHIPPED: &str = include_str!("../../../conf/server.toml");
+
+    /// Returns the shipped file with every commented key and table in force.
+    fn uncommented() -> String {
+        let is_toml = |line: &str| {
+            let key = line.split(" = ").next().unwrap_or("");
+            line.starts_with("[[") || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        };
+        let lines = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_shipped_file_holds_the_defaults() {
+        let mut defaults = good("");
+        defaults.sources = true;
+        assert_eq!(good(SHIPPED), defaults);
+        let mut shipped = good(&uncommented());
+        let entries = std::mem::take(&mut shipped.hosts[0].contexts);
+        assert_eq!(shipped, defaults);
+        let settings = ContextSettings::default();
+        assert_eq!(entries, [ContextEntry { path: "/shop".into(), webapp: "HOME/webapps/shop".into(), settings }]);
+    }
+
+    #[test]
+    fn the_shipped_file_mentions_every_key() {
+        // A message about an unknown key lists the known ones.
+        let tables = ["server", "log", "build", "defaults.context"].map(|name| format!("[{name}]"));
+        let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
+        let uncommented = uncommented();
+        for table in tables.into_iter().chain(lists).chain(["[[host]]\n[[host.context]]".to_owned()]) {
+            let header = table.lines().last().unwrap();
+            let section = uncommented.split_once(&format!("{header}\n")).unwrap_or_else(|| panic!("no {header}")).1;
+            let section = section.split("\n[").next().unwrap();
+            let problems = load(format!("{table}\nxxxxxxxxxxxxxxx = 1\n").as_bytes()).unwrap_err();
+            let keys = problems.lines().find_map(|line| line.split_once("keys are ")).expect("the known keys").1;
+            for key in keys.split(", ").map(|key| key.trim_matches('`')) {
+                let elsewhere =
+                    key == "context" || (header == "[[host.context]]" && uncommented.contains(&format!("\n{key} = ")));
+                assert!(elsewhere || format!("\n{section}").contains(&format!("\n{key} = ")), "{header} {key}");
+            }
+        }
+    }
 }

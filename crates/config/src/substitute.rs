@@ -166,7 +166,7 @@ mod tests {
         );
         check(
             "${env:}",
-            "`` cannot be the name of an environment variable; write letters, digits and `_` only, as in `${env:NAME:-default}`",
+            "`\"\"` cannot be the name of an environment variable; write letters, digits and `_` only, as in `${env:NAME:-default}`",
         );
         check(
             "${env:A=B}",

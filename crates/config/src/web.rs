@@ -210,3 +210,173 @@ fn build(top: &Table<'_, '_>) -> Option<WebBuild> {
 fn values(pairs: Vec<(Text, Text)>) -> Vec<(String, String)> {
     pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn load(toml: &str) -> Result<Web, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.toml");
+        fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
+        fs::write(&path, toml).unwrap();
+        load_web(&path).map_err(|problems| problems.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    /// The file, a line of dashes, and what is said about it.
+    #[track_caller]
+    fn check(case: &str) {
+        let (toml, expected) = case.split_once("----\n").expect("a line of dashes");
+        assert_eq!(load(toml).expect_err("problems").trim(), expected.trim(), "\nfor\n{toml}");
+    }
+
+    #[test]
+    fn no_file_and_an_empty_one_are_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load_web(&folder.path().join("web.toml")), Ok(Web::default()));
+        assert_eq!(load_web(&folder.path().join("WEB-INF/web.toml")), Ok(Web::default()));
+        assert_eq!(load(""), Ok(Web::default()));
+    }
+
+    #[test]
+    fn everything_set() {
+        let web = load(
+            r#"
+            display_name = "Shop"
+            welcome_files = ["start.html", "sub/three.html"]
+            [params]
+            z = "1"
+            "a b.c" = "${file:secret}"
+            [mime]
+            WASM = "application/wasm"
+            txt = "text/plain; charset=utf-8"
+            [[servlet]]
+            name = "cart"
+            class = "Cart"
+            url_patterns = ["/cart/*", "*.cart", "", "/", "/cart/*"]
+            load_on_startup = -1
+            [servlet.init]
+            size = "10"
+            [[servlet]]
+            name = "old"
+            url_patterns = ["/cart/*"]
+            enabled = false
+            [build]
+            command = ["make", ""]
+            "#,
+        )
+        .unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(web.display_name.as_deref(), Some("Shop"));
+        assert_eq!(web.welcome_files.unwrap(), ["start.html", "sub/three.html"]);
+        assert_eq!(web.params, [pair("z", "1"), pair("a b.c", "s3cret")]);
+        assert_eq!(web.mime, [pair("wasm", "application/wasm"), pair("txt", "text/plain; charset=utf-8")]);
+        let cart = &web.servlets[0];
+        assert_eq!((cart.name.as_str(), cart.class.as_deref()), ("cart", Some("Cart")));
+        assert_eq!(cart.url_patterns.as_deref().unwrap(), ["/cart/*", "*.cart", "", "/"]);
+        assert_eq!((cart.load_on_startup, cart.enabled), (Some(-1), true));
+        assert_eq!(cart.init, [pair("size", "10")]);
+        assert!(!web.servlets[1].enabled);
+        assert_eq!(web.build.unwrap().command, ["make", ""]);
+    }
+
+    #[test]
+    fn problems() {
+        check(
+            r#"
+display_nam = "x"
+welcome_files = ["/a.html", "", "../b"]
+[param]
+[params]
+a = 1
+b = ["c"]
+c = "${env:SERVAL_TEST_UNSET}"
+[mime]
+".a" = "text/plain"
+b = "text"
+c = "text/plain\n"
+[[servlet]]
+url_patterns = ["cart/*", "*cart", "*.a/b", 3]
+[[servlet]]
+name = ""
+load_on_startup = 3000000000
+[[servlet]]
+name = "a"
+url_pattern = ["/a"]
+enabled = "no"
+[servlet.init]
+x = true
+[[servlet]]
+name = "a"
+load_on_startup = "first"
+[build]
+command = "make"
+----
+web.toml:2:1: unknown key `display_nam`; did you mean `display_name`?
+web.toml:3:18: `welcome_files`: `/a.html` is not the name of a file in a folder; write a name without a `/` before it, as in `index.html`
+web.toml:3:29: `welcome_files`: `""` is not the name of a file in a folder; write a name without a `/` before it, as in `index.html`
+web.toml:3:33: `welcome_files`: `../b` is not the name of a file in a folder; write a name without a `/` before it, as in `index.html`
+web.toml:4:2: unknown key `param`; did you mean `params`?
+web.toml:6:5: `a` in [params] is the number `1`, but a string is needed; put it in quotes
+web.toml:7:5: `b` in [params] is a list, but a string is needed; write for example `currency = "EUR"`
+web.toml:8:5: the environment variable `SERVAL_TEST_UNSET` is not set; set it, or write a default, as in `${env:SERVAL_TEST_UNSET:-default}`
+web.toml:10:1: [mime]: `.a` is not an extension; write it without its dot, as in `wasm = "application/wasm"`
+web.toml:11:5: [mime]: `text` is not a media type; write type/subtype, as in `wasm = "application/wasm"`
+web.toml:12:5: [mime]: `text/plain\n` is not a media type; write type/subtype, as in `wasm = "application/wasm"`
+web.toml:13:1: [[servlet]] has no `name`; write the declared one, as in `name = "cart"`
+web.toml:14:17: `url_patterns` in [[servlet]]: `cart/*` is not a URL pattern; write `/cart/*`, with the `/` before it
+web.toml:14:27: `url_patterns` in [[servlet]]: `*cart` is not a URL pattern; write "" for the context's root, "/", "/a/*", "/a/b" or "*.ext"
+web.toml:14:36: `url_patterns` in [[servlet]]: `*.a/b` is not a URL pattern; write an extension without `/`, as in "*.ext"
+web.toml:14:45: `url_patterns` in [[servlet]] is the number `3`, but a list of strings is needed; write for example `url_patterns = ["/cart/*"]`
+web.toml:16:8: `name` in [[servlet]] is empty; write a name, as in `name = "cart"`
+web.toml:17:19: `load_on_startup` in [[servlet]]: `3000000000` is out of bounds; write -2147483648 to 2147483647
+web.toml:20:1: unknown key `url_pattern` in [[servlet]]; did you mean `url_patterns`?
+web.toml:21:11: `enabled` in [[servlet]] is the string `no`, but true or false is needed; write for example `enabled = true`
+web.toml:23:5: `x` in [servlet.init] is `true`, but a string is needed; put it in quotes
+web.toml:25:8: a second [[servlet]] with the name `a`; join the two, or give one another name, and `class` to say what it is
+web.toml:26:19: `load_on_startup` in [[servlet]]: `first` is not a whole number; write for example `load_on_startup = 1`
+web.toml:28:11: `command` in [build] is the string `make`, but a list of strings is needed; write for example `command = ["make", "libraries"]`
+"#,
+        );
+        check(
+            r#"
+[build]
+----
+web.toml:2:1: [build] has no command; write `command = ["make", "libraries"]`, or remove [build]
+"#,
+        );
+        check(
+            r#"
+[build]
+command = []
+----
+web.toml:3:11: [build] has no command; write `command = ["make", "libraries"]`, or remove [build]
+"#,
+        );
+        check(
+            r#"
+[[servlet]]
+name = "a"
+url_patterns = ["/x"]
+[[servlet]]
+name = "b"
+url_patterns = ["/y", "/x"]
+----
+web.toml:7:23: `/x` is a URL pattern of the servlet `a` already; remove it from one of the two
+"#,
+        );
+        check(
+            r#"
+[[servlet]]
+name = 3
+[servlet.init]
+[other]
+----
+web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `build`
+"#,
+        );
+    }
+}
