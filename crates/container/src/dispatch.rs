@@ -11,14 +11,14 @@ use crate::answer;
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::{Exchange, Request};
-use crate::execution::{Busy, CallName, Inline, watched};
+use crate::execution::{Busy, Inline, watched};
 use crate::generation::Generation;
 use crate::mapping::Match;
 
 /// Answers by the servlet that was found.
 pub async fn servlet(
     inline: &Arc<Inline>,
-    request: Request,
+    request: Box<Request>,
     context: Arc<Context>,
     generation: Arc<Generation>,
     found: Match,
@@ -36,38 +36,18 @@ pub async fn servlet(
     {
         return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "");
     }
-    let call = CallName {
-        context: context.name.clone(),
-        servlet: servlet.name().into(),
-        generation: generation.number,
-        exchange_id: request.id,
-        slow_after: context.settings.slow_after,
-    };
-    let place = match servlet.promise() {
-        Promise::Nonblocking => inline.enter(),
-        Promise::Blocking | Promise::Nothing => None,
-    };
-    let number = found.servlet;
+    let promise = servlet.promise();
+    let inline = inline.clone();
     let (head, answered) = oneshot::channel();
-    let exchange = Exchange::new(request, context.clone(), generation.clone(), found, servlet.name(), head);
+    let exchange = Box::new(Exchange::new(request, context.clone(), generation.clone(), found, head));
     // A task of its own: a call that waits for its body never stops the connection that brings it. The generation, which waits
     // for all that hold it, is its owner.
     tokio::spawn(async move {
-        if let Some(place) = place {
-            watched(call, || run(exchange, &generation, number));
-            drop(place);
-            return;
-        }
-        let permit = match context.pool.enter().await {
-            Ok(permit) => permit,
-            Err(busy) => return exchange.answer(pool_busy(&context, busy)),
-        };
-        let work = move || {
-            watched(call, || run(exchange, &generation, number));
-            drop(permit);
-        };
-        if let Err(error) = tokio::task::spawn_blocking(work).await {
-            tracing::error!("a call of a servlet ended in a panic of the server: {error}");
+        let place = if promise == Promise::Nonblocking { inline.try_enter() } else { None };
+        match place {
+            Some(_place) => run(exchange, generation),
+            // Boxed, so that the task of the short way is small.
+            None => Box::pin(not_at_once(inline, promise, exchange, context, generation)).await,
         }
     });
     match answered.await {
@@ -76,19 +56,47 @@ pub async fn servlet(
     }
 }
 
-fn run(mut exchange: Exchange, generation: &Arc<Generation>, number: usize) {
-    let outcome = match generation.servlet(number) {
-        Some(servlet) => servlet.service(&mut exchange),
-        None => Outcome::Next,
-    };
-    match outcome {
-        Outcome::Done => exchange.finish(),
-        Outcome::Next => {
-            let response = exchange.next();
-            exchange.answer(response);
-        }
-        Outcome::Failed(_, text) => exchange.failed(&text),
+/// Runs the call when there is a place for it.
+async fn not_at_once(
+    inline: Arc<Inline>,
+    promise: Promise,
+    exchange: Box<Exchange>,
+    context: Arc<Context>,
+    generation: Arc<Generation>,
+) {
+    if promise == Promise::Nonblocking
+        && let Some(_place) = inline.enter().await
+    {
+        return run(exchange, generation);
     }
+    let permit = match context.pool.enter().await {
+        Ok(permit) => permit,
+        Err(busy) => return exchange.answer(pool_busy(&context, busy)),
+    };
+    let work = move || {
+        run(exchange, generation);
+        drop(permit);
+    };
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        tracing::error!("a call of a servlet ended in a panic of the server: {error}");
+    }
+}
+
+fn run(mut exchange: Box<Exchange>, generation: Arc<Generation>) {
+    watched(exchange.call(), || {
+        let outcome = match generation.servlet(exchange.servlet()) {
+            Some(servlet) => servlet.service(&mut *exchange),
+            None => Outcome::Next,
+        };
+        match outcome {
+            Outcome::Done => exchange.finish(),
+            Outcome::Next => {
+                let response = exchange.next();
+                exchange.answer(response);
+            }
+            Outcome::Failed(_, text) => exchange.failed(&text),
+        }
+    });
 }
 
 fn pool_busy(context: &Context, busy: Busy) -> Response<ResponseBody> {
@@ -184,11 +192,11 @@ pub fn welcome(context: &Context, generation: &Generation, path: &str) -> Option
         let path = format!("{path}{entry}");
         let mapper = &generation.mapper;
         if let Some(found) = mapper.find_exact(&path).or_else(|| mapper.find_path(&path)) {
-            return Some(Welcome::Servlet(found));
+            return Some(Welcome::Servlet(found, path));
         }
         if let Found::File(_) = context.folder.lookup(&path) {
             return Some(match mapper.find_extension(&path) {
-                Some(found) => Welcome::Servlet(found),
+                Some(found) => Welcome::Servlet(found, path),
                 None => Welcome::File(path),
             });
         }
@@ -196,12 +204,12 @@ pub fn welcome(context: &Context, generation: &Generation, path: &str) -> Option
     let entries = generation.welcome_files();
     entries
         .map(|entry| format!("{path}{entry}"))
-        .find_map(|path| generation.mapper.find_extension(&path))
-        .map(Welcome::Servlet)
+        .find_map(|path| Some(Welcome::Servlet(generation.mapper.find_extension(&path)?, path)))
 }
 
 pub enum Welcome {
-    Servlet(Match),
+    /// With the path that it was found by.
+    Servlet(Match, String),
     File(String),
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::body::{Cut, ResponseBody};
 use crate::context::Context;
-use crate::execution::wait;
+use crate::execution::{Call, wait};
 use crate::generation::Generation;
 use crate::mapping::Match;
 use crate::parameters::{self, BadParameters};
@@ -48,14 +48,11 @@ pub struct Request {
 }
 
 pub struct Exchange {
-    request: Request,
+    request: Box<Request>,
     context: Arc<Context>,
     generation: Arc<Generation>,
     found: Match,
-    servlet_name: String,
     content_length: Option<u64>,
-    remote_addr: String,
-    local_addr: String,
     body_read: u64,
     /// The status that a fault of the request's body asks for.
     body_fault: Option<StatusCode>,
@@ -87,11 +84,10 @@ struct Sending {
 
 impl Exchange {
     pub fn new(
-        request: Request,
+        request: Box<Request>,
         context: Arc<Context>,
         generation: Arc<Generation>,
         found: Match,
-        servlet_name: &str,
         head: oneshot::Sender<Response<ResponseBody>>,
     ) -> Exchange {
         let content_length = request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -110,10 +106,7 @@ impl Exchange {
             for_head: request.method == Method::HEAD,
         };
         Exchange {
-            remote_addr: request.peer.remote.ip().to_string(),
-            local_addr: request.peer.local.ip().to_string(),
             content_length: content_length.or(request.body.is_none().then_some(0)),
-            servlet_name: servlet_name.to_owned(),
             request,
             context,
             generation,
@@ -150,7 +143,7 @@ impl Exchange {
     pub fn failed(mut self, text: &str) {
         let reason = self.failure.as_deref().unwrap_or(text);
         let (context, generation) = (&self.generation.context, self.generation.number);
-        let (servlet, request) = (&self.servlet_name, self.request.id);
+        let (servlet, request) = (self.servlet_name(), self.request.id);
         tracing::error!(%context, generation, %servlet, request, "a servlet failed: {reason}");
         if self.response.head.is_none() {
             self.response.cut();
@@ -167,8 +160,26 @@ impl Exchange {
 
     /// The answer of the static files, when the servlet has passed the request on.
     pub fn next(&self) -> Response<ResponseBody> {
-        let info = self.found.path_info.as_deref().unwrap_or("");
-        crate::dispatch::file(&self.request, &self.context, &format!("{}{info}", self.found.servlet_path))
+        crate::dispatch::file(&self.request, &self.context, &self.request.target.path)
+    }
+
+    /// The number of its servlet in the generation.
+    pub fn servlet(&self) -> usize {
+        self.found.servlet
+    }
+
+    /// The call that is about to begin.
+    pub fn call(&self) -> Call {
+        Call {
+            generation: self.generation.clone(),
+            servlet: self.found.servlet,
+            exchange_id: self.request.id,
+            slow_after: self.context.settings.slow_after,
+        }
+    }
+
+    fn servlet_name(&self) -> &str {
+        self.generation.servlet_name(self.found.servlet)
     }
 
     /// Something else answers in the servlet's place.
@@ -303,7 +314,7 @@ impl Sending {
 
 impl serval_loader::exchange::Exchange for Exchange {
     fn head(&self) -> Head<'_> {
-        let Request { id, method, version, headers, target, peer, .. } = &self.request;
+        let Request { id, method, version, headers, target, peer, .. } = &*self.request;
         Head {
             method: method.as_str(),
             http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
@@ -316,16 +327,16 @@ impl serval_loader::exchange::Exchange for Exchange {
             request_uri: target.request_uri(),
             query: target.query(),
             context_path: target.raw_context_path(&self.context.path),
-            servlet_path: &self.found.servlet_path,
-            path_info: self.found.path_info.as_deref(),
+            servlet_path: self.found.servlet_path(&target.path),
+            path_info: self.found.path_info(&target.path),
             match_kind: self.found.kind,
             match_pattern: &self.found.pattern,
-            match_value: self.found.value.as_deref(),
-            servlet_name: &self.servlet_name,
+            match_value: self.found.value(&target.path),
+            servlet_name: self.servlet_name(),
             headers,
             content_length: self.content_length,
-            remote_addr: &self.remote_addr,
-            local_addr: &self.local_addr,
+            remote_addr: &peer.remote_text,
+            local_addr: &peer.local_text,
             remote_port: peer.remote.port(),
             local_port: peer.local.port(),
             id: *id,

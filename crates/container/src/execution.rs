@@ -3,33 +3,64 @@
 //!
 //! INVARIANT: there is one I/O thread more than there are places for inline calls, so one is always free of servlets.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// The places for inline calls: the one shared write of a request.
+use crate::generation::Generation;
+
+/// How long a call waits for a place before it goes to the pool. Most often a place is taken for less: by a call that the kernel
+/// has interrupted, and that goes on when this thread has nothing to do. The way through the pool costs more than that.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// The places for inline calls.
 #[repr(align(128))]
 pub struct Inline {
-    used: AtomicUsize,
-    places: usize,
+    /// Places taken, and in the upper half calls that wait for one: the one shared write of a request.
+    state: AtomicU64,
+    places: u64,
+    freed: Notify,
 }
+
+const WAITING: u64 = 1 << 32;
 
 impl Inline {
     pub fn new(places: usize) -> Inline {
-        Inline { used: AtomicUsize::new(0), places }
+        Inline { state: AtomicU64::new(0), places: places as u64, freed: Notify::new() }
     }
 
-    /// `None`: all places are taken.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        if self.used.fetch_add(1, Ordering::Relaxed) >= self.places {
-            self.used.fetch_sub(1, Ordering::Relaxed);
-            return None;
+    /// Waits a moment for a place. `None`: all are taken, and stay so.
+    pub async fn enter(self: &Arc<Self>) -> Option<Place> {
+        tokio::time::timeout(PATIENCE, self.wait()).await.ok()
+    }
+
+    /// `None`: all places are taken now.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let one_more = |state| (state % WAITING < self.places).then_some(state + 1);
+        self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok().map(|_| Place(self.clone()))
+    }
+
+    async fn wait(self: &Arc<Self>) -> Place {
+        struct Waiting<'a>(&'a AtomicU64);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(WAITING, Ordering::SeqCst);
+            }
         }
-        Some(Place(self.clone()))
+        self.state.fetch_add(WAITING, Ordering::SeqCst);
+        let _waiting = Waiting(&self.state);
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(place) = self.try_enter() {
+                return place;
+            }
+            freed.await;
+        }
     }
 }
 
@@ -38,7 +69,9 @@ pub struct Place(Arc<Inline>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::Relaxed);
+        if self.0.state.fetch_sub(1, Ordering::SeqCst) >= WAITING {
+            self.0.freed.notify_one();
+        }
     }
 }
 
@@ -96,18 +129,17 @@ pub fn wait<F: Future>(future: F) -> F::Output {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
-/// What a call is, for the log.
-#[derive(Debug, Clone)]
-pub struct CallName {
-    pub context: Arc<str>,
-    pub servlet: Arc<str>,
-    pub generation: u64,
+/// A call of a servlet under way.
+pub struct Call {
+    pub generation: Arc<Generation>,
+    /// Its number in the generation.
+    pub servlet: usize,
     pub exchange_id: u64,
     pub slow_after: Duration,
 }
 
 struct Running {
-    name: CallName,
+    call: Call,
     since: Instant,
     /// When to name it (again).
     next: Duration,
@@ -136,18 +168,18 @@ thread_local! {
 }
 
 /// Runs a call on this thread, and lets the watch see it.
-pub fn watched<T>(name: CallName, call: impl FnOnce() -> T) -> T {
+pub fn watched<T>(call: Call, work: impl FnOnce() -> T) -> T {
     SEAT.with(|seat| {
-        let since = Instant::now();
-        let next = name.slow_after;
-        let outer = seat.set(Some(Running { name, since, next }));
-        let output = call();
+        let next = call.slow_after;
+        let outer = seat.set(Some(Running { call, since: Instant::now(), next }));
+        let output = work();
         if let Some(running) = seat.set(outer)
-            && running.next > running.name.slow_after
+            && running.next > running.call.slow_after
         {
-            let CallName { context, servlet, generation, exchange_id, .. } = &running.name;
+            let Call { generation, servlet, exchange_id, .. } = &running.call;
             tracing::warn!(
-                %context, %servlet, generation, request = exchange_id,
+                context = %generation.context, servlet = generation.servlet_name(*servlet),
+                generation = generation.number, request = exchange_id,
                 "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
             );
         }
@@ -199,9 +231,10 @@ fn look() {
             continue;
         }
         running.next = age * 2;
-        let CallName { context, servlet, generation, exchange_id, .. } = &running.name;
+        let Call { generation, servlet, exchange_id, .. } = &running.call;
         tracing::warn!(
-            %context, %servlet, generation, request = exchange_id,
+            context = %generation.context, servlet = generation.servlet_name(*servlet),
+            generation = generation.number, request = exchange_id,
             "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
              (slow_after in server.toml says when to say this)", age.as_secs_f64()
         );

@@ -105,6 +105,11 @@ impl Generation {
         self.loaded.as_ref()?.servlets.get(number)
     }
 
+    /// For the log.
+    pub fn servlet_name(&self, number: usize) -> &str {
+        self.servlet(number).map_or("", Servlet::name)
+    }
+
     pub fn welcome_files(&self) -> impl Iterator<Item = &str> {
         let default: &'static [&'static str] = &serval_config::DEFAULT_WELCOME_FILES;
         let own = self.web.welcome_files.as_deref();

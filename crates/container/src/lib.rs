@@ -16,7 +16,6 @@ mod mapping;
 mod parameters;
 mod target;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt as _};
 use http::{Method, Request, Response, StatusCode};
 
 pub use body::ResponseBody;
@@ -44,6 +44,9 @@ pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyErr
 pub struct Peer {
     pub remote: SocketAddr,
     pub local: SocketAddr,
+    /// The two addresses, without ports, as text.
+    pub remote_text: String,
+    pub local_text: String,
     pub connection_id: u64,
     pub secure: bool,
     /// The longest wait for the next piece of a request's body.
@@ -142,7 +145,8 @@ impl Container {
         let Some(context) = self.context(&target) else {
             return answer::page(StatusCode::NOT_FOUND, "");
         };
-        let request = exchange::Request {
+        // Boxed once: from here on it only changes hands.
+        let request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
             version: head.version,
@@ -150,7 +154,7 @@ impl Container {
             target,
             peer: peer.clone(),
             body,
-        };
+        });
         self.within(context, request).await
     }
 
@@ -168,27 +172,31 @@ impl Container {
     }
 
     /// The request inside its context: protected folders, servlets, welcome files, static files.
-    async fn within(&self, context: Arc<Context>, request: exchange::Request) -> Response<ResponseBody> {
-        let path = request.target.path[context.path.len()..].to_owned();
+    async fn within(&self, context: Arc<Context>, mut request: Box<exchange::Request>) -> Response<ResponseBody> {
+        request.target.path.drain(..context.path.len());
+        let path = request.target.path.as_str();
         if path.is_empty() {
             let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();
             return answer::redirect(&format!("{}/{query}", request.target.request_uri()));
         }
-        if is_protected(&path) {
+        if is_protected(path) {
             return answer::page(StatusCode::NOT_FOUND, "");
         }
         let generation = context.current.load_full();
-        let mut found = generation.mapper.find(&path);
+        let mut found = generation.mapper.find(path);
         if found.is_none() && path.ends_with('/') {
-            match dispatch::welcome(&context, &generation, &path) {
-                Some(Welcome::Servlet(servlet)) => found = Some(servlet),
+            match dispatch::welcome(&context, &generation, path) {
+                Some(Welcome::Servlet(servlet, path)) => {
+                    found = Some(servlet);
+                    request.target.path = path;
+                }
                 Some(Welcome::File(file)) => return dispatch::file(&request, &context, &file),
                 None => {}
             }
         }
-        match found.or_else(|| generation.mapper.find_default(&path)) {
+        match found.or_else(|| generation.mapper.find_default(&request.target.path)) {
             Some(found) => dispatch::servlet(&self.inline, request, context, generation, found).await,
-            None => dispatch::file(&request, &context, &path),
+            None => dispatch::file(&request, &context, &request.target.path),
         }
     }
 

@@ -1,6 +1,8 @@
 //! From a path inside a context to a servlet (SEMANTICS 4 and 5; Servlet 12). Built once per generation, walked by each request.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use serval_abi_kinds::*;
 
@@ -13,27 +15,57 @@ mod serval_abi_kinds {
     pub const PATH: i32 = 5;
 }
 
+/// A servlet's number, and the pattern that leads to it.
+#[derive(Debug, Clone)]
+struct Entry {
+    servlet: usize,
+    pattern: Arc<str>,
+}
+
 /// URL patterns to the numbers of servlets.
 #[derive(Debug, Default)]
 pub struct Mapper {
-    exact: HashMap<String, usize>,
+    exact: HashMap<String, Entry>,
     /// Patterns that end in `/*`, without that ending.
-    paths: HashMap<String, usize>,
+    paths: HashMap<String, Entry>,
     /// Without `*.`.
-    extensions: HashMap<String, usize>,
-    context_root: Option<usize>,
-    default: Option<usize>,
+    extensions: HashMap<String, Entry>,
+    context_root: Option<Entry>,
+    default: Option<Entry>,
 }
 
-/// How a path was mapped. Paths are context-relative and decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a path was mapped. Paths are context-relative and decoded; the parts are read from the path that was mapped.
+#[derive(Debug, Clone)]
 pub struct Match {
     pub servlet: usize,
     pub kind: i32,
-    pub pattern: String,
-    pub value: Option<String>,
-    pub servlet_path: String,
-    pub path_info: Option<String>,
+    pub pattern: Arc<str>,
+    /// Where the servlet path ends and the path info begins.
+    split: usize,
+}
+
+impl Match {
+    fn new(entry: &Entry, kind: i32, split: usize) -> Match {
+        Match { servlet: entry.servlet, kind, pattern: entry.pattern.clone(), split }
+    }
+
+    pub fn servlet_path<'p>(&self, path: &'p str) -> &'p str {
+        &path[..self.split]
+    }
+
+    pub fn path_info<'p>(&self, path: &'p str) -> Option<&'p str> {
+        Some(&path[self.split..]).filter(|info| !info.is_empty())
+    }
+
+    /// What the pattern's wildcard stood for, or the exact path, without its slash (Servlet 12, HttpServletMapping).
+    pub fn value<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.kind {
+            EXACT => Some(&path[1..]),
+            PATH => path[self.split..].strip_prefix('/'),
+            EXTENSION => Some(&path[1..path.len() + 1 - self.pattern.len()]),
+            _ => Some(""),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,10 +78,11 @@ pub enum PatternError {
 
 impl Mapper {
     pub fn add(&mut self, pattern: &str, servlet: usize) -> Result<(), PatternError> {
+        let entry = Entry { servlet, pattern: pattern.into() };
         let (map, key) = if pattern.is_empty() {
-            return set(&mut self.context_root, servlet);
+            return set(&mut self.context_root, entry);
         } else if pattern == "/" {
-            return set(&mut self.default, servlet);
+            return set(&mut self.default, entry);
         } else if pattern.starts_with('/') {
             match pattern.strip_suffix("/*") {
                 Some(path) => (&mut self.paths, path),
@@ -60,13 +93,8 @@ impl Mapper {
         } else {
             return Err(PatternError::Malformed);
         };
-        match map.insert(key.to_owned(), servlet) {
-            Some(other) if other != servlet => {
-                map.insert(key.to_owned(), other);
-                Err(PatternError::Taken(other))
-            }
-            _ => Ok(()),
-        }
+        let known = map.entry(key.to_owned()).or_insert(entry);
+        if known.servlet == servlet { Ok(()) } else { Err(PatternError::Taken(known.servlet)) }
     }
 
     /// Maps a path that begins with a slash. `None`: nothing but the static files is left.
@@ -78,27 +106,12 @@ impl Mapper {
     }
 
     fn find_root(&self, path: &str) -> Option<Match> {
-        let servlet = self.context_root.filter(|_| path == "/")?;
-        Some(Match {
-            servlet,
-            kind: CONTEXT_ROOT,
-            pattern: String::new(),
-            value: Some(String::new()),
-            servlet_path: String::new(),
-            path_info: Some("/".to_owned()),
-        })
+        let entry = self.context_root.as_ref().filter(|_| path == "/")?;
+        Some(Match::new(entry, CONTEXT_ROOT, 0))
     }
 
     pub fn find_exact(&self, path: &str) -> Option<Match> {
-        let servlet = *self.exact.get(path)?;
-        Some(Match {
-            servlet,
-            kind: EXACT,
-            pattern: path.to_owned(),
-            value: Some(path[1..].to_owned()),
-            servlet_path: path.to_owned(),
-            path_info: None,
-        })
+        self.exact.get(path).map(|entry| Match::new(entry, EXACT, path.len()))
     }
 
     /// The longest one, by segments.
@@ -108,53 +121,33 @@ impl Mapper {
         }
         let mut end = path.len();
         loop {
-            if let Some(&servlet) = self.paths.get(&path[..end]) {
-                let info = &path[end..];
-                return Some(Match {
-                    servlet,
-                    kind: PATH,
-                    pattern: format!("{}/*", &path[..end]),
-                    value: info.strip_prefix('/').map(str::to_owned),
-                    servlet_path: path[..end].to_owned(),
-                    path_info: (!info.is_empty()).then(|| info.to_owned()),
-                });
+            if let Some(entry) = self.paths.get(&path[..end]) {
+                return Some(Match::new(entry, PATH, end));
             }
             end = path[..end].rfind('/')?;
         }
     }
 
     pub fn find_extension(&self, path: &str) -> Option<Match> {
+        if self.extensions.is_empty() {
+            return None;
+        }
         let name = &path[path.rfind('/')? + 1..];
         let extension = &name[name.rfind('.')? + 1..];
-        let servlet = *self.extensions.get(extension)?;
-        Some(Match {
-            servlet,
-            kind: EXTENSION,
-            pattern: format!("*.{extension}"),
-            value: Some(path[1..path.len() - extension.len() - 1].to_owned()),
-            servlet_path: path.to_owned(),
-            path_info: None,
-        })
+        self.extensions.get(extension).map(|entry| Match::new(entry, EXTENSION, path.len()))
     }
 
     /// The servlet on `/`, if a library declares one in place of the static files.
     pub fn find_default(&self, path: &str) -> Option<Match> {
-        Some(Match {
-            servlet: self.default?,
-            kind: DEFAULT,
-            pattern: "/".to_owned(),
-            value: Some(String::new()),
-            servlet_path: path.to_owned(),
-            path_info: None,
-        })
+        self.default.as_ref().map(|entry| Match::new(entry, DEFAULT, path.len()))
     }
 }
 
-fn set(place: &mut Option<usize>, servlet: usize) -> Result<(), PatternError> {
-    match *place {
-        Some(other) if other != servlet => Err(PatternError::Taken(other)),
+fn set(place: &mut Option<Entry>, entry: Entry) -> Result<(), PatternError> {
+    match place {
+        Some(other) if other.servlet != entry.servlet => Err(PatternError::Taken(other.servlet)),
         _ => {
-            *place = Some(servlet);
+            *place = Some(entry);
             Ok(())
         }
     }
@@ -174,10 +167,10 @@ mod tests {
             mapper.add(pattern, number).unwrap();
         }
         let found = mapper.find(path);
-        assert_eq!(found.as_ref().map(|found| found.pattern.as_str()), pattern, "{path}");
+        assert_eq!(found.as_ref().map(|found| &*found.pattern), pattern, "{path}");
         if let Some(found) = found {
-            assert_eq!((found.servlet_path.as_str(), found.path_info.as_deref()), (servlet_path, path_info), "{path}");
-            assert_eq!(PATTERNS[found.servlet], found.pattern);
+            assert_eq!((found.servlet_path(path), found.path_info(path)), (servlet_path, path_info), "{path}");
+            assert_eq!(PATTERNS[found.servlet], &*found.pattern);
         }
     }
 

@@ -128,6 +128,9 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
     let Some(rest) = raw.strip_prefix('/') else {
         return Err(BadRequest("the target does not begin with a slash"));
     };
+    if is_clean(raw.as_bytes()) {
+        return Ok(raw.to_owned());
+    }
     if raw.bytes().any(|b| b <= b' ' || b >= 0x7f || b"\"<>\\^`{|}#".contains(&b)) {
         return Err(BadRequest("the target has a character that has to be percent-encoded"));
     }
@@ -168,6 +171,20 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
         path.push(b'/');
     }
     String::from_utf8(path).map_err(|_| BadRequest("the target is not UTF-8"))
+}
+
+/// Whether there is nothing to do, as for most paths: letters, digits, `-_.~`, and single slashes with no dot behind them.
+fn is_clean(raw: &[u8]) -> bool {
+    let mut before = 0;
+    raw.iter().all(|&byte| {
+        let after_slash = before == b'/';
+        before = byte;
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+            b'/' | b'.' => !after_slash,
+            _ => false,
+        }
+    })
 }
 
 fn decode(text: &str, out: &mut Vec<u8>) -> Result<(), BadRequest> {

@@ -321,9 +321,9 @@ unsafe fn nth(pairs: (*const sv_pair, usize), name: &str, nth: usize) -> Option<
     None
 }
 
-fn header_name(name: &str) -> Answer<HeaderName> {
-    HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| Fault::new(SV_E_ARG, format!("`{}` is not the name of a header", name.escape_debug())))
+fn header_name(name: &[u8]) -> Answer<HeaderName> {
+    HeaderName::from_bytes(name)
+        .map_err(|_| Fault::new(SV_E_ARG, format!("`{}` is not the name of a header", name.escape_ascii())))
 }
 
 fn header_value(value: &[u8]) -> Answer<HeaderValue> {
@@ -685,7 +685,7 @@ unsafe extern "C" fn respond(exchange: *mut sv_exchange, response: *const sv_res
         let mut headers = HeaderMap::with_capacity(pairs.len() + 2);
         for pair in pairs {
             // SAFETY: as above.
-            let name = header_name(unsafe { required(pair.name.ptr, pair.name.len) }?)?;
+            let name = header_name(unsafe { bytes(pair.name.ptr, pair.name.len) }?)?;
             settable(&name)?;
             // SAFETY: as above.
             let value = header_value(unsafe { bytes(pair.value.ptr, pair.value.len) }?)?;
@@ -756,7 +756,7 @@ unsafe extern "C" fn set_header(
 ) -> sv_status {
     on_exchange("set_header", exchange, |frame| {
         // SAFETY: the library's promise (servlet.h 3).
-        let name = header_name(unsafe { required(name, len) }?)?;
+        let name = header_name(unsafe { bytes(name, len) }?)?;
         settable(&name)?;
         let change = match how {
             SV_HEADER_SET => HeaderChange::Set,

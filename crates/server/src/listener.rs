@@ -59,9 +59,12 @@ pub async fn serve(
                 continue;
             }
         };
+        let local = stream.local_addr().unwrap_or(settings.address);
         let peer = Arc::new(Peer {
             remote,
-            local: stream.local_addr().unwrap_or(settings.address),
+            local,
+            remote_text: remote.ip().to_string(),
+            local_text: local.ip().to_string(),
             connection_id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             secure: false,
             body_timeout: settings.body_timeout,
