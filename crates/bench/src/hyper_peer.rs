@@ -1,4 +1,4 @@
-//! The peer: the least that answers over hyper, with Serval's settings (TCP_NODELAY, flushed pipelines, workers), so that
+//! The peer: the least that answers over hyper, with Serval's settings (TCP_NODELAY, workers), so that
 //! what is left between the two is the container.
 
 use anyhow::{Context, Result};
@@ -41,7 +41,7 @@ async fn connection(stream: TcpStream, headers: Arc<HeaderMap>) {
         async move { Ok::<_, Infallible>(response) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).pipeline_flush(true);
+    http.timer(TokioTimer::new());
     // An error is a client that went away; the load counts what it misses.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }

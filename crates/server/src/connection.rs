@@ -36,8 +36,7 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(settings.head_timeout)
-        .max_buf_size(settings.head_bytes_max.max(8192))
-        .pipeline_flush(true);
+        .max_buf_size(settings.head_bytes_max.max(8192));
     if settings.header_count_max != HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serval_config::Listener;
 use serval_container::{Container, Peer};
@@ -12,6 +12,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::connection;
+
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Opens the address, or says in a sentence why not.
 pub fn bind(settings: &Listener) -> Result<TcpListener, String> {
@@ -40,6 +44,7 @@ pub async fn serve(
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let places = Arc::new(Semaphore::new(settings.connections_max));
     let mut connections = JoinSet::new();
+    let mut said: Option<Instant> = None;
     loop {
         while connections.try_join_next().is_some() {}
         let accept = async {
@@ -53,9 +58,15 @@ pub async fn serve(
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Too few file handles, or a client that left at once: neither may stop or spin the server.
-                tracing::warn!("a connection could not be accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Too few file handles, or a client that left at once: neither may stop or spin the server, or fill the log.
+                if said.is_none_or(|said| said.elapsed() > SAID_AGAIN_AFTER) {
+                    said = Some(Instant::now());
+                    tracing::warn!(
+                        "{} could not accept a connection: {error}; it tries again (said at most once a minute)",
+                        settings.address
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };

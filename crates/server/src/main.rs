@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod home;
 mod listener;
 mod run;
 mod sdk;
@@ -67,10 +68,13 @@ fn load(home: Option<PathBuf>, config: Option<PathBuf>) -> Result<serval_config:
     serval_config::load_server(&file, &home).map_err(|problems| problems.to_string())
 }
 
+/// Opens each address as a start would, so that the two cannot differ.
 fn check(config: &serval_config::Server) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let _inside = runtime.as_ref().map(|runtime| runtime.enter());
     for listener in &config.listeners {
-        if let Err(error) = std::net::TcpListener::bind(listener.address) {
-            eprintln!("warning: {} cannot be bound now: {error}", listener.address);
+        if let (Err(error), Ok(_)) = (listener::bind(listener), &runtime) {
+            eprintln!("warning: {error}");
         }
     }
     println!("{}: ok", config.file.display());

@@ -1,16 +1,17 @@
 //! `serval run`: the order of start and stop.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serval_config::{LogFormat, Server};
 use serval_container::{Container, Event};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::{listener, sources, watch as folders};
+use crate::{home, listener, sources, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -18,13 +19,19 @@ const BLOCKING_THREADS_MAX: usize = 65_536;
 /// Exit codes: 0 stopped, 1 did not start, 3 something was cut at the stop.
 pub fn run(config: Server) -> ExitCode {
     start_log(&config);
-    if let Err(error) = std::fs::create_dir_all(config.var.join("run")) {
-        eprintln!(
-            "{} cannot be written: {error}; make it writable, or name another folder as [server] var",
-            config.var.display()
-        );
-        return ExitCode::FAILURE;
+    match start(config) {
+        Ok(code) => code,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Returns why it did not start, in a sentence.
+fn start(config: Server) -> Result<ExitCode, String> {
+    let _home = home::lock(&config)?;
+    home::raise_file_limit(&config);
     if let Err(sentence) = serval_loader::hooks::self_test() {
         tracing::warn!("{sentence}");
     }
@@ -33,40 +40,30 @@ pub fn run(config: Server) -> ExitCode {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("sv-io")
         .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("the threads cannot be started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let code = runtime.block_on(serve(Arc::new(config)));
+        .build()
+        .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
+    let result = runtime.block_on(serve(Arc::new(config)));
     // A servlet that never returns keeps its thread; the process ends all the same.
     runtime.shutdown_background();
-    code
+    result
 }
 
 fn start_log(config: &Server) {
     let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match config.log.format {
         LogFormat::Json => log.json().init(),
         LogFormat::Terminal => log.with_target(false).init(),
     }
 }
 
-async fn serve(config: Arc<Server>) -> ExitCode {
+async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let began = Instant::now();
+    let mut signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        match listener::bind(settings) {
-            Ok(socket) => bound.push((socket, settings.clone())),
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
-        }
+        bound.push((listener::bind(settings)?, settings.clone()));
     }
     let container = Container::new(config.clone(), Box::new(print));
     for (socket, settings) in &bound {
@@ -80,37 +77,47 @@ async fn serve(config: Arc<Server>) -> ExitCode {
         tasks.spawn(listener::serve(socket, settings, container.clone(), stopped.clone()));
     }
     let (builds, queue) = mpsc::channel(1);
-    let building = tokio::spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
-    let watching = tokio::spawn(folders::watch(container.clone(), pass, builds, stopped));
-    container.settled().await;
-    println!("ready in {} ms", began.elapsed().as_millis());
+    tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
+    tasks.spawn(folders::watch(container.clone(), pass, builds, stopped));
+    let ready = async {
+        container.settled().await;
+        println!("ready in {} ms", began.elapsed().as_millis());
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = ready => {}
+        () = signals.next() => {}
+    }
 
-    wait_for_signal().await;
     tracing::info!("stopping");
     let deadline = Instant::now() + config.shutdown_timeout;
     let _ = stop.send(true);
-    let _ = watching.await;
-    let _ = building.await;
-    let all = async { while tasks.join_next().await.is_some() {} };
-    let mut whole = tokio::select! {
-        () = all => true,
-        () = tokio::time::sleep_until(deadline.into()) => false,
-        () = wait_for_signal() => false,
+    let ended = async {
+        while tasks.join_next().await.is_some() {}
+        container.stop(deadline).await
     };
-    whole &= container.stop(deadline).await;
-    if whole {
-        return ExitCode::SUCCESS;
+    let cut = tokio::select! {
+        whole = ended => (!whole).then_some("not all requests had ended after shutdown_timeout"),
+        () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
+        () = signals.next() => Some("a second signal came"),
+    };
+    if let Some(why) = cut {
+        tracing::warn!("what still ran was cut: {why}");
+        return Ok(ExitCode::from(3));
     }
-    tracing::warn!("requests were cut, because they had not ended after shutdown_timeout");
-    ExitCode::from(3)
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn wait_for_signal() {
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        }
-        _ => tracing::error!("signals cannot be received"),
+/// What asks for the stop: Ctrl-C, and SIGTERM.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
     }
 }
 

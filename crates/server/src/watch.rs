@@ -10,6 +10,7 @@ use serval_container::{Container, Pass, Source};
 use tokio::sync::{mpsc, watch};
 
 const ANYWAY: Duration = Duration::from_secs(10);
+const UNWATCHED: Duration = Duration::from_secs(1);
 /// How soon a request for builds that found the queue full is made again.
 const RETRY: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_millis(30);
@@ -31,7 +32,7 @@ pub async fn watch(
     let mut watcher = match watcher {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::warn!("changes are only seen at a pass each second, since folders cannot be watched: {error}");
+            tracing::warn!("changes are only seen at a look each second, since folders cannot be watched: {error}");
             None
         }
     };
@@ -40,10 +41,16 @@ pub async fn watch(
     loop {
         // While a build runs, one request for the next is enough.
         let asked = builds.try_send(std::mem::take(&mut pass.sources)).is_ok();
-        if let Some(watcher) = &mut watcher {
-            follow(watcher, &mut watched, &pass.watch);
+        let blind = match &mut watcher {
+            Some(watcher) => follow(watcher, &mut watched, &pass.watch).err(),
+            None => None,
+        };
+        if let Some(why) = blind {
+            tracing::warn!("changes are only seen at a look each second, since not all folders can be watched: {why}");
+            // Half a view is no help: events would come for some folders and not for others.
+            watcher = None;
         }
-        let anyway = if watcher.is_some() { ANYWAY } else { Duration::from_secs(1) };
+        let anyway = if watcher.is_some() { ANYWAY } else { UNWATCHED };
         tokio::select! {
             Some(()) = happened.recv() => tokio::time::sleep(QUIET).await,
             () = tokio::time::sleep(pass.again_after.unwrap_or(if asked { anyway } else { RETRY })) => {}
@@ -53,7 +60,12 @@ pub async fn watch(
     }
 }
 
-fn follow(watcher: &mut notify::RecommendedWatcher, watched: &mut HashMap<PathBuf, bool>, wanted: &[(PathBuf, bool)]) {
+/// Watches the wanted folders and no others, or says why it cannot.
+fn follow(
+    watcher: &mut notify::RecommendedWatcher,
+    watched: &mut HashMap<PathBuf, bool>,
+    wanted: &[(PathBuf, bool)],
+) -> Result<(), String> {
     watched.retain(|folder, _| {
         let stays = wanted.iter().any(|(wanted, _)| wanted == folder);
         if !stays {
@@ -69,7 +81,12 @@ fn follow(watcher: &mut notify::RecommendedWatcher, watched: &mut HashMap<PathBu
         let mode = if *below { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
         match watcher.watch(folder, mode) {
             Ok(()) => drop(watched.insert(folder.clone(), *below)),
+            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+                return Err("the system allows no more watches (raise fs.inotify.max_user_watches)".to_owned());
+            }
+            // Gone meanwhile, or not readable: the next look will tell.
             Err(error) => tracing::debug!("{} is not watched: {error}", folder.display()),
         }
     }
+    Ok(())
 }

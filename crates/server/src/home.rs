@@ -1,0 +1,60 @@
+//! The home that a running server has for itself, and what it needs of the system.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serval_config::Server;
+
+/// Files that are open beside connections: libraries, static files, watches, logs.
+const OTHER_FILES: u64 = 256;
+
+/// A home's `var` folder, which no other server uses until this is dropped.
+pub struct Lock {
+    _file: File,
+}
+
+/// Makes `var/run` and locks it, or says in a sentence why not.
+pub fn lock(config: &Server) -> Result<Lock, String> {
+    let run = config.var.join("run");
+    let file = run.join("serval.lock");
+    let open = || {
+        std::fs::create_dir_all(&run)?;
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file)
+    };
+    let mut file = open().map_err(|error| {
+        let var = config.var.display();
+        format!("{var} cannot be written: {error}; make it a folder that Serval may write, or name another one as `var` in [server]")
+    })?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut other = String::new();
+        let _ = file.read_to_string(&mut other);
+        return Err(format!(
+            "Serval already runs in {} (process {}): stop that one first, or start this one with another --home",
+            config.home.display(),
+            other.trim()
+        ));
+    }
+    // For whoever finds it locked; the lock itself is the kernel's, and ends with the process.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(Lock { _file: file })
+}
+
+/// Raises the limit of open files as far as the system lets, and warns if the connections do not fit.
+pub fn raise_file_limit(config: &Server) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::debug!("the limit of open files cannot be raised: {error}");
+    }
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return };
+    let connections: u64 = config.listeners.iter().map(|listener| listener.connections_max as u64).sum();
+    if limit < connections + OTHER_FILES {
+        tracing::warn!(
+            "this process may open {limit} files, too few for {connections} connections and {OTHER_FILES} other files: \
+             raise the limit (ulimit -n), or lower connections_max"
+        );
+    }
+}

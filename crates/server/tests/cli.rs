@@ -1,0 +1,182 @@
+//! The command line from outside: what it says, where, and with which exit status.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const SERVAL: &str = env!("CARGO_BIN_EXE_serval");
+
+fn home(server_toml: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir_all(home.path().join("webapps")).unwrap();
+    fs::create_dir_all(home.path().join("conf")).unwrap();
+    fs::write(home.path().join("conf/server.toml"), server_toml).unwrap();
+    home
+}
+
+fn serval(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(SERVAL).current_dir(folder).args(arguments).output().unwrap()
+}
+
+/// What a command says on its error stream, and that it fails with this status.
+#[track_caller]
+fn fails(output: Output, code: i32, says: &str) {
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(says), "{said}");
+    assert_eq!(output.stdout, b"", "{said}");
+}
+
+/// A server that is ready; killed when dropped.
+struct Running(Child, String);
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut running = Running(child, String::new());
+        for line in BufReader::new(running.0.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                address.clone_into(&mut running.1);
+            }
+            if line.starts_with("ready in ") {
+                return running;
+            }
+        }
+        panic!("it ended before it was ready");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const ANY_PORT: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+
+#[test]
+fn an_empty_folder_is_no_home() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&[][..], &["run"], &["check"]] {
+        fails(
+            serval(folder.path(), command),
+            1,
+            "start serval in a folder that has conf/server.toml, or name one with",
+        );
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong_and_where() {
+    let wrong = home("[[listener]]\nadress = \"127.0.0.1:0\"\n");
+    for command in ["check", "run"] {
+        let expected = "conf/server.toml:2:1: unknown key `adress` in [[listener]]; did you mean `address`?\n";
+        fails(serval(wrong.path(), &[command]), 1, expected);
+    }
+    let right = home(ANY_PORT);
+    let file = right.path().join("conf/server.toml");
+    let output = serval(Path::new("/"), &["check", "--config", file.to_str().unwrap()]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}: ok\n", file.display()));
+    assert_eq!(output.stderr, b"");
+    assert!(!right.path().join("var").exists(), "a check leaves nothing behind");
+}
+
+#[test]
+fn a_used_port_is_a_warning_in_check_and_an_error_at_start() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let home = home(&format!("[[listener]]\naddress = \"{address}\"\n"));
+    let check = serval(home.path(), &["check"]);
+    assert!(check.status.success());
+    let said = String::from_utf8(check.stderr).unwrap();
+    assert!(said.starts_with(&format!("warning: {address} is in use by another program")), "{said}");
+    fails(serval(home.path(), &["run"]), 1, &format!("{address} is in use by another program: stop that one, or "));
+}
+
+#[test]
+fn a_home_has_one_server() {
+    let home = home(ANY_PORT);
+    let first = Running::start(Command::new(SERVAL).current_dir(home.path()));
+    fails(serval(home.path(), &["run"]), 1, &format!("(process {}): stop that one first", first.0.id()));
+    drop(first);
+    // A killed one leaves nothing that the next would trip over.
+    Running::start(Command::new(SERVAL).current_dir(home.path()));
+}
+
+#[test]
+fn a_var_that_cannot_be_written_is_said() {
+    let home = home(&format!("[server]\nvar = \"file\"\n{ANY_PORT}"));
+    fs::write(home.path().join("file"), "").unwrap();
+    fails(
+        serval(home.path(), &["run"]),
+        1,
+        "server.toml:2:7: `var` in [server]: `file` is a file, but a folder is needed",
+    );
+    // No user may make folders there, root neither.
+    fs::write(home.path().join("conf/server.toml"), format!("[server]\nvar = \"/proc/var\"\n{ANY_PORT}")).unwrap();
+    let expected = "/proc/var cannot be written: No such file or directory (os error 2); make it a folder that Serval may \
+                    write, or name another one as `var` in [server]";
+    fails(serval(home.path(), &["run"]), 1, expected);
+}
+
+#[test]
+fn few_file_handles_are_enough_or_a_sentence() {
+    let home = home(ANY_PORT);
+    let limited = |files: u32| {
+        let mut command = Command::new("sh");
+        command.current_dir(home.path()).args(["-c", &format!("ulimit -n {files} && exec {SERVAL}")]);
+        command
+    };
+    // Enough to start, and far too few for connections_max.
+    drop(Running::start(&mut limited(40)));
+    fails(limited(6).output().unwrap(), 1, "Too many open files");
+}
+
+#[test]
+fn a_stop_ends_idle_connections_and_succeeds() {
+    let home = home(ANY_PORT);
+    let mut running = Running::start(Command::new(SERVAL).current_dir(home.path()));
+    let _idle = std::net::TcpStream::connect(&running.1).unwrap();
+    running.signal(Signal::TERM);
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let home = home(&format!("[server]\nshutdown_timeout = \"1h\"\n{ANY_PORT}"));
+    fs::create_dir(home.path().join("webapps/ROOT")).unwrap();
+    fs::File::create(home.path().join("webapps/ROOT/big")).unwrap().set_len(1 << 30).unwrap();
+    let mut running = Running::start(Command::new(SERVAL).current_dir(home.path()));
+    // A download that nobody reads on is waited for.
+    let mut open = std::net::TcpStream::connect(&running.1).unwrap();
+    open.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut first = [0; 15];
+    open.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    running.signal(Signal::TERM);
+    // Two that come before the first has been seen are one.
+    while running.0.try_wait().unwrap().is_none() {
+        running.signal(Signal::TERM);
+        std::thread::yield_now();
+    }
+    assert_eq!(running.0.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn inspect_of_what_is_no_library() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.so"), "text").unwrap();
+    fails(serval(folder.path(), &["inspect", "x.so"]), 1, "x.so: it is not an ELF file");
+    fails(serval(folder.path(), &["inspect", "y.so"]), 1, "y.so: cannot be read");
+    fails(serval(folder.path(), &["inspekt"]), 2, "unrecognized subcommand 'inspekt'");
+}
