@@ -101,6 +101,8 @@ typedef int32_t sv_status;
 #define SV_E_IO (-11)
 #define SV_E_PANIC (-12)         /* the library caught a panic or an exception of its own */
 #define SV_E_FAILED (-13)        /* free for the library: failed, see exchange_fail */
+#define SV_E_REQUEST (-14)       /* the client's request is malformed */
+#define SV_E_BUSY (-15)          /* the server has no thread left for it; the client may try again */
 #define SV_E_INTERNAL (-100)     /* a fault of the server */
 
 typedef struct sv_str {
@@ -307,7 +309,7 @@ typedef struct sv_host {
     /* The first header of that name; any case. */
     sv_status (*header)(sv_exchange *, const char *name, size_t len, sv_str *value);              /* [exchange] */
     /* The nth (from 0) value of a parameter: query first, then a form body (Servlet 3.1), which is read whole by the first
-     * call. SV_E_LIMIT: over form_bytes_max or parameter_count_max; SV_E_ARG: not decodable. */
+     * call. SV_E_LIMIT: over form_bytes_max or parameter_count_max; SV_E_REQUEST: not decodable. */
     sv_status (*parameter)(sv_exchange *, const char *name, size_t len, uint32_t nth, sv_str *value); /* [exchange] */
     sv_status (*parameters)(sv_exchange *, const sv_pair **out, size_t *count); /* [exchange] all, in order */
     /* The value of {name} in the URL pattern that matched. */
@@ -330,7 +332,8 @@ typedef struct sv_host {
     sv_status (*logout)(sv_exchange *);                                                           /* [exchange] */
 
     /* --- the request's body. In service these wait; in poll they answer SV_WOULD_BLOCK instead.
-     * SV_E_LIMIT: longer than request_body_bytes_max. SV_E_CLOSED: cut or broken. SV_E_TIMEOUT: too slow. */
+     * SV_E_LIMIT: longer than request_body_bytes_max. SV_E_CLOSED: cut or broken. SV_E_TIMEOUT: too slow. SV_E_BUSY: what a
+     * call in service would wait on has no thread left. Returned from service as they are, they become 413, 400, 408, 503. */
     sv_status (*read)(sv_exchange *, char *buffer, size_t capacity, size_t *len);      /* [exchange] SV_END: *len == 0 */
     sv_status (*read_chunk)(sv_exchange *, sv_str *chunk);                             /* [exchange] what has come; or SV_END */
     sv_status (*read_all)(sv_exchange *, size_t bytes_max, sv_str *body);              /* [exchange] SV_E_LIMIT: longer */

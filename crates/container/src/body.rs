@@ -1,11 +1,13 @@
 //! The body of a response: nothing, all of it, a stream that a servlet writes, or a file.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::BodyError;
 
@@ -16,8 +18,36 @@ pub struct Cut;
 
 pub enum ResponseBody {
     Full(Bytes),
-    Stream(Receiver<Result<Bytes, Cut>>),
+    Stream(Stream),
     File(serval_static_files::Body),
+}
+
+/// What a servlet writes while the client reads.
+pub struct Stream {
+    pieces: Receiver<Bytes>,
+    /// Set when the servlet has written all of it. An end without it is a cut: whatever became of the servlet, a part never
+    /// looks like the whole.
+    whole: Arc<AtomicBool>,
+}
+
+/// The servlet's end of a [`Stream`].
+pub struct StreamWriter {
+    pub pieces: Sender<Bytes>,
+    whole: Arc<AtomicBool>,
+}
+
+impl StreamWriter {
+    /// That was all of it.
+    pub fn finish(self) {
+        self.whole.store(true, Ordering::Release);
+    }
+}
+
+/// A stream that holds up to this many pieces.
+pub fn stream(pieces: usize) -> (StreamWriter, Stream) {
+    let whole = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = tokio::sync::mpsc::channel(pieces);
+    (StreamWriter { pieces: sender, whole: whole.clone() }, Stream { pieces: receiver, whole })
 }
 
 impl ResponseBody {
@@ -34,9 +64,11 @@ impl Body for ResponseBody {
         match self.get_mut() {
             ResponseBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             ResponseBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            ResponseBody::Stream(chunks) => {
-                chunks.poll_recv(task).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
-            }
+            ResponseBody::Stream(stream) => stream.pieces.poll_recv(task).map(|piece| match piece {
+                Some(piece) => Some(Ok(Frame::data(piece))),
+                None if stream.whole.load(Ordering::Acquire) => None,
+                None => Some(Err(Cut.into())),
+            }),
             ResponseBody::File(file) => {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }

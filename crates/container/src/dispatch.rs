@@ -11,7 +11,7 @@ use crate::answer;
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::{Exchange, Request};
-use crate::execution::{Busy, Inline, watched};
+use crate::execution::{self, Busy, Inline, watched};
 use crate::generation::Generation;
 use crate::mapping::Match;
 
@@ -45,7 +45,7 @@ pub async fn servlet(
     tokio::spawn(async move {
         let place = if promise == Promise::Nonblocking { inline.try_enter() } else { None };
         match place {
-            Some(_place) => run(exchange, generation),
+            Some(place) => execution::inline(place, || run(exchange, generation)),
             // Boxed, so that the task of the short way is small.
             None => Box::pin(not_at_once(inline, promise, exchange, context, generation)).await,
         }
@@ -65,9 +65,9 @@ async fn not_at_once(
     generation: Arc<Generation>,
 ) {
     if promise == Promise::Nonblocking
-        && let Some(_place) = inline.enter().await
+        && let Some(place) = inline.enter().await
     {
-        return run(exchange, generation);
+        return execution::inline(place, || run(exchange, generation));
     }
     let permit = match context.pool.enter().await {
         Ok(permit) => permit,
@@ -94,7 +94,7 @@ fn run(mut exchange: Box<Exchange>, generation: Arc<Generation>) {
                 let response = exchange.next();
                 exchange.answer(response);
             }
-            Outcome::Failed(_, text) => exchange.failed(&text),
+            Outcome::Failed(status, text) => exchange.failed(status, &text),
         }
     });
 }

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION};
@@ -14,9 +15,9 @@ use http_body::Body as _;
 use serval_loader::exchange::{Answer, Fault, Head, HeaderChange};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::body::{Cut, ResponseBody};
+use crate::body::{self, ResponseBody, StreamWriter};
 use crate::context::Context;
-use crate::execution::{Call, wait};
+use crate::execution::{Call, NoThread, Pool, wait};
 use crate::generation::Generation;
 use crate::mapping::Match;
 use crate::parameters::{self, BadParameters};
@@ -28,12 +29,15 @@ const SV_E_STATE: i32 = -2;
 const SV_E_LIMIT: i32 = -6;
 const SV_E_CLOSED: i32 = -7;
 const SV_E_TIMEOUT: i32 = -8;
+const SV_E_REQUEST: i32 = -14;
+const SV_E_BUSY: i32 = -15;
 
 /// What a streamed response has under way: this many pieces of at most this size.
 const PIECES: usize = 2;
 const PIECE_BYTES: usize = 32 << 10;
 /// LIMIT: bytes of all request attributes together.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+const NO_THREAD: &str = "all threads of this context are busy (workers_max), so there is none to wait on";
 const DISPATCH_REQUEST: u32 = 1;
 
 /// The parts of a request that a servlet sees.
@@ -54,8 +58,8 @@ pub struct Exchange {
     found: Match,
     content_length: Option<u64>,
     body_read: u64,
-    /// The status that a fault of the request's body asks for.
-    body_fault: Option<StatusCode>,
+    /// What hindered it and is not the servlet's mistake, with the status to answer.
+    hindered: Option<(StatusCode, Fault)>,
     parameters: Option<Vec<(String, String)>>,
     cookies: Option<Vec<(String, String)>>,
     attributes: Vec<(String, Vec<u8>)>,
@@ -64,10 +68,16 @@ pub struct Exchange {
     unavailable: Option<u32>,
 }
 
+/// How long to wait for a client that does not read, and on whose thread.
+struct Patience<'a> {
+    pool: &'a Pool,
+    limit: Duration,
+}
+
 /// The response on its way.
 struct Sending {
     head: Option<oneshot::Sender<Response<ResponseBody>>>,
-    stream: Option<mpsc::Sender<Result<Bytes, Cut>>>,
+    stream: Option<StreamWriter>,
     status: StatusCode,
     headers: HeaderMap,
     charset: Option<String>,
@@ -112,7 +122,7 @@ impl Exchange {
             generation,
             found,
             body_read: 0,
-            body_fault: None,
+            hindered: None,
             parameters: None,
             cookies: None,
             attributes: Vec::new(),
@@ -125,6 +135,9 @@ impl Exchange {
     /// The servlet has returned SV_OK.
     pub fn finish(mut self) {
         if self.response.head.is_none() {
+            if let Some(stream) = self.response.stream.take() {
+                stream.finish();
+            }
             return;
         }
         if let Some(text) = self.response.error.take() {
@@ -139,20 +152,30 @@ impl Exchange {
         self.response.send_whole(body);
     }
 
-    /// The servlet has returned an error; `text` is for the log.
-    pub fn failed(mut self, text: &str) {
+    /// The servlet has returned an error status; `text` is for the log.
+    pub fn failed(mut self, returned: i32, text: &str) {
+        // Another error than the one that it met is the servlet's own.
+        self.hindered = self.hindered.take().filter(|(_, met)| met.status == returned);
         let reason = self.failure.as_deref().unwrap_or(text);
         let (context, generation) = (&self.generation.context, self.generation.number);
         let (servlet, request) = (self.servlet_name(), self.request.id);
-        tracing::error!(%context, generation, %servlet, request, "a servlet failed: {reason}");
+        match &self.hindered {
+            None => tracing::error!(%context, generation, %servlet, request, "a servlet failed: {reason}"),
+            Some((StatusCode::SERVICE_UNAVAILABLE, why)) => {
+                tracing::warn!(%context, generation, %servlet, request, "a request was given up: {}", why.text);
+            }
+            // What clients do is no error of ours.
+            Some((_, why)) => tracing::debug!(%context, generation, %servlet, request, "a request ended: {}", why.text),
+        }
         if self.response.head.is_none() {
-            self.response.cut();
+            // What was sent is cut, so that the client sees it is not whole.
             return;
         }
         let shown = if self.context.development { reason } else { "" };
-        let page = match (self.unavailable, self.body_fault) {
+        let page = match (self.unavailable, &self.hindered) {
             (Some(seconds), _) => answer::unavailable(seconds, shown),
-            (None, Some(status)) => answer::closing(status, shown),
+            (None, Some((StatusCode::SERVICE_UNAVAILABLE, _))) => answer::unavailable(1, shown),
+            (None, Some((status, _))) => answer::closing(*status, shown),
             (None, None) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, shown),
         };
         self.response.answer(page);
@@ -184,11 +207,7 @@ impl Exchange {
 
     /// Something else answers in the servlet's place.
     pub fn answer(mut self, response: Response<ResponseBody>) {
-        if self.response.head.is_none() {
-            self.response.cut();
-        } else {
-            self.response.answer(response);
-        }
+        self.response.answer(response);
     }
 
     fn open(&self) -> Answer {
@@ -205,10 +224,22 @@ impl Exchange {
         self.open()
     }
 
+    /// Notes what the servlet cannot be blamed for.
+    fn hindered(&mut self, status: StatusCode, fault: Fault) -> Fault {
+        self.hindered = Some((status, fault.clone()));
+        fault
+    }
+
+    /// The client does not read, or has gone.
+    fn client_failed(&mut self, fault: Fault) -> Fault {
+        let status =
+            if fault.status == SV_E_BUSY { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::REQUEST_TIMEOUT };
+        self.hindered(status, fault)
+    }
+
     fn body_failed(&mut self, status: StatusCode, code: i32, text: &'static str) -> Fault {
-        self.body_fault = Some(status);
         self.request.body = None;
-        Fault::new(code, text)
+        self.hindered(status, Fault::new(code, text))
     }
 
     /// The form body, when this request has one that parameters are read from (SEMANTICS 15).
@@ -270,43 +301,58 @@ impl Sending {
         self.finished = true;
     }
 
-    /// Ends a committed response so that the client sees it is not whole.
-    fn cut(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            let _ = wait(stream.send(Err(Cut)));
-        }
-    }
-
     fn commit(&mut self) {
         if self.head.is_some() {
-            let (sender, receiver) = mpsc::channel(PIECES);
-            self.stream = Some(sender);
-            self.send_head(ResponseBody::Stream(receiver));
+            let (writer, stream) = body::stream(PIECES);
+            self.stream = Some(writer);
+            self.send_head(ResponseBody::Stream(stream));
         }
     }
 
-    fn send(&mut self, piece: Bytes, limit: std::time::Duration) -> Answer {
+    /// Hands on a piece, and waits as long as the client is slow.
+    fn send(&mut self, piece: Bytes, patience: &Patience<'_>) -> Answer {
         const GONE: Fault = Fault { status: SV_E_CLOSED, text: std::borrow::Cow::Borrowed("the client has gone") };
         let Some(stream) = &self.stream else { return Err(GONE) };
-        let piece = match stream.try_send(Ok(piece)) {
+        let piece = match stream.pieces.try_send(piece) {
             Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(GONE),
             Err(mpsc::error::TrySendError::Full(piece)) => piece,
         };
-        match wait(tokio::time::timeout(limit, stream.send(piece))) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(GONE),
-            Err(_) => {
-                self.stream = None;
-                Err(Fault::new(SV_E_TIMEOUT, "the client has not read for write_timeout"))
-            }
-        }
+        let failed = match wait(patience.pool, tokio::time::timeout(patience.limit, stream.pieces.send(piece))) {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(_))) => GONE,
+            Ok(Err(_)) => Fault::new(SV_E_TIMEOUT, "the client has not read for write_timeout"),
+            Err(NoThread) => Fault::new(SV_E_BUSY, NO_THREAD),
+        };
+        self.stream = None;
+        Err(failed)
     }
 
-    fn drain(&mut self, limit: std::time::Duration) -> Answer {
+    fn write(&mut self, bytes: &[u8], patience: &Patience<'_>) -> Answer {
+        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.written));
+        let mut bytes = &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+        self.written += bytes.len() as u64;
+        if self.for_head {
+            return Ok(());
+        }
+        if self.head.is_some() && self.buffer.len() + bytes.len() <= self.buffer_size {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.commit();
+        self.drain(patience)?;
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(bytes.len().min(PIECE_BYTES));
+            self.send(Bytes::copy_from_slice(piece), patience)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, patience: &Patience<'_>) -> Answer {
         while !self.buffer.is_empty() {
             let piece = self.buffer.split_to(self.buffer.len().min(PIECE_BYTES)).freeze();
-            self.send(piece, limit)?;
+            self.send(piece, patience)?;
         }
         Ok(())
     }
@@ -350,15 +396,15 @@ impl serval_loader::exchange::Exchange for Exchange {
             let form = self.form()?;
             let mut all = Vec::new();
             let query = self.request.target.query().unwrap_or("").as_bytes();
-            for text in [query, &form] {
-                parameters::parse(text, count_max, &mut all).map_err(|bad| {
-                    self.body_fault = Some(StatusCode::BAD_REQUEST);
-                    match bad {
-                        BadParameters::Malformed(text) => Fault::new(SV_E_ARG, text),
-                        BadParameters::TooMany => Fault::new(SV_E_LIMIT, "more parameters than parameter_count_max"),
-                    }
-                })?;
-            }
+            let parsed = parameters::parse(query, count_max, &mut all)
+                .and_then(|()| parameters::parse(&form, count_max, &mut all));
+            parsed.map_err(|bad| {
+                let fault = match bad {
+                    BadParameters::Malformed(text) => Fault::new(SV_E_REQUEST, text),
+                    BadParameters::TooMany => Fault::new(SV_E_LIMIT, "more parameters than parameter_count_max"),
+                };
+                self.hindered(StatusCode::BAD_REQUEST, fault)
+            })?;
             self.parameters = Some(all);
         }
         Ok(self.parameters.as_deref().unwrap_or_default())
@@ -396,16 +442,15 @@ impl serval_loader::exchange::Exchange for Exchange {
         let limit = self.request.peer.body_timeout;
         loop {
             let Some(body) = self.request.body.as_mut() else {
-                return match self.body_fault {
-                    Some(_) => Err(Fault::new(SV_E_CLOSED, "the body was cut, broken, or too long")),
+                return match &self.hindered {
+                    Some((_, fault)) => Err(fault.clone()),
                     None => Ok(None),
                 };
             };
-            let frame = wait(async {
-                // Timers are made only when there is something to wait for.
-                let next = std::future::poll_fn(|task| Pin::new(&mut *body).poll_frame(task));
-                tokio::time::timeout(limit, next).await
-            });
+            let next = std::future::poll_fn(|task| Pin::new(&mut *body).poll_frame(task));
+            let Ok(frame) = wait(&self.context.pool, tokio::time::timeout(limit, next)) else {
+                return Err(self.body_failed(StatusCode::SERVICE_UNAVAILABLE, SV_E_BUSY, NO_THREAD));
+            };
             match frame {
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
@@ -521,26 +566,8 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn write(&mut self, bytes: &[u8]) -> Answer {
         self.open()?;
-        let limit = self.request.peer.write_timeout;
-        let response = &mut self.response;
-        let left = response.length.map_or(u64::MAX, |length| length.saturating_sub(response.written));
-        let mut bytes = &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-        response.written += bytes.len() as u64;
-        if response.for_head {
-            return Ok(());
-        }
-        if response.head.is_some() && response.buffer.len() + bytes.len() <= response.buffer_size {
-            response.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        response.commit();
-        response.drain(limit)?;
-        while !bytes.is_empty() {
-            let (piece, rest) = bytes.split_at(bytes.len().min(PIECE_BYTES));
-            response.send(Bytes::copy_from_slice(piece), limit)?;
-            bytes = rest;
-        }
-        Ok(())
+        let patience = Patience { pool: &self.context.pool, limit: self.request.peer.write_timeout };
+        self.response.write(bytes, &patience).map_err(|fault| self.client_failed(fault))
     }
 
     fn flush(&mut self) -> Answer {
@@ -548,8 +575,9 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.response.for_head {
             return Ok(());
         }
+        let patience = Patience { pool: &self.context.pool, limit: self.request.peer.write_timeout };
         self.response.commit();
-        self.response.drain(self.request.peer.write_timeout)
+        self.response.drain(&patience).map_err(|fault| self.client_failed(fault))
     }
 
     fn reset(&mut self) -> Answer {
@@ -601,7 +629,7 @@ impl serval_loader::exchange::Exchange for Exchange {
     fn cancelled(&self) -> bool {
         match (&self.response.head, &self.response.stream) {
             (Some(head), _) => head.is_closed(),
-            (None, Some(stream)) => stream.is_closed(),
+            (None, Some(stream)) => stream.pieces.is_closed(),
             (None, None) => false,
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! INVARIANT: there is one I/O thread more than there are places for inline calls, so one is always free of servlets.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -42,6 +43,12 @@ impl Inline {
     pub fn try_enter(self: &Arc<Self>) -> Option<Place> {
         let one_more = |state| (state % WAITING < self.places).then_some(state + 1);
         self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok().map(|_| Place(self.clone()))
+    }
+
+    /// Counts a call that is running already, even if there is no place for it.
+    fn enter_anyway(self: &Arc<Self>) -> Place {
+        self.state.fetch_add(1, Ordering::SeqCst);
+        Place(self.clone())
     }
 
     async fn wait(self: &Arc<Self>) -> Place {
@@ -119,14 +126,50 @@ impl Pool {
     }
 }
 
-/// Waits for a future inside a servlet's call, on whichever thread it runs. Only when it really has to wait does an I/O thread
-/// hand its work to another one.
-pub fn wait<F: Future>(future: F) -> F::Output {
+/// What an inline call has of the bounds. Kept by its thread, which it does not leave.
+struct Own {
+    place: Option<Place>,
+    /// Once it has waited: it blocks a thread as the pool's do, and counts as one of them until it ends.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+thread_local! {
+    static OWN: Cell<Option<Own>> = const { Cell::new(None) };
+}
+
+/// Runs a call that has a place, on the I/O thread that read the request.
+pub fn inline<T>(place: Place, work: impl FnOnce() -> T) -> T {
+    OWN.set(Some(Own { place: Some(place), permit: None }));
+    let output = work();
+    OWN.set(None);
+    output
+}
+
+/// There is no thread left on which a call could wait: all of its context's are busy.
+pub struct NoThread;
+
+/// Waits for a future inside a servlet's call, on whichever thread it runs. An inline call that really has to wait leaves its
+/// place and the I/O thread's work to others, and counts as one of the pool's threads from then on.
+pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
     let mut future = std::pin::pin!(future);
     if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        return output;
+        return Ok(output);
     }
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+    let block = || tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future));
+    let Some(mut own) = OWN.take() else { return Ok(block()) };
+    if own.permit.is_none() {
+        own.permit = pool.workers.clone().try_acquire_owned().ok();
+        if own.permit.is_none() {
+            OWN.set(Some(own));
+            return Err(NoThread);
+        }
+    }
+    let inline = own.place.take().map(|place| place.0.clone());
+    let output = block();
+    // It may be an I/O thread again, so it counts as one that a servlet has.
+    own.place = inline.map(|inline| inline.enter_anyway());
+    OWN.set(Some(own));
+    Ok(output)
 }
 
 /// A call of a servlet under way.

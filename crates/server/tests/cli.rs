@@ -35,7 +35,7 @@ struct Running(Child, String);
 
 impl Running {
     fn start(command: &mut Command) -> Running {
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut running = Running(child, String::new());
         for line in BufReader::new(running.0.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
@@ -179,4 +179,21 @@ fn inspect_of_what_is_no_library() {
     fails(serval(folder.path(), &["inspect", "x.so"]), 1, "x.so: it is not an ELF file");
     fails(serval(folder.path(), &["inspect", "y.so"]), 1, "y.so: cannot be read");
     fails(serval(folder.path(), &["inspekt"]), 2, "unrecognized subcommand 'inspekt'");
+}
+
+/// Libraries find the libc hooks of the program in place of libc's own, and no other name of it in place of theirs.
+#[test]
+fn the_libc_hooks_are_exported_and_nothing_else() {
+    let output =
+        Command::new("nm").args(["-D", "--defined-only", SERVAL]).output().expect("nm comes with a C compiler");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
+    assert_eq!(names, ["__cxa_thread_atexit_impl", "pthread_create", "pthread_key_create", "pthread_key_delete"]);
+
+    let home = home(ANY_PORT);
+    let log = home.path().join("log");
+    let mut command = Command::new("sh");
+    command.current_dir(home.path()).args(["-c", &format!("exec {SERVAL} 2>log")]);
+    drop(Running::start(&mut command));
+    assert_eq!(fs::read_to_string(log).unwrap(), "", "the self-test, and the start, have nothing to say");
 }

@@ -6,8 +6,8 @@ use std::error::Error as StdError;
 use std::{fmt, io};
 
 use serval_abi::{
-    SV_E_ARG, SV_E_CANCELLED, SV_E_CLOSED, SV_E_FAILED, SV_E_IO, SV_E_LIMIT, SV_E_NOMEM, SV_E_STALE, SV_E_STATE,
-    SV_E_THREAD, SV_E_TIMEOUT, SV_E_UNSUPPORTED, SV_OK, sv_status,
+    SV_E_ARG, SV_E_BUSY, SV_E_CANCELLED, SV_E_CLOSED, SV_E_FAILED, SV_E_IO, SV_E_LIMIT, SV_E_NOMEM, SV_E_REQUEST,
+    SV_E_STALE, SV_E_STATE, SV_E_THREAD, SV_E_TIMEOUT, SV_E_UNSUPPORTED, SV_OK, sv_status,
 };
 
 use crate::host::Exchange;
@@ -140,6 +140,8 @@ impl Error {
             SV_E_CANCELLED => ("client/cancelled", "cancelled"),
             SV_E_UNSUPPORTED => ("servlet/unsupported", "this server does not offer it yet"),
             SV_E_IO => ("io", "input or output failed"),
+            SV_E_REQUEST => ("client/request", "the request is malformed"),
+            SV_E_BUSY => ("servlet/busy", "the server has no thread left"),
             _ => ("servlet/internal", "the server failed"),
         };
         let text = if said.is_empty() { text } else { said };
@@ -149,9 +151,10 @@ impl Error {
     /// The same, but by the fault of what the client sent: the status that says so.
     pub(crate) fn of_client(self) -> Error {
         let answer = match self.0.answer {
-            Answer::Fail(SV_E_ARG) => Answer::Page(400),
+            Answer::Fail(SV_E_REQUEST) => Answer::Page(400),
             Answer::Fail(SV_E_TIMEOUT) => Answer::Page(408),
             Answer::Fail(SV_E_LIMIT) => Answer::Page(413),
+            Answer::Fail(SV_E_BUSY) => Answer::Unavailable(1),
             other => other,
         };
         Error(Box::new(Inner { answer, ..*self.0 }))

@@ -1,0 +1,126 @@
+//! Where servlets run (DESIGN "Execution"): calls that wait for their clients stop neither their connection nor anybody else,
+//! and what a context has of threads is bounded.
+
+use std::time::{Duration, Instant};
+
+use e2e::http_client::Connection;
+use e2e::serval::{Home, Serval};
+
+const LONG: Duration = Duration::from_secs(60);
+const LARGE: usize = 10 << 20;
+
+/// One inline place, so that a call that kept it would be noticed by the next.
+fn start(settings: &str) -> (Home, Serval) {
+    let home = Home::new().unwrap();
+    home.write("webapps/x/WEB-INF/src/waiting.c", include_str!("waiting.c")).unwrap();
+    home.configure(&format!("[server]\nio_threads = 2\n[build]\nsources = true\n[defaults.context]\n{settings}"))
+        .unwrap();
+    let serval = Serval::start(&home).unwrap();
+    let deadline = Instant::now() + LONG;
+    while open(&serval).get("/x/hello").unwrap().status != 200 {
+        let lines = serval.program().lines_from(0);
+        assert!(Instant::now() < deadline && !lines.iter().any(|line| line.contains("ERROR")), "{lines:#?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    (home, serval)
+}
+
+fn open(serval: &Serval) -> Connection {
+    Connection::open(serval.address(), LONG).unwrap()
+}
+
+fn others_are_served(serval: &Serval) {
+    let mut connection = open(serval);
+    for _ in 0..100 {
+        let answer = connection.get("/x/hello").unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, &b"hello"[..]));
+    }
+}
+
+#[test]
+fn bodies_that_come_late_stop_nothing() {
+    let (_home, serval) = start("");
+    let mut late: Vec<Connection> = (0..8).map(|_| open(&serval)).collect();
+    for connection in &mut late {
+        connection.send(b"POST /x/length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+    }
+    others_are_served(&serval);
+    for connection in &mut late {
+        // With the next request on its heels, which is answered after it.
+        connection.send(b"67890GET /x/hello HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(connection.read_response().unwrap().body, b"10");
+        assert_eq!(connection.read_response().unwrap().body, b"hello");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_body_of_chunks_and_of_a_hundred_pieces_is_read_whole() {
+    let (_home, serval) = start("");
+    let mut connection = open(&serval);
+    connection.send(b"POST /x/length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    for _ in 0..100 {
+        connection.send(b"3\r\nabc\r\n").unwrap();
+    }
+    connection.send(b"0\r\n\r\n").unwrap();
+    assert_eq!(connection.read_response().unwrap().body, b"300");
+}
+
+#[test]
+fn slow_readers_stop_nothing() {
+    let (_home, serval) = start("");
+    let mut slow: Vec<Connection> = (0..8).map(|_| open(&serval)).collect();
+    for connection in &mut slow {
+        connection.send(b"GET /x/large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    others_are_served(&serval);
+    for connection in &mut slow {
+        let answer = connection.read_response().unwrap();
+        assert_eq!((answer.status, answer.body.len()), (200, LARGE));
+        assert!(answer.body.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn calls_that_wait_inline_count_in_the_pool() {
+    let (_home, serval) = start("workers_max = 2");
+    let mut late: Vec<Connection> = (0..3).map(|_| open(&serval)).collect();
+    for connection in &mut late {
+        connection.send(b"POST /x/length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+    }
+    // Two of the three wait; which ones, the server decides.
+    let line = serval.wait_for_log("all threads of this context are busy (workers_max)", LONG).unwrap();
+    assert!(line.contains("/x"), "{line}");
+    others_are_served(&serval);
+    let mut statuses: Vec<u16> = late
+        .iter_mut()
+        .map(|connection| {
+            let _ = connection.send(b"67890");
+            connection.read_response().unwrap().status
+        })
+        .collect();
+    statuses.sort();
+    assert_eq!(statuses, [200, 200, 503]);
+}
+
+#[test]
+fn a_full_pool_and_a_full_queue_answer_503_and_recover() {
+    let (home, serval) = start("workers_max = 1\nqueue_max = 1\nqueue_timeout = \"1h\"");
+    let flag = home.path("flag");
+    let request = format!("GET /x/until?{} HTTP/1.1\r\nHost: a\r\n\r\n", flag.display());
+    let mut connections: Vec<Connection> = (0..3).map(|_| open(&serval)).collect();
+    for connection in &mut connections {
+        connection.send(request.as_bytes()).unwrap();
+    }
+    let line = serval.wait_for_log("its queue is full (queue_max)", LONG).unwrap();
+    assert!(line.contains("/x"), "{line}");
+    others_are_served(&serval);
+    std::fs::write(&flag, "").unwrap();
+    let mut answers: Vec<_> = connections.iter_mut().map(|connection| connection.read_response().unwrap()).collect();
+    answers.sort_by_key(|answer| answer.status);
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 200, 503]);
+    assert_eq!(answers[2].header("retry-after"), Some("1"));
+    assert_eq!(open(&serval).get(&format!("/x/until?{}", flag.display())).unwrap().body, b"done");
+    assert!(serval.stop().unwrap().success());
+}
