@@ -11,12 +11,22 @@ pub struct ContextName {
     pub version: Option<String>,
 }
 
+/// Why a folder is no webapp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoContext {
+    /// META-INF and WEB-INF in any case, and names that start with `.` or end in `.tmp`, `.part` or `~`: never meant as one.
+    Ignored,
+    /// No request could have its path (`a#`, `a##` followed by nothing, `a#..#b`, `a\\b`, a control character); with the reason.
+    Unnameable(&'static str),
+}
+
 impl ContextName {
     /// Reads the name of a folder: `ROOT` is `/`, `a#b` is `/a/b`, `shop##2` is version 2 of `/shop`.
     ///
-    /// None for what is never a webapp: META-INF and WEB-INF in any case, names that start with `.` or end in `.tmp`,
-    /// `.part` or `~`, and names whose path no request could have (`a#`, `a##` followed by nothing, `a#..#b`).
-    pub fn from_folder(name: &str) -> Option<ContextName> {
+    /// # Errors
+    ///
+    /// Why it is no webapp; see [`NoContext`].
+    pub fn from_folder(name: &str) -> Result<ContextName, NoContext> {
         let lower = name.to_ascii_lowercase();
         let never = lower == "meta-inf"
             || lower == "web-inf"
@@ -24,18 +34,20 @@ impl ContextName {
             || name.contains('/')
             || [".tmp", ".part", "~"].iter().any(|end| lower.ends_with(end));
         if never {
-            return None;
+            return Err(NoContext::Ignored);
         }
         let (base, version) = match name.split_once("##") {
-            Some((_, "")) => return None,
+            Some((_, "")) => return Err(NoContext::Unnameable("nothing follows its `##`")),
             Some((base, version)) => (base, Some(version.to_owned())),
             None => (name, None),
         };
         // `##2` is a version of the root, as in Tomcat.
         let root = base == "ROOT" || (base.is_empty() && version.is_some());
         let path = if root { String::new() } else { format!("/{}", base.replace('#', "/")) };
-        let normal = normal_path(&path).is_ok_and(|normal| normal == path);
-        normal.then_some(ContextName { path, version })
+        if base != "ROOT" && !path.is_empty() {
+            check_segments(&path[1..]).map_err(NoContext::Unnameable)?;
+        }
+        Ok(ContextName { path, version })
     }
 
     /// Returns the name of the folder that is served under this name.
@@ -72,17 +84,26 @@ pub(crate) fn normal_path(written: &str) -> Result<String, &'static str> {
     if rest.ends_with('/') {
         return Err("it ends with `/`");
     }
+    check_segments(rest)?;
+    if rest.contains(['?', '#', ';']) {
+        return Err("it contains `?`, `#` or `;`");
+    }
+    Ok(written.to_owned())
+}
+
+/// The rules for a path that a request can have, encoded as it needs to be.
+fn check_segments(rest: &str) -> Result<(), &'static str> {
     for segment in rest.split('/') {
         match segment {
-            "" => return Err("it contains `//`"),
-            "." | ".." => return Err("it contains a `.` or `..` segment"),
+            "" => return Err("a segment is empty"),
+            "." | ".." => return Err("a segment is `.` or `..`"),
             _ => {}
         }
     }
-    if rest.contains(['?', '#', ';', '\\']) || rest.contains(char::is_control) {
-        return Err("it contains one of ? # ; \\ or a control character");
+    if rest.contains('\\') || rest.contains(char::is_control) {
+        return Err("it contains a backslash or a control character");
     }
-    Ok(written.to_owned())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -93,7 +114,7 @@ mod tests {
     fn check(folder: &str, shown: &str, path: &str) {
         let name = ContextName::from_folder(folder).expect("a context");
         assert_eq!((name.display().as_str(), name.path.as_str()), (shown, path));
-        assert_eq!(ContextName::from_folder(&name.folder()), Some(name));
+        assert_eq!(ContextName::from_folder(&name.folder()), Ok(name));
     }
 
     #[test]
@@ -109,6 +130,7 @@ mod tests {
         check("ROOT#deep", "/ROOT/deep", "/ROOT/deep");
         check("root", "/root", "/root");
         check("My Shop 1.0", "/My Shop 1.0", "/My Shop 1.0");
+        check("a;b?", "/a;b?", "/a;b?");
         check("größe", "/größe", "/größe");
         check("a~b.tmp.d", "/a~b.tmp.d", "/a~b.tmp.d");
     }
@@ -133,13 +155,13 @@ mod tests {
             "#a",
             "a##",
             "a#..#b",
-            "a;b",
+            "a\\b",
             "a\nb",
             "a###",
             "a/",
         ] {
             // `a###` is version `#` of /a.
-            assert_eq!(ContextName::from_folder(name).is_some(), name == "a###", "{name}");
+            assert_eq!(ContextName::from_folder(name).is_ok(), name == "a###", "{name}");
         }
     }
 }

@@ -33,7 +33,7 @@ mod substitute;
 
 mod problem;
 
-pub use context_name::ContextName;
+pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
 pub use problem::{Problem, Problems};
 pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Server, load_server};

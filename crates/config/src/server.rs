@@ -861,9 +861,9 @@ webapp = ""
 ----
 server.toml:4:8: `path` in [[host.context]]: `shop` is not a context path: it does not start with `/`; write "" for the root, or a path such as "/shop" or "/shop/eu"
 server.toml:6:8: `path` in [[host.context]]: `/shop/` is not a context path: it ends with `/`; write "" for the root, or a path such as "/shop" or "/shop/eu"
-server.toml:8:8: `path` in [[host.context]]: `/a/../b` is not a context path: it contains a `.` or `..` segment; write "" for the root, or a path such as "/shop" or "/shop/eu"
-server.toml:10:8: `path` in [[host.context]]: `//a` is not a context path: it contains `//`; write "" for the root, or a path such as "/shop" or "/shop/eu"
-server.toml:12:8: `path` in [[host.context]]: `/shop##2` is not a context path: it contains one of ? # ; \ or a control character; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:8:8: `path` in [[host.context]]: `/a/../b` is not a context path: a segment is `.` or `..`; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:10:8: `path` in [[host.context]]: `//a` is not a context path: a segment is empty; write "" for the root, or a path such as "/shop" or "/shop/eu"
+server.toml:12:8: `path` in [[host.context]]: `/shop##2` is not a context path: it contains `?`, `#` or `;`; write "" for the root, or a path such as "/shop" or "/shop/eu"
 server.toml:13:1: [[host.context]] has no `path`; write the path it is served under, as in `path = "/shop"`, or "" for the root
 server.toml:18:8: a second [[host.context]] at `/shop` in the host `localhost`; give it another path, or join the two
 server.toml:23:8: a second [[host.context]] at `/` in the host `localhost`; give it another path, or join the two

@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serval_config::{ContextName, Server};
+use serval_config::{ContextName, NoContext, Server};
 use serval_loader::library::is_library_name;
 use serval_loader::private_copy::{CopyError, Fingerprint};
 use serval_static_files::{Folder, Options};
@@ -26,7 +26,12 @@ pub struct Deployment {
     mounted: Mutex<HashMap<(usize, PathBuf), Mounted>>,
     loading: AtomicUsize,
     settled: Notify,
+    /// What the last pass complained of: each is said once.
+    said: StdMutex<Complaints>,
 }
+
+/// Folders that are not served, with the reason.
+type Complaints = HashMap<PathBuf, String>;
 
 /// What a pass remembers of a context.
 struct Mounted {
@@ -71,7 +76,23 @@ impl Deployment {
     pub fn new(config: Arc<Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Deployment {
         // Copies of an earlier process, which nobody holds any more: the home is locked.
         let _ = std::fs::remove_dir_all(config.var.join("run/generations"));
-        Deployment { config, on_event, mounted: Mutex::default(), loading: AtomicUsize::new(0), settled: Notify::new() }
+        Deployment {
+            config,
+            on_event,
+            mounted: Mutex::default(),
+            loading: AtomicUsize::new(0),
+            settled: Notify::new(),
+            said: StdMutex::default(),
+        }
+    }
+
+    /// Says what is new among the complaints of a pass.
+    fn complain(&self, complaints: Complaints) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for (folder, why) in complaints.iter().filter(|(folder, why)| said.get(*folder) != Some(*why)) {
+            tracing::error!("{folder:?} is not served: {why}");
+        }
+        *said = complaints;
     }
 
     /// Forgets all contexts, after the loads that are under way.
@@ -95,9 +116,10 @@ impl Container {
         let mut again =
             |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
         let config = self.deployment.config.clone();
+        let mut complaints = Complaints::default();
         for (number, host) in config.hosts.iter().enumerate() {
             pass.watch.push((host.webapps.clone(), false));
-            let wanted = webapps(host);
+            let wanted = webapps(host, &mut complaints);
             mounted.retain(|(of, webapp), old| {
                 let stays = *of != number || (wanted.contains_key(webapp) && identity(webapp) == old.identity);
                 if !stays {
@@ -111,7 +133,7 @@ impl Container {
                     match self.mount(number, &webapp, path) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
-                            tracing::error!("{} cannot be mounted: {error}", webapp.display());
+                            complaints.insert(webapp, error);
                             again(Duration::from_secs(1));
                             continue;
                         }
@@ -137,6 +159,7 @@ impl Container {
             }
         }
         pass.watch.retain(|(folder, _)| folder.is_dir());
+        self.deployment.complain(complaints);
         pass
     }
 
@@ -330,14 +353,35 @@ fn identity(webapp: &Path) -> Option<SystemTime> {
 }
 
 /// The webapps that a host should have: folders, and the contexts that the configuration names; each with its path.
-fn webapps(host: &serval_config::Host) -> HashMap<PathBuf, String> {
+fn webapps(host: &serval_config::Host, complaints: &mut Complaints) -> HashMap<PathBuf, String> {
     let mut wanted = HashMap::new();
     let entries = std::fs::read_dir(&host.webapps).into_iter().flatten().flatten();
     for entry in entries.filter(|_| host.auto_deploy) {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().and_then(ContextName::from_folder) else { continue };
         let webapp = entry.path();
-        if name.version.is_some() || !webapp.is_dir() || host.contexts.iter().any(|other| other.path == name.path) {
+        if !webapp.is_dir() || host.contexts.iter().any(|other| other.webapp == webapp) {
+            continue;
+        }
+        let name = match entry.file_name().to_str().map(ContextName::from_folder) {
+            Some(Ok(name)) => name,
+            Some(Err(NoContext::Ignored)) => continue,
+            Some(Err(NoContext::Unnameable(why))) => {
+                complaints.insert(
+                    webapp,
+                    format!("no request could name it: {why}; rename it, or give it a path in server.toml"),
+                );
+                continue;
+            }
+            None => {
+                complaints.insert(webapp, "its name is not UTF-8; rename it".to_owned());
+                continue;
+            }
+        };
+        if name.version.is_some() {
+            let why = "versions (`##`) are not supported yet; rename it, or give it a path in server.toml";
+            complaints.insert(webapp, why.to_owned());
+            continue;
+        }
+        if host.contexts.iter().any(|other| other.path == name.path) {
             continue;
         }
         wanted.insert(webapp, name.path);

@@ -1,4 +1,4 @@
-//! The examples over real sockets: built by the running host, replaced while it runs, and the requests that a server must refuse.
+//! The examples over real sockets: built by the running host, and replaced while it runs.
 
 use std::time::{Duration, Instant};
 
@@ -80,27 +80,4 @@ fn a_folder_comes_and_goes_with_its_files() {
     assert_eq!(get(&serval, "/a/b/page.txt").body, b"another");
     std::fs::remove_dir_all(home.path("webapps/a#b")).unwrap();
     becomes(&serval, "/a/b/page.txt", 404, "");
-}
-
-#[test]
-fn bad_requests_are_refused_and_harm_nobody() {
-    let home = home(&["ROOT"]);
-    let serval = Serval::start(&home).unwrap();
-    for (bytes, status) in [
-        ("GET / HTTP/1.1\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        ("GET /..%2f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET /%2e%2e/x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET /WEB-inf/web.toml HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-        ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-    ] {
-        let mut connection = Connection::open(serval.address(), SHORT).unwrap();
-        connection.send(bytes.as_bytes()).unwrap();
-        assert_eq!(connection.read_response().unwrap().status, status, "{bytes}");
-    }
-    let mut connection = Connection::open(serval.address(), SHORT).unwrap();
-    let _ = connection.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100_000)).as_bytes());
-    // Closed with the answer or, when there is more to read than the server will, without it.
-    assert!(connection.read_response().map_or(true, |answer| answer.status == 431));
-    assert_eq!(get(&serval, "/").status, 200);
 }

@@ -67,6 +67,8 @@ impl Root {
         }
         let target = self.path.join(relative).canonicalize().map_err(link_errno)?;
         match target.strip_prefix(&self.path) {
+            // By a link to a parent a request could spell its way into these.
+            Ok(inside) if is_private(inside) => Err(Errno::XDEV),
             Ok(inside) => self.open_within(self.fd.as_fd(), inside, flags),
             Err(_) if self.symlinks_outside => {
                 let outside = target.strip_prefix("/").map_err(|_| Errno::XDEV)?;
@@ -89,6 +91,12 @@ impl Root {
         };
         Ok(File::from(fd))
     }
+}
+
+/// The folders of a webapp that no request may name (SEMANTICS 7).
+fn is_private(inside: &Path) -> bool {
+    let first = inside.iter().next().unwrap_or_default();
+    first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
 }
 
 fn open_directory(path: impl AsRef<Path>) -> Result<OwnedFd, Errno> {
