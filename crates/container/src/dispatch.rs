@@ -8,82 +8,90 @@ use serval_static_files::{Found, respond, status_when_missing};
 use tokio::sync::oneshot;
 
 use crate::answer;
+use crate::answering::{Answering, or_failed};
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::{Exchange, Request};
-use crate::execution::{self, Busy, Inline, watched};
+use crate::execution::{self, Busy, Place, watched};
 use crate::generation::Generation;
 use crate::mapping::Match;
+use crate::turn::{Io, Turn};
 
 /// Answers by the servlet that was found.
-pub async fn servlet(
-    inline: &Arc<Inline>,
+pub fn servlet(
+    turn: &Arc<Turn>,
     request: Box<Request>,
     context: Arc<Context>,
     generation: Arc<Generation>,
     found: Match,
-) -> Response<ResponseBody> {
+) -> Answering {
     let Some(servlet) = generation.servlet(found.servlet) else {
-        return answer::page(StatusCode::NOT_FOUND, "");
+        return answer::page(StatusCode::NOT_FOUND, "").into();
     };
     if let Some(answer) = by_method(&request.method, servlet.methods()) {
-        return answer;
+        return answer.into();
     }
     if request
         .body
         .as_ref()
         .is_some_and(|body| http_body::Body::size_hint(body).lower() > context.settings.request_body_bytes_max)
     {
-        return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "");
+        return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "").into();
     }
     let promise = servlet.promise();
-    let inline = inline.clone();
     let (head, answered) = oneshot::channel();
-    let exchange = Box::new(Exchange::new(request, context.clone(), generation.clone(), found, head));
-    // A task of its own: a call that waits for its body never stops the connection that brings it. The generation, which waits
-    // for all that hold it, is its owner.
-    tokio::spawn(async move {
-        let place = if promise == Promise::Nonblocking { inline.try_enter() } else { None };
-        match place {
-            Some(place) => execution::inline(place, || run(exchange, generation)),
-            // Boxed, so that the task of the short way is small.
-            None => Box::pin(not_at_once(inline, promise, exchange, context, generation)).await,
-        }
-    });
-    match answered.await {
-        Ok(response) => response,
-        Err(_) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""),
-    }
-}
-
-/// Runs the call when there is a place for it.
-async fn not_at_once(
-    inline: Arc<Inline>,
-    promise: Promise,
-    exchange: Box<Exchange>,
-    context: Arc<Context>,
-    generation: Arc<Generation>,
-) {
+    let exchange = Box::new(Exchange::new(request, context, generation, found, head));
     if promise == Promise::Nonblocking
-        && let Some(place) = inline.enter().await
+        && let Some(place) = turn.inline.try_enter()
     {
-        return execution::inline(place, || run(exchange, generation));
+        turn.hand_in(Call { place, exchange });
+        return Answering::by_call(answered);
     }
-    let permit = match context.pool.enter().await {
-        Ok(permit) => permit,
-        Err(busy) => return exchange.answer(pool_busy(&context, busy)),
-    };
-    let work = move || {
-        run(exchange, generation);
-        drop(permit);
-    };
-    if let Err(error) = tokio::task::spawn_blocking(work).await {
-        tracing::error!("a call of a servlet ended in a panic of the server: {error}");
+    let turn = turn.clone();
+    Answering::later(async move {
+        let place = if promise == Promise::Nonblocking { turn.inline.enter().await } else { None };
+        match place {
+            Some(place) => {
+                turn.hand_in(Call { place, exchange });
+                match Answering::by_call(answered).await {
+                    Ok(response) => response,
+                }
+            }
+            None => match on_pool(exchange).await {
+                Ok(()) => or_failed(answered.await),
+                Err(busy) => busy,
+            },
+        }
+    })
+}
+
+/// A call that has its place on an I/O thread.
+pub struct Call {
+    place: Place,
+    exchange: Box<Exchange>,
+}
+
+impl Call {
+    /// Gives the connection back, unless the call had to leave it.
+    pub fn run(self, io: Io) -> Option<Io> {
+        execution::inline(self.place, io, || run(self.exchange))
     }
 }
 
-fn run(mut exchange: Box<Exchange>, generation: Arc<Generation>) {
-    watched(exchange.call(), || {
+/// Hands the call to a thread of its context's pool as soon as there is one; a client that leaves before takes it back.
+async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> {
+    let context = exchange.context().clone();
+    let permit = context.pool.enter().await.map_err(|busy| pool_busy(&context, busy))?;
+    // The generation, which waits for all that hold it, is its owner.
+    drop(tokio::task::spawn_blocking(move || {
+        run(exchange);
+        drop(permit);
+    }));
+    Ok(())
+}
+
+fn run(mut exchange: Box<Exchange>) {
+    watched(exchange.call(), |generation| {
         let outcome = match generation.servlet(exchange.servlet()) {
             Some(servlet) => servlet.service(&mut *exchange),
             None => Outcome::Next,

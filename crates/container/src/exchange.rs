@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::body::{self, ResponseBody, StreamWriter};
 use crate::context::Context;
-use crate::execution::{Call, NoThread, Pool, wait};
+use crate::execution::{Call, NoThread, Pool, let_connection_go_on, wait};
 use crate::generation::Generation;
 use crate::mapping::Match;
 use crate::parameters::{self, BadParameters};
@@ -100,7 +100,10 @@ impl Exchange {
         found: Match,
         head: oneshot::Sender<Response<ResponseBody>>,
     ) -> Exchange {
-        let content_length = request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let content_length = match &request.body {
+            Some(_) => request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
+            None => Some(0),
+        };
         let response = Sending {
             head: Some(head),
             stream: None,
@@ -116,7 +119,7 @@ impl Exchange {
             for_head: request.method == Method::HEAD,
         };
         Exchange {
-            content_length: content_length.or(request.body.is_none().then_some(0)),
+            content_length,
             request,
             context,
             generation,
@@ -183,7 +186,7 @@ impl Exchange {
 
     /// The answer of the static files, when the servlet has passed the request on.
     pub fn next(&self) -> Response<ResponseBody> {
-        crate::dispatch::file(&self.request, &self.context, &self.request.target.path)
+        crate::dispatch::file(&self.request, &self.context, self.request.target.path())
     }
 
     /// The number of its servlet in the generation.
@@ -199,6 +202,10 @@ impl Exchange {
             exchange_id: self.request.id,
             slow_after: self.context.settings.slow_after,
         }
+    }
+
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
     fn servlet_name(&self) -> &str {
@@ -369,15 +376,15 @@ impl serval_loader::exchange::Exchange for Exchange {
             server_name: &target.server_name,
             server_port: target.server_port,
             secure: peer.secure,
-            target: &target.raw,
+            target: target.raw(),
             request_uri: target.request_uri(),
             query: target.query(),
             context_path: target.raw_context_path(&self.context.path),
-            servlet_path: self.found.servlet_path(&target.path),
-            path_info: self.found.path_info(&target.path),
+            servlet_path: self.found.servlet_path(target.path()),
+            path_info: self.found.path_info(target.path()),
             match_kind: self.found.kind,
             match_pattern: &self.found.pattern,
-            match_value: self.found.value(&target.path),
+            match_value: self.found.value(target.path()),
             servlet_name: self.servlet_name(),
             headers,
             content_length: self.content_length,
@@ -577,7 +584,9 @@ impl serval_loader::exchange::Exchange for Exchange {
         }
         let patience = Patience { pool: &self.context.pool, limit: self.request.peer.write_timeout };
         self.response.commit();
-        self.response.drain(&patience).map_err(|fault| self.client_failed(fault))
+        self.response.drain(&patience).map_err(|fault| self.client_failed(fault))?;
+        let_connection_go_on();
+        Ok(())
     }
 
     fn reset(&mut self) -> Answer {
@@ -627,6 +636,7 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn cancelled(&self) -> bool {
+        let_connection_go_on();
         match (&self.response.head, &self.response.stream) {
             (Some(head), _) => head.is_closed(),
             (None, Some(stream)) => stream.pieces.is_closed(),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::generation::Generation;
+use crate::turn::Io;
 
 /// How long a call waits for a place before it goes to the pool. Most often a place is taken for less: by a call that the kernel
 /// has interrupted, and that goes on when this thread has nothing to do. The way through the pool costs more than that.
@@ -126,9 +127,11 @@ impl Pool {
     }
 }
 
-/// What an inline call has of the bounds. Kept by its thread, which it does not leave.
+/// What an inline call has, kept by its thread, which it does not leave.
 struct Own {
     place: Option<Place>,
+    /// The connection that brought its request, until the call has to wait for long.
+    io: Option<Io>,
     /// Once it has waited: it blocks a thread as the pool's do, and counts as one of them until it ends.
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -137,26 +140,59 @@ thread_local! {
     static OWN: Cell<Option<Own>> = const { Cell::new(None) };
 }
 
-/// Runs a call that has a place, on the I/O thread that read the request.
-pub fn inline<T>(place: Place, work: impl FnOnce() -> T) -> T {
-    OWN.set(Some(Own { place: Some(place), permit: None }));
-    let output = work();
-    OWN.set(None);
-    output
+/// Runs a call that has a place, on the I/O thread that read the request. Gives the connection back, unless the call had to
+/// leave it, or it has ended.
+pub fn inline(place: Place, io: Io, work: impl FnOnce()) -> Option<Io> {
+    struct Clear;
+    impl Drop for Clear {
+        fn drop(&mut self) {
+            OWN.set(None);
+        }
+    }
+    let _clear = Clear;
+    OWN.set(Some(Own { place: Some(place), io: Some(io), permit: None }));
+    work();
+    OWN.take().and_then(|own| own.io)
+}
+
+/// Lets the connection of the inline call on this thread do what it can without waiting.
+pub fn let_connection_go_on() {
+    if let Some(mut own) = OWN.take() {
+        own.let_connection_go_on();
+        OWN.set(Some(own));
+    }
+}
+
+impl Own {
+    fn let_connection_go_on(&mut self) {
+        // Whoever polls it next brings a waker.
+        let mut task = Context::from_waker(Waker::noop());
+        if self.io.as_mut().is_some_and(|io| io.poll(&mut task).is_ready()) {
+            self.io = None;
+        }
+    }
 }
 
 /// There is no thread left on which a call could wait: all of its context's are busy.
 pub struct NoThread;
 
-/// Waits for a future inside a servlet's call, on whichever thread it runs. An inline call that really has to wait leaves its
-/// place and the I/O thread's work to others, and counts as one of the pool's threads from then on.
+/// Waits for a future inside a servlet's call, on whichever thread it runs. An inline call lets its connection go on first,
+/// which is most often what it waits for. One that really has to wait leaves its place, the connection and the I/O thread's
+/// work to others, and counts as one of the pool's threads from then on.
 pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
     let mut future = std::pin::pin!(future);
-    if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    let mut task = Context::from_waker(Waker::noop());
+    if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
         return Ok(output);
     }
-    let block = || tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future));
-    let Some(mut own) = OWN.take() else { return Ok(block()) };
+    let Some(mut own) = OWN.take() else { return Ok(block(future)) };
+    if own.io.is_some() {
+        own.let_connection_go_on();
+        if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
+            OWN.set(Some(own));
+            return Ok(output);
+        }
+    }
     if own.permit.is_none() {
         own.permit = pool.workers.clone().try_acquire_owned().ok();
         if own.permit.is_none() {
@@ -164,12 +200,20 @@ pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
             return Err(NoThread);
         }
     }
+    if let Some(io) = own.io.take() {
+        // Its owner is the listener, which waits for it as for any connection.
+        tokio::spawn(io.run());
+    }
     let inline = own.place.take().map(|place| place.0.clone());
-    let output = block();
+    let output = block(future);
     // It may be an I/O thread again, so it counts as one that a servlet has.
     own.place = inline.map(|inline| inline.enter_anyway());
     OWN.set(Some(own));
     Ok(output)
+}
+
+fn block<F: Future>(future: F) -> F::Output {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
 /// A call of a servlet under way.
@@ -211,11 +255,11 @@ thread_local! {
 }
 
 /// Runs a call on this thread, and lets the watch see it.
-pub fn watched<T>(call: Call, work: impl FnOnce() -> T) -> T {
+pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
     SEAT.with(|seat| {
-        let next = call.slow_after;
+        let (generation, next) = (call.generation.clone(), call.slow_after);
         let outer = seat.set(Some(Running { call, since: Instant::now(), next }));
-        let output = work();
+        let output = work(&generation);
         if let Some(running) = seat.set(outer)
             && running.next > running.call.slow_after
         {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod answering;
 mod body;
 mod context;
 mod deploy;
@@ -15,6 +16,7 @@ mod generation;
 mod mapping;
 mod parameters;
 mod target;
+mod turn;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt as _};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, StatusCode};
 
+pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
@@ -34,6 +37,7 @@ use dispatch::Welcome;
 use execution::{Inline, Watch};
 use generation::Lives;
 use target::Target;
+pub use turn::{Io, Turn};
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request as the connection hands it over; `None` in [`Container::handle`] when there is none.
@@ -129,23 +133,18 @@ impl Container {
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer.
-    pub async fn handle(
-        self: &Arc<Self>,
-        request: Request<Option<RequestBody>>,
-        peer: &Arc<Peer>,
-    ) -> Response<ResponseBody> {
+    pub fn handle(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answering {
         let (head, body) = request.into_parts();
-        let target = match Target::read(&head.method, &head.uri, head.version, &head.headers, peer.secure) {
-            Ok(target) => target,
-            Err(bad) => return answer::closing(StatusCode::BAD_REQUEST, bad.0),
-        };
         if head.uri.path() == "*" && head.method == Method::OPTIONS {
-            return answer::options("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+            return answer::options("GET, HEAD, POST, PUT, DELETE, OPTIONS").into();
         }
-        let Some(context) = self.context(&target) else {
-            return answer::page(StatusCode::NOT_FOUND, "");
+        let target = match Target::read(&head.method, head.uri, head.version, &head.headers, peer.secure) {
+            Ok(target) => target,
+            Err(bad) => return answer::closing(StatusCode::BAD_REQUEST, bad.0).into(),
         };
-        // Boxed once: from here on it only changes hands.
+        let Some(context) = self.context(&target) else {
+            return answer::page(StatusCode::NOT_FOUND, "").into();
+        };
         let request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
@@ -155,48 +154,20 @@ impl Container {
             peer: peer.clone(),
             body,
         });
-        self.within(context, request).await
+        within(context, request, turn)
     }
 
     /// The context with the longest path that the target is inside of (SEMANTICS 2).
     fn context(&self, target: &Target) -> Option<Arc<Context>> {
         let host = self.hosts.get(self.names.get(&target.server_name).copied().unwrap_or(0))?;
         let routes = host.routes.load();
-        let mut end = target.path.len();
+        let path = target.path();
+        let mut end = path.len();
         loop {
-            if let Some(context) = routes.get(&target.path[..end]) {
+            if let Some(context) = routes.get(&path[..end]) {
                 return Some(context.clone());
             }
-            end = target.path[..end].rfind('/')?;
-        }
-    }
-
-    /// The request inside its context: protected folders, servlets, welcome files, static files.
-    async fn within(&self, context: Arc<Context>, mut request: Box<exchange::Request>) -> Response<ResponseBody> {
-        request.target.path.drain(..context.path.len());
-        let path = request.target.path.as_str();
-        if path.is_empty() {
-            let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();
-            return answer::redirect(&format!("{}/{query}", request.target.request_uri()));
-        }
-        if is_protected(path) {
-            return answer::page(StatusCode::NOT_FOUND, "");
-        }
-        let generation = context.current.load_full();
-        let mut found = generation.mapper.find(path);
-        if found.is_none() && path.ends_with('/') {
-            match dispatch::welcome(&context, &generation, path) {
-                Some(Welcome::Servlet(servlet, path)) => {
-                    found = Some(servlet);
-                    request.target.path = path;
-                }
-                Some(Welcome::File(file)) => return dispatch::file(&request, &context, &file),
-                None => {}
-            }
-        }
-        match found.or_else(|| generation.mapper.find_default(&request.target.path)) {
-            Some(found) => dispatch::servlet(&self.inline, request, context, generation, found).await,
-            None => dispatch::file(&request, &context, &request.target.path),
+            end = path[..end].rfind('/')?;
         }
     }
 
@@ -228,6 +199,35 @@ impl Container {
                 return self.lives.live.load(Ordering::Acquire) == 0;
             }
         }
+    }
+}
+
+/// The request inside its context: protected folders, servlets, welcome files, static files.
+fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answering {
+    request.target.enter(context.path.len());
+    let path = request.target.path();
+    if path.is_empty() {
+        let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return answer::redirect(&format!("{}/{query}", request.target.request_uri())).into();
+    }
+    if is_protected(path) {
+        return answer::page(StatusCode::NOT_FOUND, "").into();
+    }
+    let generation = context.current.load_full();
+    let mut found = generation.mapper.find(path);
+    if found.is_none() && path.ends_with('/') {
+        match dispatch::welcome(&context, &generation, path) {
+            Some(Welcome::Servlet(servlet, path)) => {
+                found = Some(servlet);
+                request.target.go_to(path);
+            }
+            Some(Welcome::File(file)) => return dispatch::file(&request, &context, &file).into(),
+            None => {}
+        }
+    }
+    match found.or_else(|| generation.mapper.find_default(request.target.path())) {
+        Some(found) => dispatch::servlet(turn, request, context, generation, found),
+        None => dispatch::file(&request, &context, request.target.path()).into(),
     }
 }
 

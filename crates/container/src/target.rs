@@ -3,21 +3,22 @@
 //! Called once for each request, before anything is looked up; what it lets through is safe to map and to open.
 
 use http::header::HOST;
-use http::{HeaderMap, Method, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 /// Why a request is refused before any host or context sees it; a sentence for the log and for developers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadRequest(pub &'static str);
 
 /// A target, cleaned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// As sent: path and query.
-    pub raw: String,
-    /// Length of the raw path inside `raw`.
-    pub path_len: usize,
-    /// Decoded, normalised, without parameters; begins with a slash.
-    pub path: String,
+    raw: PathAndQuery,
+    /// Decoded, normalised, without parameters; begins with a slash. `None`: as the path in `raw`, which most are.
+    cleaned: Option<String>,
+    /// Length of the context path, which is not part of [`Target::path`].
+    context_len: usize,
     /// Lower case, without port.
     pub server_name: String,
     pub server_port: u16,
@@ -26,33 +27,53 @@ pub struct Target {
 impl Target {
     pub fn read(
         method: &Method,
-        uri: &Uri,
+        uri: Uri,
         version: Version,
         headers: &HeaderMap,
         secure: bool,
     ) -> Result<Target, BadRequest> {
-        let (server_name, server_port) = server(uri, version, headers, secure)?;
+        let (server_name, server_port) = server(&uri, version, headers, secure)?;
         if method == Method::CONNECT {
             return Err(BadRequest("CONNECT is not for this server"));
         }
-        let raw = uri.path_and_query().map_or("/", |both| both.as_str());
         // An absolute-form target may have no path: RFC 9112 3.2.2.
-        let raw = if uri.scheme().is_some() && raw.is_empty() { "/" } else { raw };
-        let path_len = raw.find('?').unwrap_or(raw.len());
-        let path = clean(&raw[..path_len])?;
-        Ok(Target { raw: raw.to_owned(), path_len, path, server_name, server_port })
+        let raw = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let cleaned = if is_clean(raw.path()) { None } else { Some(clean(raw.path())?) };
+        Ok(Target { raw, cleaned, context_len: 0, server_name, server_port })
     }
 
+    /// Path and query, as sent.
+    pub fn raw(&self) -> &str {
+        self.raw.as_str()
+    }
+
+    /// The path, as sent.
     pub fn request_uri(&self) -> &str {
-        &self.raw[..self.path_len]
+        self.raw.path()
     }
 
     /// Without the question mark; `None`: there was none.
     pub fn query(&self) -> Option<&str> {
-        self.raw.get(self.path_len + 1..)
+        self.raw.query()
     }
 
-    /// The shortest raw prefix that means `context_path`, which is a prefix of `path` (SEMANTICS 5).
+    /// Decoded, normalised, without parameters, and without the path of the context that was entered.
+    pub fn path(&self) -> &str {
+        let whole = self.cleaned.as_deref().unwrap_or(self.raw.path());
+        &whole[self.context_len..]
+    }
+
+    /// From here on [`Target::path`] is what is behind this many bytes: the path of a context.
+    pub fn enter(&mut self, context_len: usize) {
+        self.context_len = context_len;
+    }
+
+    /// Goes to another path of the context that was entered.
+    pub fn go_to(&mut self, path: String) {
+        (self.cleaned, self.context_len) = (Some(path), 0);
+    }
+
+    /// The shortest raw prefix that means `context_path`, which is a prefix of the path (SEMANTICS 5).
     pub fn raw_context_path(&self, context_path: &str) -> &str {
         let raw = self.request_uri();
         if context_path.is_empty() {
@@ -82,12 +103,13 @@ fn server(uri: &Uri, version: Version, headers: &HeaderMap, secure: bool) -> Res
         return Err(BadRequest("an HTTP/1.1 request needs a Host header"));
     }
     let default_port = if secure { 443 } else { 80 };
-    let host = match host {
-        Some(host) => Some(authority(host.as_bytes(), default_port)?),
+    let host = match host.map(HeaderValue::to_str) {
+        Some(Ok(host)) => Some(authority(host, default_port)?),
+        Some(Err(_)) => return Err(BAD_HOST),
         None => None,
     };
     if let Some(target) = uri.authority() {
-        let target = authority(target.as_str().as_bytes(), default_port)?;
+        let target = authority(target.as_str(), default_port)?;
         if host.as_ref().is_some_and(|host| *host != target) {
             return Err(BadRequest("the authority of the target and the Host header differ"));
         }
@@ -96,29 +118,29 @@ fn server(uri: &Uri, version: Version, headers: &HeaderMap, secure: bool) -> Res
     Ok(host.unwrap_or((String::new(), default_port)))
 }
 
-fn authority(text: &[u8], default_port: u16) -> Result<(String, u16), BadRequest> {
-    const BAD: BadRequest = BadRequest("the Host header is malformed");
-    let text = std::str::from_utf8(text).map_err(|_| BAD)?;
+const BAD_HOST: BadRequest = BadRequest("the Host header is malformed");
+
+fn authority(text: &str, default_port: u16) -> Result<(String, u16), BadRequest> {
     if text.is_empty() {
         return Ok((String::new(), default_port));
     }
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (address, after) = rest.split_once(']').ok_or(BAD)?;
-            address.parse::<std::net::Ipv6Addr>().map_err(|_| BAD)?;
+            let (address, after) = rest.split_once(']').ok_or(BAD_HOST)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| BAD_HOST)?;
             (&text[..address.len() + 2], after)
         }
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
+        None => text.split_at(text.bytes().position(|b| b == b':').unwrap_or(text.len())),
     };
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b);
+    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9') || b"-._~!$&'()*+,;=%".contains(&b);
     if !name.starts_with('[') && (name.is_empty() || !name.bytes().all(allowed)) {
-        return Err(BAD);
+        return Err(BAD_HOST);
     }
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => default_port,
         Some("") => default_port,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| BAD)?,
-        _ => return Err(BAD),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| BAD_HOST)?,
+        _ => return Err(BAD_HOST),
     };
     Ok((name.to_ascii_lowercase(), port))
 }
@@ -128,9 +150,6 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
     let Some(rest) = raw.strip_prefix('/') else {
         return Err(BadRequest("the target does not begin with a slash"));
     };
-    if is_clean(raw.as_bytes()) {
-        return Ok(raw.to_owned());
-    }
     if raw.bytes().any(|b| b <= b' ' || b >= 0x7f || b"\"<>\\^`{|}#".contains(&b)) {
         return Err(BadRequest("the target has a character that has to be percent-encoded"));
     }
@@ -174,17 +193,18 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
 }
 
 /// Whether there is nothing to do, as for most paths: letters, digits, `-_.~`, and single slashes with no dot behind them.
-fn is_clean(raw: &[u8]) -> bool {
+fn is_clean(raw: &str) -> bool {
     let mut before = 0;
-    raw.iter().all(|&byte| {
-        let after_slash = before == b'/';
-        before = byte;
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
-            b'/' | b'.' => !after_slash,
-            _ => false,
-        }
-    })
+    raw.starts_with('/')
+        && raw.bytes().all(|byte| {
+            let after_slash = before == b'/';
+            before = byte;
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+                b'/' | b'.' => !after_slash,
+                _ => false,
+            }
+        })
 }
 
 fn decode(text: &str, out: &mut Vec<u8>) -> Result<(), BadRequest> {
@@ -220,16 +240,18 @@ mod tests {
     #[track_caller]
     fn check(raw: &str, expected: &str) {
         assert_eq!(clean(raw).as_deref(), Ok(expected), "{raw}");
+        assert!(!is_clean(raw) || raw == expected, "{raw}");
     }
 
     #[track_caller]
     fn refused(raw: &str) {
-        assert!(clean(raw).is_err(), "{raw} gave {:?}", clean(raw));
+        assert!(clean(raw).is_err() && !is_clean(raw), "{raw} gave {:?}", clean(raw));
     }
 
     #[test]
     fn paths_are_cleaned() {
         check("/", "/");
+        check("/a/b.c/-_~/", "/a/b.c/-_~/");
         check("/a//b", "/a/b");
         check("/a/./b/", "/a/b/");
         check("/a/b/.", "/a/b");

@@ -2,7 +2,7 @@
 //! is allowed is in SEMANTICS 3 and 13; whatever comes, the next client is served, and nothing is left behind.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -717,4 +717,15 @@ fn connections_over_their_number_wait() {
     drop(served);
     is_well(&serval);
     assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_client_that_has_said_all_is_answered() {
+    let (_home, serval) = start("", "");
+    for target in ["/", "/x/ignore"] {
+        let mut stream = raw(&serval);
+        stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(statuses(&until_closed(&mut stream, target)), [200], "{target}");
+    }
 }

@@ -9,7 +9,6 @@ use serval_config::Listener;
 use serval_container::{Container, Peer};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 
 use crate::connection;
 
@@ -43,16 +42,14 @@ pub async fn serve(
 ) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let places = Arc::new(Semaphore::new(settings.connections_max));
-    let mut connections = JoinSet::new();
     let mut said: Option<Instant> = None;
     loop {
-        while connections.try_join_next().is_some() {}
         let accept = async {
             let place = places.clone().acquire_owned().await;
             (place, socket.accept().await)
         };
         let (place, accepted) = tokio::select! {
-            accepted = accept => accepted,
+            (Ok(place), accepted) = accept => (place, accepted),
             () = crate::run::told(&mut stopped) => break,
         };
         let (stream, remote) = match accepted {
@@ -81,12 +78,10 @@ pub async fn serve(
             body_timeout: settings.body_timeout,
             write_timeout: settings.write_timeout,
         });
-        let served = connection::serve(stream, peer, settings.clone(), container.clone(), stopped.clone());
-        connections.spawn(async move {
-            served.await;
-            drop(place);
-        });
+        let io = connection::serve(stream, peer, &settings, container.clone(), stopped.clone(), place);
+        tokio::spawn(io.run());
     }
     drop(socket);
-    while connections.join_next().await.is_some() {}
+    // Each connection has a place, whatever task it runs in, and gives it back at its end.
+    let _ = places.acquire_many(settings.connections_max as u32).await;
 }

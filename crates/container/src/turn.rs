@@ -1,0 +1,71 @@
+//! A connection and the calls of its requests take turns in one task: poll the connection, run the call that its request has
+//! led to, poll it again. So a call costs no task of its own, and is never below its connection's poll: one that has to wait
+//! gives the connection a task of its own and stops nothing.
+//!
+//! The server makes the future of a connection and runs it here; `dispatch` hands the calls in.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use crate::Container;
+use crate::dispatch::Call;
+use crate::execution::Inline;
+
+/// Where the requests of one connection hand in the call whose turn is next.
+pub struct Turn {
+    pub(crate) inline: Arc<Inline>,
+    next: Mutex<Option<Call>>,
+}
+
+impl Turn {
+    pub fn new(container: &Container) -> Arc<Turn> {
+        Arc::new(Turn { inline: container.inline.clone(), next: Mutex::default() })
+    }
+
+    /// Hands in a call, from inside a poll of the connection: it runs when that poll is over.
+    pub(crate) fn hand_in(&self, call: Call) {
+        self.replace(Some(call));
+    }
+
+    fn replace(&self, call: Option<Call>) -> Option<Call> {
+        std::mem::replace(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner), call)
+    }
+}
+
+/// A connection at work: reads its requests, calls [`Container::handle`], writes the responses.
+pub struct Io {
+    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    turn: Arc<Turn>,
+}
+
+impl Io {
+    /// `turn` is the one that `future` gives to [`Container::handle`].
+    pub fn new(future: impl Future<Output = ()> + Send + 'static, turn: Arc<Turn>) -> Io {
+        Io { future: Box::pin(future), turn }
+    }
+
+    pub(crate) fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        self.future.as_mut().poll(task)
+    }
+
+    /// Serves the connection to its end, or until one of its calls had to wait and gave it another task.
+    pub async fn run(self) {
+        let mut io = Some(self);
+        poll_fn(|task| {
+            loop {
+                let Some(mut this) = io.take() else { return Poll::Ready(()) };
+                if this.poll(task).is_ready() {
+                    return Poll::Ready(());
+                }
+                let Some(call) = this.turn.replace(None) else {
+                    io = Some(this);
+                    return Poll::Pending;
+                };
+                io = call.run(this);
+            }
+        })
+        .await;
+    }
+}
