@@ -14,6 +14,15 @@ pub const HEADER: &str = include_str!("../include/servlet.h");
 /// The name of the one export, for `dlsym`.
 pub const ENTRY: &core::ffi::CStr = c"servlet_module_v1";
 
+/// Sizes in 1.0 of the structs that say their own: nothing shorter exists.
+pub const SV_HOST_SIZE_1_0: usize = 672;
+pub const SV_MODULE_SIZE_1_0: usize = 160;
+pub const SV_SERVLET_SIZE_1_0: usize = 120;
+pub const SV_FILTER_SIZE_1_0: usize = 136;
+pub const SV_LISTENER_SIZE_1_0: usize = 24;
+pub const SV_RESPONSE_SIZE_1_0: usize = 64;
+pub const SV_COOKIE_SIZE_1_0: usize = 96;
+
 pub type sv_status = i32;
 
 /// The one export: [`ENTRY`].
@@ -64,6 +73,7 @@ pub const SV_MATCH_DEFAULT: i32 = 2;
 pub const SV_MATCH_EXACT: i32 = 3;
 pub const SV_MATCH_EXTENSION: i32 = 4;
 pub const SV_MATCH_PATH: i32 = 5;
+pub const SV_MATCH_TEMPLATE: i32 = 6;
 pub const SV_HEADER_SET: i32 = 0;
 pub const SV_HEADER_ADD: i32 = 1;
 pub const SV_HEADER_REMOVE: i32 = 2;
@@ -165,6 +175,7 @@ pub struct sv_request {
     pub header_count: usize,
     pub content_length: i64,
     pub content_type: sv_str,
+    pub charset: sv_str,
     pub remote_addr: sv_str,
     pub local_addr: sv_str,
     pub remote_port: u32,
@@ -266,7 +277,7 @@ pub struct sv_host {
     pub server: sv_str,
     pub extension: Option<unsafe extern "C" fn(id: *const u8) -> *const c_void>,
     pub log_enabled: Option<unsafe extern "C" fn(*mut sv_context, level: i32) -> i32>,
-    pub log: Option<
+    pub log_message: Option<
         unsafe extern "C" fn(
             *mut sv_context,
             or_null: *mut sv_exchange,
@@ -386,7 +397,7 @@ pub struct sv_host {
     pub encode_url:
         Option<unsafe extern "C" fn(*mut sv_exchange, url: *const u8, len: usize, out: *mut sv_str) -> sv_status>,
     pub alloc: Option<unsafe extern "C" fn(*mut sv_exchange, size: usize, align: usize) -> *mut c_void>,
-    pub error_text: Option<unsafe extern "C" fn(*mut sv_exchange) -> sv_str>,
+    pub error_text: Option<unsafe extern "C" fn(*mut sv_exchange, text: *mut sv_str) -> sv_status>,
     pub fail: Option<
         unsafe extern "C" fn(
             *mut sv_exchange,
@@ -401,7 +412,13 @@ pub struct sv_host {
     pub dispatch: Option<unsafe extern "C" fn(*mut sv_exchange, how: i32, target: *const u8, len: usize) -> sv_status>,
     pub cancelled: Option<unsafe extern "C" fn(*mut sv_exchange) -> i32>,
     pub retiring: Option<unsafe extern "C" fn(*mut sv_exchange) -> i32>,
-    pub detach: Option<unsafe extern "C" fn(*mut sv_exchange) -> sv_status>,
+    pub detach: Option<
+        unsafe extern "C" fn(
+            *mut sv_exchange,
+            told: Option<unsafe extern "C" fn(told_arg: *mut c_void)>,
+            told_arg: *mut c_void,
+        ) -> sv_status,
+    >,
     pub complete: Option<unsafe extern "C" fn(*mut sv_exchange, result: sv_status) -> sv_status>,
     pub async_dispatch: Option<unsafe extern "C" fn(*mut sv_exchange, path: *const u8, len: usize) -> sv_status>,
     pub set_timeout: Option<unsafe extern "C" fn(*mut sv_exchange, milliseconds: u64) -> sv_status>,

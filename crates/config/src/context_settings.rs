@@ -38,9 +38,6 @@ pub struct ContextSettings {
     pub allow_foreign_writable: bool,
     /// Follows symbolic links out of the webapp's folder; default false.
     pub symlinks_outside: bool,
-    /// Accepts suspicious URIs, such as those with `%2e%2e` or `;` before a dot segment; default false. The key is
-    /// `allow_suspicious_uris`.
-    pub suspicious_uris: bool,
 }
 
 impl Default for ContextSettings {
@@ -59,7 +56,6 @@ impl Default for ContextSettings {
             settle_time: Duration::from_millis(150),
             allow_foreign_writable: false,
             symlinks_outside: false,
-            suspicious_uris: false,
         }
     }
 }
@@ -86,7 +82,6 @@ impl ContextSettings {
             settle_time: table.duration("settle_time", d.settle_time, zero..=minute),
             allow_foreign_writable: table.flag("allow_foreign_writable", d.allow_foreign_writable),
             symlinks_outside: table.flag("symlinks_outside", d.symlinks_outside),
-            suspicious_uris: table.flag("allow_suspicious_uris", d.suspicious_uris),
         }
     }
 }

@@ -566,7 +566,7 @@ mod tests {
             form_bytes_max = 5
             [[host.context]]
             path = "/blog"
-            allow_suspicious_uris = true
+            symlinks_outside = true
             [[host]]
             "#,
         );
@@ -585,7 +585,7 @@ mod tests {
         let defaults = ContextSettings { workers_max: 8, form_bytes_max: 1 << 20, ..ContextSettings::default() };
         assert_eq!(host.settings_for("/else"), defaults);
         assert_eq!(host.settings_for(""), ContextSettings { queue_max: 1, form_bytes_max: 5, ..defaults.clone() });
-        assert_eq!(host.settings_for("/blog"), ContextSettings { suspicious_uris: true, ..defaults });
+        assert_eq!(host.settings_for("/blog"), ContextSettings { symlinks_outside: true, ..defaults });
         assert_eq!(server.hosts[1].name, "localhost");
     }
 
@@ -641,8 +641,8 @@ server.toml:5:2: unknown key `sever`; did you mean `server`?
 server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
-server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `allow_suspicious_uris`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `allow_suspicious_uris`
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
 "#,
         );
         check(

@@ -42,8 +42,18 @@ pub fn unavailable(retry_after: u32, reason: &str) -> Response<ResponseBody> {
     response
 }
 
+/// What a servlet answers that is unavailable for so long; 0: for good (Servlet 2.3.3.2).
+pub fn servlet_unavailable(seconds: u32, reason: &str) -> Response<ResponseBody> {
+    match seconds {
+        0 => page(StatusCode::NOT_FOUND, reason),
+        _ => unavailable(seconds, reason),
+    }
+}
+
+/// `location` may begin with the target as it was sent: of several slashes one is left, so that it stays on this host.
 pub fn redirect(location: &str) -> Response<ResponseBody> {
-    let Ok(location) = HeaderValue::from_str(location) else {
+    let from = location.bytes().take_while(|&b| b == b'/').count().saturating_sub(1);
+    let Ok(location) = HeaderValue::from_str(&location[from..]) else {
         return page(StatusCode::BAD_REQUEST, "");
     };
     let mut response = Response::new(ResponseBody::empty());

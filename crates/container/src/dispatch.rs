@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
+use serval_abi::{SV_DELETE, SV_GET, SV_HEAD, SV_METHOD_OTHER, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE};
 use serval_loader::library::{Outcome, Promise, Servlet};
 use serval_static_files::{Found, respond, status_when_missing};
 use tokio::sync::oneshot;
@@ -28,6 +29,9 @@ pub fn servlet(
     let Some(servlet) = generation.servlet(found.servlet) else {
         return answer::page(StatusCode::NOT_FOUND, "").into();
     };
+    if let Some(seconds) = servlet.unavailable_for() {
+        return answer::servlet_unavailable(seconds, "").into();
+    }
     if let Some(answer) = by_method(&request.method, servlet.methods()) {
         return answer.into();
     }
@@ -119,27 +123,28 @@ fn pool_busy(context: &Context, busy: Busy) -> Response<ResponseBody> {
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
 fn by_method(method: &Method, methods: u32) -> Option<Response<ResponseBody>> {
     const NAMES: [(&str, u32); 8] = [
-        ("GET", 1),
-        ("HEAD", 2),
-        ("POST", 4),
-        ("PUT", 8),
-        ("DELETE", 16),
-        ("PATCH", 32),
-        ("OPTIONS", 64),
-        ("TRACE", 128),
+        ("GET", SV_GET),
+        ("HEAD", SV_HEAD),
+        ("POST", SV_POST),
+        ("PUT", SV_PUT),
+        ("DELETE", SV_DELETE),
+        ("PATCH", SV_PATCH),
+        ("OPTIONS", SV_OPTIONS),
+        ("TRACE", SV_TRACE),
     ];
     if methods == 0 {
         return None;
     }
     // GET has HEAD with it, and OPTIONS is the container's.
-    let all = methods | if methods & 1 != 0 { 2 } else { 0 };
+    let all = methods | if methods & SV_GET != 0 { SV_HEAD } else { 0 };
     let Some(&(_, bit)) = NAMES.iter().find(|(name, _)| *name == method.as_str()) else {
-        return Some(answer::page(StatusCode::NOT_IMPLEMENTED, ""));
+        return (methods & SV_METHOD_OTHER == 0).then(|| answer::page(StatusCode::NOT_IMPLEMENTED, ""));
     };
     if all & bit != 0 {
         return None;
     }
-    let allow: Vec<&str> = NAMES.iter().filter(|(_, bit)| (all | 64) & bit != 0).map(|(name, _)| *name).collect();
+    let allow: Vec<&str> =
+        NAMES.iter().filter(|(_, bit)| (all | SV_OPTIONS) & bit != 0).map(|(name, _)| *name).collect();
     let allow = allow.join(", ");
     Some(if method == Method::OPTIONS { answer::options(&allow) } else { answer::not_allowed(&allow) })
 }
@@ -150,9 +155,6 @@ pub fn file(request: &Request, context: &Context, path: &str) -> Response<Respon
         Found::File(file) => static_answer(request, file),
         Found::Directory if !path.ends_with('/') => {
             let mut location = format!("{}/", request.target.request_uri());
-            while location.starts_with("//") {
-                location.remove(0);
-            }
             if let Some(query) = request.target.query() {
                 location.push('?');
                 location.push_str(query);

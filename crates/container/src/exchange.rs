@@ -3,42 +3,33 @@
 //! It is made by `dispatch`, owned by the task that runs the servlet, and sends its head to the connection when it commits.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
+use serval_abi::{
+    SV_DISPATCH_REQUEST, SV_E_ARG, SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_REQUEST, SV_E_STATE, SV_E_TIMEOUT,
+};
 use serval_loader::exchange::{Answer, Fault, Head, HeaderChange};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::body::{self, ResponseBody, StreamWriter};
+use crate::body::ResponseBody;
 use crate::context::Context;
-use crate::execution::{Call, NoThread, Pool, let_connection_go_on, wait};
+use crate::execution::{Call, let_connection_go_on, wait};
 use crate::generation::Generation;
 use crate::mapping::Match;
 use crate::parameters::{self, BadParameters};
+use crate::sending::{BUFFER_BYTES_MAX, NO_THREAD, Patience, Sending};
 use crate::target::Target;
 use crate::{Peer, RequestBody, answer};
 
-const SV_E_ARG: i32 = -1;
-const SV_E_STATE: i32 = -2;
-const SV_E_LIMIT: i32 = -6;
-const SV_E_CLOSED: i32 = -7;
-const SV_E_TIMEOUT: i32 = -8;
-const SV_E_REQUEST: i32 = -14;
-const SV_E_BUSY: i32 = -15;
-
-/// What a streamed response has under way: this many pieces of at most this size.
-const PIECES: usize = 2;
-const PIECE_BYTES: usize = 32 << 10;
 /// LIMIT: bytes of all request attributes together.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
-const NO_THREAD: &str = "all threads of this context are busy (workers_max), so there is none to wait on";
-const DISPATCH_REQUEST: u32 = 1;
 
 /// The parts of a request that a servlet sees.
 pub struct Request {
@@ -60,36 +51,13 @@ pub struct Exchange {
     body_read: u64,
     /// What hindered it and is not the servlet's mistake, with the status to answer.
     hindered: Option<(StatusCode, Fault)>,
-    parameters: Option<Vec<(String, String)>>,
+    /// Once they were asked for.
+    parameters: Option<Answer<Vec<(String, String)>>>,
     cookies: Option<Vec<(String, String)>>,
     attributes: Vec<(String, Vec<u8>)>,
     response: Sending,
     failure: Option<String>,
     unavailable: Option<u32>,
-}
-
-/// How long to wait for a client that does not read, and on whose thread.
-struct Patience<'a> {
-    pool: &'a Pool,
-    limit: Duration,
-}
-
-/// The response on its way.
-struct Sending {
-    head: Option<oneshot::Sender<Response<ResponseBody>>>,
-    stream: Option<StreamWriter>,
-    status: StatusCode,
-    headers: HeaderMap,
-    charset: Option<String>,
-    buffer: BytesMut,
-    buffer_size: usize,
-    /// Bytes that the servlet has written.
-    written: u64,
-    length: Option<u64>,
-    /// send_error: the error page is made at the end.
-    error: Option<String>,
-    finished: bool,
-    for_head: bool,
 }
 
 impl Exchange {
@@ -104,20 +72,7 @@ impl Exchange {
             Some(_) => request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
             None => Some(0),
         };
-        let response = Sending {
-            head: Some(head),
-            stream: None,
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            charset: None,
-            buffer: BytesMut::new(),
-            buffer_size: context.settings.response_buffer_bytes,
-            written: 0,
-            length: None,
-            error: None,
-            finished: false,
-            for_head: request.method == Method::HEAD,
-        };
+        let response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
         Exchange {
             content_length,
             request,
@@ -137,22 +92,15 @@ impl Exchange {
 
     /// The servlet has returned SV_OK.
     pub fn finish(mut self) {
-        if self.response.head.is_none() {
-            if let Some(stream) = self.response.stream.take() {
-                stream.finish();
-            }
-            return;
-        }
         if let Some(text) = self.response.error.take() {
             let reason = if self.context.development { text.as_str() } else { "" };
-            let page = answer::page(self.response.status, reason);
-            self.response.headers.remove(CONTENT_LENGTH);
-            self.response.headers.extend(page.headers().clone());
-            self.response.send_head(page.into_body());
-            return;
+            return self.response.error_page(reason);
         }
-        let body = std::mem::take(&mut self.response.buffer).freeze();
-        self.response.send_whole(body);
+        if let Err(short) = self.response.finish() {
+            let (context, generation) = (&self.generation.context, self.generation.number);
+            let (servlet, request) = (self.servlet_name(), self.request.id);
+            tracing::error!(%context, generation, %servlet, request, "a response was cut: {short}");
+        }
     }
 
     /// The servlet has returned an error status; `text` is for the log.
@@ -170,13 +118,16 @@ impl Exchange {
             // What clients do is no error of ours.
             Some((_, why)) => tracing::debug!(%context, generation, %servlet, request, "a request ended: {}", why.text),
         }
-        if self.response.head.is_none() {
+        if self.response.is_committed() {
             // What was sent is cut, so that the client sees it is not whole.
             return;
         }
+        if let (Some(seconds), Some(servlet)) = (self.unavailable, self.generation.servlet(self.found.servlet)) {
+            servlet.is_unavailable_for(seconds);
+        }
         let shown = if self.context.development { reason } else { "" };
         let page = match (self.unavailable, &self.hindered) {
-            (Some(seconds), _) => answer::unavailable(seconds, shown),
+            (Some(seconds), _) => answer::servlet_unavailable(seconds, shown),
             (None, Some((StatusCode::SERVICE_UNAVAILABLE, _))) => answer::unavailable(1, shown),
             (None, Some((status, _))) => answer::closing(*status, shown),
             (None, None) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, shown),
@@ -225,10 +176,10 @@ impl Exchange {
     }
 
     fn uncommitted(&self) -> Answer {
-        if self.response.head.is_none() {
+        if self.response.is_committed() {
             return Err(Fault::new(SV_E_STATE, "the response is committed"));
         }
-        self.open()
+        Ok(())
     }
 
     /// Notes what the servlet cannot be blamed for.
@@ -244,9 +195,28 @@ impl Exchange {
         self.hindered(status, fault)
     }
 
-    fn body_failed(&mut self, status: StatusCode, code: i32, text: &'static str) -> Fault {
+    fn body_failed(&mut self, status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Fault {
         self.request.body = None;
         self.hindered(status, Fault::new(code, text))
+    }
+
+    fn read_parameters(&mut self) -> Answer<Vec<(String, String)>> {
+        let count_max = self.context.settings.parameter_count_max;
+        let form = self.form()?;
+        let mut all = Vec::new();
+        let query = self.request.target.query().unwrap_or("").as_bytes();
+        let parsed =
+            parameters::parse(query, count_max, &mut all).and_then(|()| parameters::parse(&form, count_max, &mut all));
+        match parsed {
+            Ok(()) => Ok(all),
+            Err(BadParameters::Malformed(text)) => {
+                Err(self.hindered(StatusCode::BAD_REQUEST, Fault::new(SV_E_REQUEST, text)))
+            }
+            Err(BadParameters::TooMany) => {
+                let fault = Fault::new(SV_E_LIMIT, "more parameters than parameter_count_max");
+                Err(self.hindered(StatusCode::BAD_REQUEST, fault))
+            }
+        }
     }
 
     /// The form body, when this request has one that parameters are read from (SEMANTICS 15).
@@ -274,104 +244,13 @@ impl Exchange {
     }
 }
 
-impl Sending {
-    /// Hands the head to the connection: from here on status and headers are fixed.
-    fn send_head(&mut self, body: ResponseBody) {
-        let Some(head) = self.head.take() else { return };
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        if let (Some(charset), Some(content_type)) = (&self.charset, self.headers.get(CONTENT_TYPE))
-            && let Ok(text) = content_type.to_str()
-            && !text.contains("charset=")
-            && let Ok(both) = HeaderValue::from_str(&format!("{text}; charset={charset}"))
-        {
-            self.headers.insert(CONTENT_TYPE, both);
-        }
-        *response.headers_mut() = std::mem::take(&mut self.headers);
-        // The client has gone: nobody is left to tell.
-        let _ = head.send(response);
-        self.finished = self.stream.is_none();
-    }
-
-    fn send_whole(&mut self, body: Bytes) {
-        if self.for_head && !self.headers.contains_key(CONTENT_LENGTH) {
-            self.headers.insert(CONTENT_LENGTH, HeaderValue::from(self.written.max(body.len() as u64)));
-        }
-        let body = if self.for_head { Bytes::new() } else { body };
-        self.send_head(ResponseBody::Full(body));
-    }
-
-    fn answer(&mut self, response: Response<ResponseBody>) {
-        if let Some(head) = self.head.take() {
-            let _ = head.send(response);
-        }
-        self.finished = true;
-    }
-
-    fn commit(&mut self) {
-        if self.head.is_some() {
-            let (writer, stream) = body::stream(PIECES);
-            self.stream = Some(writer);
-            self.send_head(ResponseBody::Stream(stream));
-        }
-    }
-
-    /// Hands on a piece, and waits as long as the client is slow.
-    fn send(&mut self, piece: Bytes, patience: &Patience<'_>) -> Answer {
-        const GONE: Fault = Fault { status: SV_E_CLOSED, text: std::borrow::Cow::Borrowed("the client has gone") };
-        let Some(stream) = &self.stream else { return Err(GONE) };
-        let piece = match stream.pieces.try_send(piece) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(GONE),
-            Err(mpsc::error::TrySendError::Full(piece)) => piece,
-        };
-        let failed = match wait(patience.pool, tokio::time::timeout(patience.limit, stream.pieces.send(piece))) {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(_))) => GONE,
-            Ok(Err(_)) => Fault::new(SV_E_TIMEOUT, "the client has not read for write_timeout"),
-            Err(NoThread) => Fault::new(SV_E_BUSY, NO_THREAD),
-        };
-        self.stream = None;
-        Err(failed)
-    }
-
-    fn write(&mut self, bytes: &[u8], patience: &Patience<'_>) -> Answer {
-        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.written));
-        let mut bytes = &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-        self.written += bytes.len() as u64;
-        if self.for_head {
-            return Ok(());
-        }
-        if self.head.is_some() && self.buffer.len() + bytes.len() <= self.buffer_size {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.commit();
-        self.drain(patience)?;
-        while !bytes.is_empty() {
-            let (piece, rest) = bytes.split_at(bytes.len().min(PIECE_BYTES));
-            self.send(Bytes::copy_from_slice(piece), patience)?;
-            bytes = rest;
-        }
-        Ok(())
-    }
-
-    fn drain(&mut self, patience: &Patience<'_>) -> Answer {
-        while !self.buffer.is_empty() {
-            let piece = self.buffer.split_to(self.buffer.len().min(PIECE_BYTES)).freeze();
-            self.send(piece, patience)?;
-        }
-        Ok(())
-    }
-}
-
 impl serval_loader::exchange::Exchange for Exchange {
     fn head(&self) -> Head<'_> {
         let Request { id, method, version, headers, target, peer, .. } = &*self.request;
         Head {
             method: method.as_str(),
             http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
-            dispatch: DISPATCH_REQUEST,
+            dispatch: SV_DISPATCH_REQUEST,
             scheme: if peer.secure { "https" } else { "http" },
             server_name: &target.server_name,
             server_port: target.server_port,
@@ -399,22 +278,13 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn parameters(&mut self) -> Answer<&[(String, String)]> {
         if self.parameters.is_none() {
-            let count_max = self.context.settings.parameter_count_max;
-            let form = self.form()?;
-            let mut all = Vec::new();
-            let query = self.request.target.query().unwrap_or("").as_bytes();
-            let parsed = parameters::parse(query, count_max, &mut all)
-                .and_then(|()| parameters::parse(&form, count_max, &mut all));
-            parsed.map_err(|bad| {
-                let fault = match bad {
-                    BadParameters::Malformed(text) => Fault::new(SV_E_REQUEST, text),
-                    BadParameters::TooMany => Fault::new(SV_E_LIMIT, "more parameters than parameter_count_max"),
-                };
-                self.hindered(StatusCode::BAD_REQUEST, fault)
-            })?;
-            self.parameters = Some(all);
+            self.parameters = Some(self.read_parameters());
         }
-        Ok(self.parameters.as_deref().unwrap_or_default())
+        match &self.parameters {
+            Some(Ok(all)) => Ok(all),
+            Some(Err(fault)) => Err(fault.clone()),
+            None => Ok(&[]),
+        }
     }
 
     fn cookies(&mut self) -> Answer<&[(String, String)]> {
@@ -435,13 +305,13 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
-        self.attributes.retain(|(known, _)| known != name);
-        let Some(value) = value else { return Ok(()) };
-        let used: usize = self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX {
+        let others = || self.attributes.iter().filter(|(known, _)| known != name);
+        let used: usize = others().map(|(name, value)| name.len() + value.len()).sum();
+        if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
             return Err(Fault::new(SV_E_LIMIT, "the request attributes are over 1 MiB"));
         }
-        self.attributes.push((name.to_owned(), value.to_vec()));
+        self.attributes.retain(|(known, _)| known != name);
+        self.attributes.extend(value.map(|value| (name.to_owned(), value.to_vec())));
         Ok(())
     }
 
@@ -496,46 +366,30 @@ impl serval_loader::exchange::Exchange for Exchange {
         }
     }
 
-    fn respond(&mut self, status: u16, headers: HeaderMap, body: Bytes) -> Answer {
+    fn refuse_body(&mut self, text: String) -> Fault {
+        self.body_failed(StatusCode::PAYLOAD_TOO_LARGE, SV_E_LIMIT, text)
+    }
+
+    fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer {
         self.uncommitted()?;
-        self.response.buffer.clear();
-        self.response.status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
-        if self.response.headers.is_empty() {
-            self.response.headers = headers;
-        } else {
-            let mut last = None;
-            for (name, value) in headers {
-                last = name.or(last);
-                if let Some(name) = &last {
-                    self.response.headers.append(name.clone(), value);
-                }
-            }
-        }
-        self.response.send_whole(body);
-        Ok(())
+        self.open()?;
+        self.response.may_respond(status, headers, body_len)
+    }
+
+    fn respond(&mut self, status: u16, headers: HeaderMap, body: Bytes) {
+        self.response.respond(status, headers, body);
     }
 
     fn set_status(&mut self, status: u16) -> Answer {
         self.uncommitted()?;
+        self.open()?;
         self.response.status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
         Ok(())
     }
 
     fn set_header(&mut self, change: HeaderChange, name: HeaderName, value: Option<HeaderValue>) -> Answer {
         self.uncommitted()?;
-        if name == CONTENT_LENGTH {
-            let length = value.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
-            if value.is_some() && length.is_none() {
-                return Err(Fault::new(SV_E_ARG, "Content-Length is not a number"));
-            }
-            self.response.length = length;
-        }
-        match (change, value) {
-            (HeaderChange::Set, Some(value)) => drop(self.response.headers.insert(name, value)),
-            (HeaderChange::Add, Some(value)) => drop(self.response.headers.append(name, value)),
-            _ => drop(self.response.headers.remove(name)),
-        }
-        Ok(())
+        self.response.set_header(change, name, value)
     }
 
     fn response_headers(&self) -> &HeaderMap {
@@ -546,19 +400,10 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.response.status.as_u16()
     }
 
-    fn set_content_type(&mut self, content_type: &str) -> Answer {
-        let value = HeaderValue::from_str(content_type).map_err(|_| Fault::new(SV_E_ARG, "not a content type"))?;
-        self.set_header(HeaderChange::Set, CONTENT_TYPE, Some(value))
-    }
-
     fn set_charset(&mut self, charset: Option<&str>) -> Answer {
         self.uncommitted()?;
-        self.response.charset = charset.map(str::to_owned);
+        self.response.set_charset(charset);
         Ok(())
-    }
-
-    fn set_content_length(&mut self, bytes: u64) -> Answer {
-        self.set_header(HeaderChange::Set, CONTENT_LENGTH, Some(HeaderValue::from(bytes)))
     }
 
     fn set_buffer_size(&mut self, bytes: usize) -> Answer {
@@ -566,8 +411,10 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.response.written > 0 {
             return Err(Fault::new(SV_E_STATE, "there is output already"));
         }
-        // LIMIT: what a servlet may hold back, 16 MiB.
-        self.response.buffer_size = bytes.min(16 << 20);
+        if bytes > BUFFER_BYTES_MAX {
+            return Err(Fault::new(SV_E_LIMIT, "a response buffer is at most 16 MiB"));
+        }
+        self.response.buffer_size = bytes;
         Ok(())
     }
 
@@ -579,51 +426,42 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn flush(&mut self) -> Answer {
         self.open()?;
-        if self.response.for_head {
-            return Ok(());
-        }
         let patience = Patience { pool: &self.context.pool, limit: self.request.peer.write_timeout };
-        self.response.commit();
-        self.response.drain(&patience).map_err(|fault| self.client_failed(fault))?;
-        let_connection_go_on();
-        Ok(())
+        self.response.flush(&patience).map_err(|fault| self.client_failed(fault))
     }
 
     fn reset(&mut self) -> Answer {
         self.uncommitted()?;
-        self.response.status = StatusCode::OK;
-        self.response.headers.clear();
-        self.response.charset = None;
-        self.response.length = None;
-        self.reset_buffer()
+        self.response.reset();
+        Ok(())
     }
 
     fn reset_buffer(&mut self) -> Answer {
         self.uncommitted()?;
-        self.response.buffer.clear();
-        self.response.written = 0;
+        self.response.reset_buffer();
         Ok(())
     }
 
     fn send_error(&mut self, status: u16, text: &str) -> Answer {
-        self.reset_buffer()?;
-        self.set_status(status)?;
+        self.uncommitted()?;
+        self.open()?;
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.response.reset_buffer();
+        self.response.status = status;
         self.response.error = Some(text.to_owned());
         self.response.finished = true;
         Ok(())
     }
 
-    fn redirect(&mut self, location: &str) -> Answer {
-        self.reset_buffer()?;
-        self.set_status(302)?;
-        let value = HeaderValue::from_str(location).map_err(|_| Fault::new(SV_E_ARG, "not a location"))?;
-        self.set_header(HeaderChange::Set, LOCATION, Some(value))?;
-        self.response.finished = true;
+    fn redirect(&mut self, location: HeaderValue) -> Answer {
+        self.uncommitted()?;
+        self.open()?;
+        self.response.redirect(location);
         Ok(())
     }
 
     fn committed(&self) -> bool {
-        self.response.head.is_none()
+        self.response.is_committed()
     }
 
     fn fail(&mut self, kind: &str, text: &str) {
@@ -637,11 +475,7 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn cancelled(&self) -> bool {
         let_connection_go_on();
-        match (&self.response.head, &self.response.stream) {
-            (Some(head), _) => head.is_closed(),
-            (None, Some(stream)) => stream.pieces.is_closed(),
-            (None, None) => false,
-        }
+        self.response.is_unwanted()
     }
 
     fn retiring(&self) -> bool {

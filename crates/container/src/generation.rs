@@ -262,6 +262,7 @@ fn instances(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Ma
                 PatternError::Malformed => {
                     Refusal::BadPattern { servlet: instance.name.clone(), pattern: pattern.clone() }
                 }
+                PatternError::Template => Refusal::NotYet(format!("the URL pattern `{pattern}`")),
                 PatternError::Taken(other) => Refusal::PatternConflict {
                     pattern: pattern.clone(),
                     first: instances[other].name.clone(),

@@ -15,6 +15,7 @@ mod execution;
 mod generation;
 mod mapping;
 mod parameters;
+mod sending;
 mod target;
 mod turn;
 
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt as _};
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 
 pub use answering::Answering;
 pub use body::ResponseBody;
@@ -104,6 +105,8 @@ pub struct Container {
     hosts: Vec<Host>,
     /// Names and aliases, in lower case, to hosts.
     names: HashMap<String, usize>,
+    /// What stands behind `*.` in an alias: one label more.
+    wildcards: HashMap<String, usize>,
     inline: Arc<Inline>,
     exchanges: AtomicU64,
     lives: Arc<Lives>,
@@ -114,16 +117,21 @@ pub struct Container {
 impl Container {
     /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
     pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
-        let mut names = HashMap::new();
+        let (mut names, mut wildcards) = (HashMap::new(), HashMap::new());
         for (number, host) in config.hosts.iter().enumerate() {
             for name in std::iter::once(&host.name).chain(&host.aliases) {
-                names.entry(name.to_ascii_lowercase()).or_insert(number);
+                let name = name.to_ascii_lowercase();
+                match name.strip_prefix("*.") {
+                    Some(rest) => wildcards.entry(rest.to_owned()).or_insert(number),
+                    None => names.entry(name).or_insert(number),
+                };
             }
         }
         let places = config.io_threads.saturating_sub(1).max(1);
         Arc::new(Container {
             hosts: config.hosts.iter().map(|_| Host { routes: ArcSwap::default() }).collect(),
             names,
+            wildcards,
             inline: Arc::new(Inline::new(places)),
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
@@ -135,13 +143,13 @@ impl Container {
     /// Answers one request. Never fails: what goes wrong is an answer.
     pub fn handle(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answering {
         let (head, body) = request.into_parts();
-        if head.uri.path() == "*" && head.method == Method::OPTIONS {
-            return answer::options("GET, HEAD, POST, PUT, DELETE, OPTIONS").into();
-        }
         let target = match Target::read(&head.method, head.uri, head.version, &head.headers, peer.secure) {
             Ok(target) => target,
             Err(bad) => return answer::closing(StatusCode::BAD_REQUEST, bad.0).into(),
         };
+        if target.path() == "*" {
+            return answer::options("GET, HEAD, POST, PUT, DELETE, OPTIONS").into();
+        }
         let Some(context) = self.context(&target) else {
             return answer::page(StatusCode::NOT_FOUND, "").into();
         };
@@ -159,7 +167,10 @@ impl Container {
 
     /// The context with the longest path that the target is inside of (SEMANTICS 2).
     fn context(&self, target: &Target) -> Option<Arc<Context>> {
-        let host = self.hosts.get(self.names.get(&target.server_name).copied().unwrap_or(0))?;
+        let name = &target.server_name;
+        let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
+        let host = self.names.get(name).or_else(by_wildcard).copied().unwrap_or(0);
+        let host = self.hosts.get(host)?;
         let routes = host.routes.load();
         let path = target.path();
         let mut end = path.len();

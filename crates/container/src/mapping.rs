@@ -4,16 +4,10 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use serval_abi_kinds::*;
-
-/// The values of `sv_request.match_kind`, which are the ABI's.
-mod serval_abi_kinds {
-    pub const CONTEXT_ROOT: i32 = 1;
-    pub const DEFAULT: i32 = 2;
-    pub const EXACT: i32 = 3;
-    pub const EXTENSION: i32 = 4;
-    pub const PATH: i32 = 5;
-}
+use serval_abi::{
+    SV_MATCH_CONTEXT_ROOT as CONTEXT_ROOT, SV_MATCH_DEFAULT as DEFAULT, SV_MATCH_EXACT as EXACT,
+    SV_MATCH_EXTENSION as EXTENSION, SV_MATCH_PATH as PATH,
+};
 
 /// A servlet's number, and the pattern that leads to it.
 #[derive(Debug, Clone)]
@@ -72,12 +66,17 @@ impl Match {
 pub enum PatternError {
     /// Not a URL pattern at all.
     Malformed,
+    /// It has a {name}, which this version does not know yet.
+    Template,
     /// Already mapped to this servlet.
     Taken(usize),
 }
 
 impl Mapper {
     pub fn add(&mut self, pattern: &str, servlet: usize) -> Result<(), PatternError> {
+        if pattern.split('/').any(|segment| segment.starts_with('{') && segment.ends_with('}')) {
+            return Err(PatternError::Template);
+        }
         let entry = Entry { servlet, pattern: pattern.into() };
         let (map, key) = if pattern.is_empty() {
             return set(&mut self.context_root, entry);
@@ -198,5 +197,6 @@ mod tests {
         assert_eq!(mapper.add("/x", 1), Err(PatternError::Taken(0)));
         assert_eq!(mapper.find("/x").unwrap().servlet, 0);
         assert_eq!(mapper.add("x", 1), Err(PatternError::Malformed));
+        assert_eq!(mapper.add("/items/{id}", 1), Err(PatternError::Template));
     }
 }

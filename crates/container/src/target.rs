@@ -15,7 +15,7 @@ pub struct BadRequest(pub &'static str);
 pub struct Target {
     /// As sent: path and query.
     raw: PathAndQuery,
-    /// Decoded, normalised, without parameters; begins with a slash. `None`: as the path in `raw`, which most are.
+    /// Decoded, normalised, without parameters; begins with a slash, or is the `*` of OPTIONS. `None`: as the path in `raw`, which most are.
     cleaned: Option<String>,
     /// Length of the context path, which is not part of [`Target::path`].
     context_len: usize,
@@ -38,7 +38,8 @@ impl Target {
         }
         // An absolute-form target may have no path: RFC 9112 3.2.2.
         let raw = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let cleaned = if is_clean(raw.path()) { None } else { Some(clean(raw.path())?) };
+        let for_the_server = raw.path() == "*" && method == Method::OPTIONS;
+        let cleaned = if for_the_server || is_clean(raw.path()) { None } else { Some(clean(raw.path())?) };
         Ok(Target { raw, cleaned, context_len: 0, server_name, server_port })
     }
 

@@ -33,6 +33,10 @@ pub enum Refusal {
     NewerMinor { needs: u16, speaks: u16, server: &'static str },
     #[error("its servlet_module_v1 returns a description that this server cannot read: {0}")]
     Description(String),
+    #[error(
+        "it declares {0}, which this version of the server does not run yet: build the library without, or wait for that version"
+    )]
+    NotYet(String),
     #[error("its init failed: {0}")]
     Init(String),
     #[error("the create of its servlet `{servlet}` failed: {text}")]

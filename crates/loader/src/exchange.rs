@@ -74,15 +74,19 @@ pub trait Exchange {
     /// The next piece of the body, never empty; `None` at its end. Waits.
     fn read_chunk(&mut self) -> Answer<Option<Bytes>>;
 
+    /// Notes that the body is longer than the servlet takes: this and each later read is SV_E_LIMIT, and 413 if it returns that.
+    fn refuse_body(&mut self, text: String) -> Fault;
+
+    /// Whether `respond` with these may follow now, which then does not fail.
+    fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer;
     /// Replaces what was buffered by a whole answer, and finishes.
-    fn respond(&mut self, status: u16, headers: HeaderMap, body: Bytes) -> Answer;
+    fn respond(&mut self, status: u16, headers: HeaderMap, body: Bytes);
     fn set_status(&mut self, status: u16) -> Answer;
+    /// Content-Type and Content-Length are never added, only set or removed.
     fn set_header(&mut self, change: HeaderChange, name: HeaderName, value: Option<HeaderValue>) -> Answer;
     fn response_headers(&self) -> &HeaderMap;
     fn response_status(&self) -> u16;
-    fn set_content_type(&mut self, content_type: &str) -> Answer;
     fn set_charset(&mut self, charset: Option<&str>) -> Answer;
-    fn set_content_length(&mut self, bytes: u64) -> Answer;
     fn set_buffer_size(&mut self, bytes: usize) -> Answer;
     /// Takes all of it. Waits while the client is slow.
     fn write(&mut self, bytes: &[u8]) -> Answer;
@@ -90,7 +94,7 @@ pub trait Exchange {
     fn reset(&mut self) -> Answer;
     fn reset_buffer(&mut self) -> Answer;
     fn send_error(&mut self, status: u16, text: &str) -> Answer;
-    fn redirect(&mut self, location: &str) -> Answer;
+    fn redirect(&mut self, location: HeaderValue) -> Answer;
     fn committed(&self) -> bool;
 
     /// Why the servlet is about to return an error.

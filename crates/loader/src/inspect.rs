@@ -38,6 +38,9 @@ pub fn describe(path: &Path) -> Result<String, Refusal> {
     if declared.listeners > 0 {
         let _ = writeln!(out, "{} listener functions", declared.listeners);
     }
+    if let Err(refusal) = declared.runs_here() {
+        let _ = writeln!(out, "warning: it would be refused: {refusal}");
+    }
     for warning in elf::warnings(&facts) {
         let _ = writeln!(out, "warning: {warning}");
     }

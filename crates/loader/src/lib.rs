@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod library;
 mod misuse;
 pub mod private_copy;
+mod sized;
 mod slots;
 pub mod table;
 

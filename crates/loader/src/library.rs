@@ -7,19 +7,25 @@ use std::ffi::{OsStr, c_void};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use libloading::os::unix;
 use serval_abi::*;
 
 use crate::elf;
 use crate::error::Refusal;
-use crate::exchange::{Context, Exchange};
+use crate::exchange::{Context, Exchange, Fault};
+use crate::misuse;
+use crate::sized::sized;
 use crate::slots::{ContextHandle, ExchangeHandle};
 use crate::table::{Frame, HOST, SERVER};
 
 /// LIMIT: declarations of each kind in one library (servlet.h, sv_module).
 const DECLARED_MAX: usize = 1000;
+/// The flags that this server keeps; SV_KEEP and SV_MULTIPART come with what they are about.
+const SERVLET_FLAGS: u32 = SV_NONBLOCKING | SV_BLOCKING;
 /// LIMIT: length of a text in a description.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -68,6 +74,17 @@ pub enum Promise {
     Nothing,
 }
 
+impl Declared {
+    /// A filter that does not run may be the one that keeps strangers out.
+    pub fn runs_here(&self) -> Result<(), Refusal> {
+        match (self.filters.first(), self.listeners) {
+            (Some(filter), _) => Err(Refusal::NotYet(format!("the filter `{filter}`"))),
+            (None, 1..) => Err(Refusal::NotYet("listener functions".to_owned())),
+            (None, 0) => Ok(()),
+        }
+    }
+}
+
 impl Library {
     /// Loads a file of the private copy. `None`: it has no entry symbol, so it is a dependency of the others.
     pub fn open(path: &Path) -> Result<Option<Library>, Refusal> {
@@ -80,7 +97,8 @@ impl Library {
                 None => Ok(None),
             };
         }
-        let handle = load(path)?;
+        // Not closed after a refusal either: its constructors have run.
+        let handle = ManuallyDrop::new(load(path)?);
         // SAFETY: the symbol was seen in the dynamic symbol table, and its type is fixed by its name (servlet.h).
         let entry = unsafe { handle.get::<sv_module_fn>(ENTRY.to_bytes_with_nul()) }.map_err(|_| Refusal::NoEntry)?;
         // SAFETY: the entry does nothing but return constant data.
@@ -89,7 +107,7 @@ impl Library {
         let module = unsafe { read_module(module) }?;
         // SAFETY: read_module has checked magic, version and size.
         let declared = unsafe { declared(&module) }?;
-        Ok(Some(Library { path: path.to_owned(), module, declared, _handle: ManuallyDrop::new(handle) }))
+        Ok(Some(Library { path: path.to_owned(), module, declared, _handle: handle }))
     }
 
     pub fn path(&self) -> &Path {
@@ -102,6 +120,7 @@ impl Library {
 
     /// Runs the library's init. May block; called on a control thread.
     pub fn start(self: &Arc<Self>, context: Arc<dyn Context>) -> Result<Module, Refusal> {
+        self.declared.runs_here()?;
         let handle = ContextHandle::open(context);
         let mut this = null_mut();
         if let Some(init) = self.module.init {
@@ -143,21 +162,20 @@ unsafe fn read_module(module: *const sv_module) -> Result<sv_module, Refusal> {
         return wrong("it does not begin with SV_MAGIC");
     }
     // SAFETY: the caller's promise.
-    let size = unsafe { (&raw const (*module).struct_size).read_unaligned() } as usize;
-    // 1.0 is the first release, so nothing shorter exists.
-    if size < size_of::<sv_module>() || size > 1 << 16 {
+    let Some(module) = (unsafe { sized(module, SV_MODULE_SIZE_1_0) }) else {
         return wrong("its struct_size is not that of sv_module; set it to sizeof(sv_module)");
-    }
-    // SAFETY: it is at least that long.
-    let module = unsafe { module.read_unaligned() };
+    };
     if module.abi_major != SV_ABI_MAJOR {
         return Err(Refusal::OtherMajor(format!("{}.{}", module.abi_major, module.abi_minor)));
     }
     if module.need_minor > SV_ABI_MINOR {
         return Err(Refusal::NewerMinor { needs: module.need_minor, speaks: SV_ABI_MINOR, server: SERVER });
     }
-    if module.flags_required != 0 {
+    if module.flags_required & !SV_MODULE_NO_UNLOAD != 0 {
         return wrong("it requires module flags that this server does not know");
+    }
+    if module.reserved != 0 {
+        return wrong("its reserved member is not 0");
     }
     Ok(module)
 }
@@ -182,6 +200,9 @@ unsafe fn text(given: sv_str, what: &str) -> Result<String, Refusal> {
 /// # Safety
 /// NULL or an array of that length in the library's constant data.
 unsafe fn array<'a, T>(ptr: *const T, len: usize, what: &str) -> Result<&'a [T], Refusal> {
+    if !ptr.is_aligned() {
+        return Err(Refusal::Description(format!("the array of its {what} is not aligned")));
+    }
     if len > DECLARED_MAX {
         return Err(Refusal::Description(format!("it has more than {DECLARED_MAX} {what}")));
     }
@@ -208,11 +229,19 @@ unsafe fn declared(module: &sv_module) -> Result<Declared, Refusal> {
     // SAFETY: as above.
     for &filter in unsafe { array(module.filters, module.filter_count, "filters") }? {
         // SAFETY: as above.
-        let Some(filter) = (unsafe { filter.as_ref() }) else {
-            return Err(Refusal::Description("one of its filters is NULL".to_owned()));
+        let Some(filter) = (unsafe { sized(filter, SV_FILTER_SIZE_1_0) }) else {
+            return Err(Refusal::Description("one of its filters is NULL, or its struct_size is too small".to_owned()));
         };
         // SAFETY: as above.
         filters.push(unsafe { text(filter.name, "the name of a filter") }?);
+    }
+    // SAFETY: as above.
+    for &listener in unsafe { array(module.listeners, module.listener_count, "listener functions") }? {
+        // SAFETY: as above.
+        if unsafe { sized(listener, SV_LISTENER_SIZE_1_0) }.is_none() {
+            let what = "one of its listener functions is NULL, or its struct_size is too small";
+            return Err(Refusal::Description(what.to_owned()));
+        }
     }
     Ok(Declared {
         // SAFETY: as above.
@@ -232,12 +261,9 @@ unsafe fn declared(module: &sv_module) -> Result<Declared, Refusal> {
 /// NULL or a description in the library's constant data.
 unsafe fn declared_servlet(servlet: *const sv_servlet) -> Result<DeclaredServlet, Refusal> {
     // SAFETY: the caller's promise.
-    let Some(servlet) = (unsafe { servlet.as_ref() }) else {
-        return Err(Refusal::Description("one of its servlets is NULL".to_owned()));
+    let Some(servlet) = (unsafe { sized(servlet, SV_SERVLET_SIZE_1_0) }) else {
+        return Err(Refusal::Description("one of its servlets is NULL, or its struct_size is too small".to_owned()));
     };
-    if (servlet.struct_size as usize) < size_of::<sv_servlet>() {
-        return Err(Refusal::Description("the struct_size of a servlet is too small".to_owned()));
-    }
     // SAFETY: the caller's promise.
     let name = unsafe { text(servlet.name, "the name of a servlet") }?;
     if name.is_empty() {
@@ -247,8 +273,11 @@ unsafe fn declared_servlet(servlet: *const sv_servlet) -> Result<DeclaredServlet
     if servlet.service.is_none() {
         return wrong("has no service function");
     }
-    if servlet.flags_required != 0 {
+    if servlet.flags_required & !SERVLET_FLAGS != 0 {
         return wrong("requires flags that this server does not know");
+    }
+    if servlet.reserved != 0 {
+        return wrong("has a reserved member that is not 0");
     }
     let promise = match servlet.flags & (SV_NONBLOCKING | SV_BLOCKING) {
         SV_NONBLOCKING => Promise::Nonblocking,
@@ -317,6 +346,8 @@ pub struct Servlet {
     service: unsafe extern "C" fn(*mut c_void, *mut sv_exchange, *mut *mut c_void) -> sv_status,
     config: Box<Config>,
     module: Arc<Module>,
+    /// 0: available; else the second from which on it is again.
+    unavailable_until: AtomicU64,
 }
 
 /// What an sv_config points to; its address is fixed.
@@ -340,6 +371,14 @@ pub enum Outcome {
     Next,
     /// An error status, which the exchange may know more about.
     Failed(sv_status, String),
+}
+
+const FOR_GOOD: u64 = u64::MAX;
+
+/// Seconds since this was first asked, and one.
+fn now() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed().as_secs() + 1
 }
 
 impl Servlet {
@@ -378,6 +417,7 @@ impl Servlet {
             service,
             config,
             module: module.clone(),
+            unavailable_until: AtomicU64::new(0),
         })
     }
 
@@ -393,6 +433,21 @@ impl Servlet {
         self.methods
     }
 
+    /// It has said so: for this many seconds, or for good when they are 0.
+    pub fn is_unavailable_for(&self, seconds: u32) {
+        let until = if seconds == 0 { FOR_GOOD } else { now() + u64::from(seconds) };
+        self.unavailable_until.store(until, Ordering::Relaxed);
+    }
+
+    /// How long it is still unavailable, in seconds; 0: for good.
+    pub fn unavailable_for(&self) -> Option<u32> {
+        match self.unavailable_until.load(Ordering::Relaxed) {
+            0 => None,
+            FOR_GOOD => Some(0),
+            until => u32::try_from(until.saturating_sub(now())).ok().filter(|&left| left > 0),
+        }
+    }
+
     /// Runs service on the calling thread, which owns the exchange meanwhile.
     pub fn service(&self, exchange: &mut dyn Exchange) -> Outcome {
         let mut frame = Frame::new(exchange, self.module.context.raw(), &self.name);
@@ -404,6 +459,10 @@ impl Servlet {
         // SAFETY: by servlet.h: after create, with an open handle that this thread owns.
         let status = unsafe { (self.service)(self.this, handle.raw(), &mut task) };
         drop(handle);
+        if status != SV_PENDING && !task.is_null() {
+            let text = "it has set *task and not returned SV_PENDING: the task is lost";
+            misuse::report("service", &Fault::new(SV_E_STATE, text), Some(&self.name));
+        }
         match status {
             SV_OK => Outcome::Done,
             SV_NEXT => Outcome::Next,

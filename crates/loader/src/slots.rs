@@ -2,15 +2,15 @@
 //! generation of its use. Slots are never unmapped, so a handle that has ended, was made up, or is used by a thread that does
 //! not own it is found out by reading two atomics, and nothing else is touched.
 //!
-//! A handle is 64 bits: generation (32), kind (2), index + 1 (30). Called by the table, and by whoever opens a handle.
+//! A handle is 64 bits: generation (41), kind (2), index + 1 (21). Called by the table, and by whoever opens a handle.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STALE, SV_E_STATE, SV_E_THREAD, sv_context, sv_exchange};
+use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STALE, SV_E_STATE, SV_E_THREAD, sv_context, sv_exchange, sv_pair, sv_str};
 
 use crate::exchange::{Context, Fault};
 use crate::table::Frame;
@@ -25,21 +25,30 @@ const CHUNKS: usize = 1024;
 /// How many free slots a thread keeps to itself; beyond, half of them go to the others.
 const KEPT: usize = 128;
 
-fn encode(kind: u64, index: usize, generation: u32) -> usize {
-    ((u64::from(generation) << 32) | (kind << 30) | (index as u64 + 1)) as usize
+const INDEX_BITS: u32 = 21;
+const GENERATION_AT: u32 = INDEX_BITS + 2;
+/// Of 41 bits: one slot used 100,000 times a second comes round after months.
+const GENERATIONS: u64 = (1 << (64 - GENERATION_AT)) - 1;
+
+fn encode(kind: u64, index: usize, generation: u64) -> usize {
+    ((generation << GENERATION_AT) | (kind << INDEX_BITS) | (index as u64 + 1)) as usize
+}
+
+fn next(generation: u64) -> u64 {
+    (generation + 1) & GENERATIONS
 }
 
 /// Index and generation, if the handle is of that kind at all.
-fn decode(handle: usize, kind: u64) -> Result<(usize, u32), Fault> {
+fn decode(handle: usize, kind: u64) -> Result<(usize, u64), Fault> {
     if handle == 0 {
         return Err(Fault::new(SV_E_ARG, "the handle is NULL"));
     }
     let handle = handle as u64;
-    let index = handle & 0x3fff_ffff;
-    if (handle >> 30) & 3 != kind || index == 0 {
+    let index = handle & ((1 << INDEX_BITS) - 1);
+    if (handle >> INDEX_BITS) & 3 != kind || index == 0 {
         return Err(Fault::new(SV_E_STALE, "this is not a handle of that kind"));
     }
-    Ok((index as usize - 1, (handle >> 32) as u32))
+    Ok((index as usize - 1, handle >> GENERATION_AT))
 }
 
 /// A number of the calling thread, never 0, never given twice.
@@ -57,7 +66,7 @@ fn thread() -> u64 {
 /// INVARIANT: `frame` is read and written only by the thread whose number is in `owner`, and only while the generation is
 /// odd, which means: in use.
 struct Slot {
-    generation: AtomicU32,
+    generation: AtomicU64,
     owner: AtomicU64,
     frame: UnsafeCell<*mut Frame<'static>>,
 }
@@ -98,7 +107,7 @@ fn take_free() -> Option<u32> {
         }
         let fresh: Vec<Slot> = (0..CHUNK)
             .map(|_| Slot {
-                generation: AtomicU32::new(0),
+                generation: AtomicU64::new(0),
                 owner: AtomicU64::new(0),
                 frame: UnsafeCell::new(null_mut()),
             })
@@ -129,7 +138,7 @@ fn give_free(index: u32) {
 pub(crate) struct ExchangeHandle<'f> {
     slot: &'static Slot,
     index: u32,
-    generation: u32,
+    generation: u64,
     /// Stays on its thread, and does not outlive the frame.
     frame: PhantomData<(*mut Frame<'static>, &'f ())>,
 }
@@ -143,7 +152,7 @@ impl<'f> ExchangeHandle<'f> {
         // SAFETY: the slot is free (its generation is even), so nobody else reads or writes the frame.
         unsafe { *slot.frame.get() = std::ptr::from_mut(frame).cast() };
         slot.owner.store(thread(), Ordering::Relaxed);
-        let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1);
+        let generation = next(slot.generation.load(Ordering::Relaxed));
         slot.generation.store(generation, Ordering::Release);
         Ok(ExchangeHandle { slot, index, generation, frame: PhantomData })
     }
@@ -155,7 +164,7 @@ impl<'f> ExchangeHandle<'f> {
 
 impl Drop for ExchangeHandle<'_> {
     fn drop(&mut self) {
-        self.slot.generation.store(self.generation.wrapping_add(1), Ordering::Release);
+        self.slot.generation.store(next(self.generation), Ordering::Release);
         self.slot.owner.store(0, Ordering::Relaxed);
         // SAFETY: the generation is even again, and this thread was the owner.
         unsafe { *self.slot.frame.get() = null_mut() };
@@ -198,7 +207,27 @@ pub(crate) fn with_frame<T>(
 static CONTEXTS: RwLock<Vec<Place>> = RwLock::new(Vec::new());
 
 /// The generation of its use, and who uses it.
-type Place = (u32, Option<Arc<dyn Context>>);
+type Place = (u64, Option<Arc<OpenContext>>);
+
+pub(crate) struct OpenContext {
+    pub context: Arc<dyn Context>,
+    parameters: OnceLock<Pairs>,
+}
+
+struct Pairs(Box<[sv_pair]>);
+
+// SAFETY: they point into the parameters of the context beside them, which do not change.
+unsafe impl Send for Pairs {}
+// SAFETY: as above.
+unsafe impl Sync for Pairs {}
+
+impl OpenContext {
+    /// The context's parameters as the ABI shows them; they live as long as the context.
+    pub fn parameters(&self) -> &[sv_pair] {
+        let pair = |(name, value): &(String, String)| sv_pair { name: sv_str::new(name), value: sv_str::new(value) };
+        &self.parameters.get_or_init(|| Pairs(self.context.parameters().iter().map(pair).collect())).0
+    }
+}
 
 /// An open handle of a context; ends when dropped.
 pub struct ContextHandle(usize);
@@ -211,8 +240,8 @@ impl ContextHandle {
             contexts.push((0, None));
             contexts.len() - 1
         });
-        contexts[index].0 = contexts[index].0.wrapping_add(1);
-        contexts[index].1 = Some(context);
+        contexts[index].0 = next(contexts[index].0);
+        contexts[index].1 = Some(Arc::new(OpenContext { context, parameters: OnceLock::new() }));
         ContextHandle(encode(KIND_CONTEXT, index, contexts[index].0))
     }
 
@@ -232,7 +261,7 @@ impl Drop for ContextHandle {
     }
 }
 
-pub(crate) fn context(handle: *mut sv_context) -> Result<Arc<dyn Context>, Fault> {
+pub(crate) fn context(handle: *mut sv_context) -> Result<Arc<OpenContext>, Fault> {
     let (index, generation) = decode(handle.addr(), KIND_CONTEXT)?;
     let contexts = CONTEXTS.read().unwrap_or_else(PoisonError::into_inner);
     match contexts.get(index) {

@@ -27,7 +27,7 @@ pub struct Cookie<'a> {
 impl<'a> Cookie<'a> {
     /// A cookie that ends with the browser's session.
     pub fn new(name: &'a str, value: &'a str) -> Cookie<'a> {
-        Cookie { name, value, path: None, domain: None, max_age: -1, flags: 0, same_site: None }
+        Cookie { name, value, path: None, domain: None, max_age: 0, flags: 0, same_site: None }
     }
 
     /// Sets the path below which it is sent.
@@ -42,7 +42,7 @@ impl<'a> Cookie<'a> {
 
     /// Sets how long it lives; 0 removes it.
     pub fn max_age(self, seconds: u32) -> Cookie<'a> {
-        Cookie { max_age: seconds.into(), ..self }
+        Cookie { max_age: if seconds == 0 { -1 } else { seconds.into() }, ..self }
     }
 
     /// Sends it over protected connections only.

@@ -75,7 +75,8 @@ pub fn error(status: u16, text: impl Into<String>) -> Error {
     }
 }
 
-/// An error that is answered with 503 and, unless `seconds` is 0, Retry-After.
+/// An error that says that the servlet cannot answer for so many seconds: 503 with Retry-After, and so does the server until
+/// then, without calling it. With 0 it is for good: 404, until the library is replaced.
 ///
 /// ```
 /// assert_eq!(servlet::unavailable(30, "the shop is being counted").status(), 503);
@@ -94,6 +95,7 @@ impl Error {
         match self.0.answer {
             Answer::Page(status) => status,
             Answer::Fail(_) => 500,
+            Answer::Unavailable(0) => 404,
             Answer::Unavailable(_) => 503,
         }
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serval_abi::{
-    SV_ABI_MAJOR, SV_ABI_MINOR, SV_E_FAILED, SV_E_PANIC, SV_E_UNSUPPORTED, SV_MAGIC, SV_OK, sv_config, sv_context,
-    sv_exchange, sv_host, sv_module, sv_pair, sv_servlet, sv_status, sv_str,
+    SV_ABI_MAJOR, SV_ABI_MINOR, SV_E_FAILED, SV_E_PANIC, SV_E_UNSUPPORTED, SV_HOST_SIZE_1_0, SV_MAGIC, SV_OK,
+    sv_config, sv_context, sv_exchange, sv_host, sv_module, sv_pair, sv_servlet, sv_status, sv_str,
 };
 
 use crate::handler::{Arguments, Handler};
@@ -276,12 +276,12 @@ pub unsafe fn init(
 ) -> sv_status {
     // SAFETY: NULL, or a table that outlives the library; its first member is there in every version.
     let size = unsafe { host.cast::<u32>().as_ref() }.copied().unwrap_or_default() as usize;
-    if size < size_of::<sv_host>() || module.is_null() {
+    if size < SV_HOST_SIZE_1_0 || module.is_null() {
         // SAFETY: the caller's promise.
         unsafe { refuse(error, "the server's table is shorter than that of servlet.h 1.0".to_owned()) };
         return SV_E_UNSUPPORTED;
     }
-    // SAFETY: as above, and it is whole.
+    // SAFETY: as above; only functions of 1.0 are called without asking for its size.
     let host: &'static sv_host = unsafe { &*host };
 
     module_begins(host, context);

@@ -89,7 +89,7 @@ pub(crate) fn log(level: i32, text: &str) {
     let Some(host) = host() else { return };
     let Current { context, exchange } = Current::get();
     // A line that cannot be logged is lost: there is nobody to tell.
-    let _ = call!(host, log(context, exchange, level, text.as_ptr(), text.len()) or SV_E_UNSUPPORTED);
+    let _ = call!(host, log_message(context, exchange, level, text.as_ptr(), text.len()) or SV_E_UNSUPPORTED);
 }
 
 /// Returns whether there was a host to tell.
@@ -193,11 +193,11 @@ impl Exchange {
 
     #[cold]
     fn error(self, status: sv_status, doing: &str) -> Error {
-        let said = match status {
-            // To ask would be the same fault once more.
-            SV_E_THREAD | SV_E_STALE => sv_str::ABSENT,
-            _ => call!(self.host, error_text(self.handle) or sv_str::ABSENT),
-        };
+        let mut said = sv_str::ABSENT;
+        // To ask would be the same fault once more.
+        if !matches!(status, SV_E_THREAD | SV_E_STALE) {
+            let _ = call!(self.host, error_text(self.handle, &raw mut said) or SV_E_UNSUPPORTED);
+        }
         // SAFETY: it lives until the next error on this handle at least, and is copied before.
         let said = unsafe { text(said) };
         Error::of_host(status, doing, said.unwrap_or_default())

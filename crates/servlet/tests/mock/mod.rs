@@ -185,6 +185,7 @@ impl Exchange {
                 header_count: headers.len(),
                 content_length: -1,
                 content_type: sv_str::ABSENT,
+                charset: sv_str::ABSENT,
                 remote_addr: sv_str::new("127.0.0.1"),
                 local_addr: sv_str::new("127.0.0.1"),
                 remote_port: 50_000,
@@ -230,7 +231,7 @@ unsafe extern "C" fn log_enabled(_: *mut sv_context, level: i32) -> i32 {
     i32::from(level <= SV_LOG_INFO)
 }
 
-unsafe extern "C" fn log(
+unsafe extern "C" fn log_message(
     _: *mut sv_context,
     ex: *mut sv_exchange,
     level: i32,
@@ -421,8 +422,10 @@ unsafe extern "C" fn committed(ex: *mut sv_exchange) -> i32 {
     owned!(ex).seen.borrow().committed.into()
 }
 
-unsafe extern "C" fn error_text(_: *mut sv_exchange) -> sv_str {
-    sv_str::ABSENT
+unsafe extern "C" fn error_text(_: *mut sv_exchange, text: *mut sv_str) -> sv_status {
+    // SAFETY: a place of the caller's.
+    unsafe { text.write(sv_str::ABSENT) };
+    SV_OK
 }
 
 unsafe extern "C" fn fail(
@@ -468,7 +471,7 @@ static TABLE: sv_host = {
     table.abi_major = SV_ABI_MAJOR;
     table.abi_minor = SV_ABI_MINOR;
     table.log_enabled = Some(log_enabled);
-    table.log = Some(log);
+    table.log_message = Some(log_message);
     table.report_panic = Some(report_panic);
     table.request = Some(request);
     table.parameter = Some(parameter);

@@ -159,9 +159,7 @@ static sv_status form_field(sv_exchange *exchange, const char *name, size_t len,
     switch (status) {
     case SV_OK: *answered = 0; return SV_OK;
     case SV_NONE: return host->send_error(exchange, 400, SV_LIT("the form needs a name and a message"));
-    case SV_E_ARG: return host->send_error(exchange, 400, SV_LIT("the form cannot be decoded"));
-    case SV_E_LIMIT: return host->send_error(exchange, 413, SV_LIT("the form is too long"));
-    default: return status; /* such as SV_E_CLOSED: nobody is left to answer */
+    default: return status; /* returned as it is, the server answers 400, 408 or 413, as fits */
     }
 }
 

@@ -1,0 +1,247 @@
+//! The functions of the table that any thread may call: the log, and the context.
+
+use std::ffi::c_void;
+use std::ptr::null;
+
+use serval_abi::*;
+
+use super::{Out, argument, bytes, caught, not_yet_here, on_context, on_open, required};
+use crate::exchange::{Answer, Fault, Level, Place};
+use crate::slots;
+
+const LOG_BYTES_MAX: usize = 64 << 10;
+
+pub unsafe extern "C" fn extension(_id: *const u8) -> *const c_void {
+    null()
+}
+
+fn level(level: i32) -> Answer<Level> {
+    match level {
+        SV_LOG_ERROR => Ok(Level::Error),
+        SV_LOG_WARN => Ok(Level::Warn),
+        SV_LOG_INFO => Ok(Level::Info),
+        SV_LOG_DEBUG => Ok(Level::Debug),
+        SV_LOG_TRACE => Ok(Level::Trace),
+        _ => Err(argument("this is not a level of SV_LOG_*")),
+    }
+}
+
+pub unsafe extern "C" fn log_enabled(context: *mut sv_context, wanted: i32) -> i32 {
+    let mut enabled = false;
+    on_context("log_enabled", context, |context| {
+        enabled = context.log_enabled(level(wanted)?);
+        Ok(SV_OK)
+    });
+    enabled.into()
+}
+
+/// Cuts at a character's border.
+fn cut(text: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)])
+}
+
+pub unsafe extern "C" fn log_message(
+    context: *mut sv_context,
+    exchange: *mut sv_exchange,
+    wanted: i32,
+    text: *const u8,
+    len: usize,
+) -> sv_status {
+    on_context("log_message", context, |context| {
+        let level = level(wanted)?;
+        // SAFETY: the library's promise (servlet.h 3, 4), here and in all functions below.
+        let text = unsafe { bytes(text, len) }?;
+        // Of another thread, or of an exchange that has ended: the line is worth more than its id.
+        let id = slots::with_frame(exchange, |frame| Ok(frame.exchange.head().id)).ok();
+        context.log(id, level, &cut(text));
+        Ok(SV_OK)
+    })
+}
+
+pub unsafe extern "C" fn report_panic(
+    context: *mut sv_context,
+    text: *const u8,
+    len: usize,
+    file: *const u8,
+    file_len: usize,
+    line: u32,
+) -> sv_status {
+    caught("report_panic", || {
+        // SAFETY: as in `log_message`.
+        let text = cut(unsafe { bytes(text, len) }.unwrap_or(b"(no text)"));
+        // SAFETY: as in `log_message`.
+        let file = cut(unsafe { bytes(file, file_len) }.unwrap_or(b"?"));
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("?");
+        let message = format!("panicked at {file}:{line} on thread {thread}: {text}");
+        match slots::context(context) {
+            Ok(open) => open.context.log(None, Level::Error, &message),
+            // A panic is worth a line whatever it comes with.
+            Err(_) => tracing::error!(target: "serval::servlet", "a library {message}"),
+        }
+        SV_OK
+    })
+}
+
+pub unsafe extern "C" fn context_path(context: *mut sv_context, out: *mut sv_str) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let out = unsafe { Out::new(out, sv_str::ABSENT) };
+    on_context("context_path", context, |context| out.put(sv_str::new(context.path())))
+}
+
+pub unsafe extern "C" fn context_parameter(
+    context: *mut sv_context,
+    name: *const u8,
+    len: usize,
+    value: *mut sv_str,
+) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let value = unsafe { Out::new(value, sv_str::ABSENT) };
+    on_context("context_parameter", context, |context| {
+        value.checked()?;
+        // SAFETY: as in `log_message`.
+        let name = unsafe { required(name, len) }?;
+        match context.parameters().iter().find(|(known, _)| known == name) {
+            Some((_, found)) => value.put(sv_str::new(found)),
+            None => Ok(SV_NONE),
+        }
+    })
+}
+
+pub unsafe extern "C" fn context_parameters(
+    context: *mut sv_context,
+    out: *mut *const sv_pair,
+    count: *mut usize,
+) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let (out, count) = unsafe { (Out::new(out, null()), Out::new(count, 0)) };
+    on_open("context_parameters", context, |open| {
+        out.checked()?;
+        count.checked()?;
+        let pairs = open.parameters();
+        out.put(pairs.as_ptr())?;
+        count.put(pairs.len())
+    })
+}
+
+pub unsafe extern "C" fn context_folder(context: *mut sv_context, which: i32, path: *mut sv_str) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let path = unsafe { Out::new(path, sv_str::ABSENT) };
+    on_context("context_folder", context, |context| {
+        let place = match which {
+            SV_PATH_ROOT => Place::Root,
+            SV_PATH_WORK => Place::Work,
+            SV_PATH_TEMP => Place::Temp,
+            _ => return Err(argument("this is not one of SV_PATH_*")),
+        };
+        match context.folder(place) {
+            Some(found) => path.put(sv_str::new(found)),
+            None => Err(Fault::new(SV_E_UNSUPPORTED, "this server does not have that folder yet")),
+        }
+    })
+}
+
+pub unsafe extern "C" fn context_mime_type(
+    context: *mut sv_context,
+    name: *const u8,
+    len: usize,
+    value: *mut sv_str,
+) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let value = unsafe { Out::new(value, sv_str::ABSENT) };
+    on_context("context_mime_type", context, |context| {
+        value.checked()?;
+        // SAFETY: as in `log_message`.
+        match context.mime_type(unsafe { required(name, len) }?) {
+            Some(found) => value.put(sv_str::new(found)),
+            None => Ok(SV_NONE),
+        }
+    })
+}
+
+pub unsafe extern "C" fn context_resource(
+    context: *mut sv_context,
+    name: *const u8,
+    len: usize,
+    value: *mut sv_str,
+) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let value = unsafe { Out::new(value, sv_str::ABSENT) };
+    on_context("context_resource", context, |_| {
+        value.checked()?;
+        // SAFETY: as in `log_message`.
+        unsafe { required(name, len) }?;
+        Ok(SV_NONE)
+    })
+}
+
+pub unsafe extern "C" fn context_attribute(
+    context: *mut sv_context,
+    name: *const u8,
+    name_len: usize,
+    buffer: *mut u8,
+    capacity: usize,
+    len: *mut usize,
+) -> sv_status {
+    // SAFETY: as in `log_message`.
+    let len = unsafe { Out::new(len, 0) };
+    on_context("context_attribute", context, |context| {
+        len.checked()?;
+        // SAFETY: as in `log_message`.
+        let name = unsafe { required(name, name_len) }?;
+        if buffer.is_null() && capacity != 0 || capacity > isize::MAX as usize {
+            return Err(argument("the buffer is NULL and its capacity is not 0, or that is over PTRDIFF_MAX"));
+        }
+        let Some(value) = context.attribute(name) else {
+            return Ok(SV_NONE);
+        };
+        let copied = value.len().min(capacity);
+        if copied > 0 {
+            // SAFETY: not more than the capacity, which the library promises to be writable.
+            unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), buffer, copied) };
+        }
+        len.put(value.len())
+    })
+}
+
+pub unsafe extern "C" fn context_set_attribute(
+    context: *mut sv_context,
+    name: *const u8,
+    len: usize,
+    value: *const u8,
+    value_len: usize,
+) -> sv_status {
+    on_context("context_set_attribute", context, |context| {
+        // SAFETY: as in `log_message`.
+        let name = unsafe { required(name, len) }?;
+        // SAFETY: as in `log_message`.
+        let given = unsafe { bytes(value, value_len) }?;
+        context.set_attribute(name, (!value.is_null()).then_some(given))?;
+        Ok(SV_OK)
+    })
+}
+
+pub unsafe extern "C" fn context_generation(context: *mut sv_context) -> u64 {
+    let mut generation = 0;
+    on_context("context_generation", context, |context| {
+        generation = context.generation();
+        Ok(SV_OK)
+    });
+    generation
+}
+
+pub unsafe extern "C" fn context_post(
+    context: *mut sv_context,
+    _: Option<unsafe extern "C" fn(*mut c_void)>,
+    _: *mut c_void,
+) -> sv_status {
+    not_yet_on_context("context_post", context)
+}
+
+pub unsafe extern "C" fn context_timer(context: *mut sv_context, _: u64, _: *mut sv_waker) -> sv_status {
+    not_yet_on_context("context_timer", context)
+}
+
+fn not_yet_on_context(function: &'static str, context: *mut sv_context) -> sv_status {
+    on_context(function, context, |_| Err(not_yet_here()))
+}

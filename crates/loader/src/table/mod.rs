@@ -1,0 +1,429 @@
+//! The host's side of `sv_host`: each function checks the handle, the thread, and the arguments, and then asks the
+//! [`Exchange`] or the [`Context`]. It knows nothing of HTTP connections and of how exchanges wait.
+//!
+//! Called by servlet libraries, through the table that they get in `init`; nothing unwinds out of here. What all functions share
+//! stands here; the functions are in `request`, `response`, `exchange` (the exchange as a whole, async, sessions) and `context`.
+
+mod context;
+mod exchange;
+mod request;
+mod response;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null;
+
+use bumpalo::Bump;
+use bytes::Bytes;
+use serval_abi::*;
+
+pub use response::HEADERS_MAX;
+
+use crate::exchange::{Answer, Context, Exchange, Fault};
+use crate::misuse;
+use crate::slots;
+
+/// LIMIT: what one dispatch may take by `alloc` and by strings returned to it.
+const ARENA_BYTES_MAX: usize = 64 << 20;
+
+/// One dispatch of an exchange to a servlet: what its handle leads to.
+pub struct Frame<'a> {
+    exchange: &'a mut dyn Exchange,
+    context: *mut sv_context,
+    servlet: &'a str,
+    arena: Bump,
+    request: *const sv_request,
+    parameters: Option<(*const sv_pair, usize)>,
+    cookies: Option<(*const sv_pair, usize)>,
+    /// What has come of the body and was not given away yet.
+    chunk: Bytes,
+    /// The chunk that the library looks at, until its next read.
+    lent: Bytes,
+    body: Option<Bytes>,
+    error: String,
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn new(exchange: &'a mut dyn Exchange, context: *mut sv_context, servlet: &'a str) -> Frame<'a> {
+        let arena = Bump::new();
+        arena.set_allocation_limit(Some(ARENA_BYTES_MAX));
+        Frame {
+            exchange,
+            context,
+            servlet,
+            arena,
+            request: null(),
+            parameters: None,
+            cookies: None,
+            chunk: Bytes::new(),
+            lent: Bytes::new(),
+            body: None,
+            error: String::new(),
+        }
+    }
+
+    /// Copies bytes to where they stay until the dispatch ends.
+    fn keep(&self, bytes: &[u8]) -> Answer<sv_str> {
+        match self.arena.try_alloc_slice_copy(bytes) {
+            Ok(kept) => Ok(sv_str::from_bytes(kept)),
+            Err(_) => Err(no_memory()),
+        }
+    }
+
+    fn keep_all<T: Copy>(&self, items: &[T]) -> Answer<(*const T, usize)> {
+        match self.arena.try_alloc_slice_copy(items) {
+            Ok(kept) => Ok((kept.as_ptr(), kept.len())),
+            Err(_) => Err(no_memory()),
+        }
+    }
+
+    fn keep_pairs(&self, pairs: &[(String, String)]) -> Answer<(*const sv_pair, usize)> {
+        let mut kept = Vec::with_capacity(pairs.len());
+        for (name, value) in pairs {
+            kept.push(sv_pair { name: self.keep(name.as_bytes())?, value: self.keep(value.as_bytes())? });
+        }
+        self.keep_all(&kept)
+    }
+
+    /// The view of the request, built at the first call.
+    fn request(&mut self) -> Answer<*const sv_request> {
+        if !self.request.is_null() {
+            return Ok(self.request);
+        }
+        let head = self.exchange.head();
+        let headers: Vec<sv_pair> = head
+            .headers
+            .iter()
+            .map(|(name, value)| sv_pair {
+                name: sv_str::new(name.as_str()),
+                value: sv_str::from_bytes(value.as_bytes()),
+            })
+            .collect();
+        let (headers, header_count) = self.keep_all(&headers)?;
+        let text = sv_str::new;
+        let optional = |value: Option<&str>| value.map_or(sv_str::ABSENT, sv_str::new);
+        let content_type = head.headers.get(http::header::CONTENT_TYPE);
+        let view = sv_request {
+            struct_size: size_of::<sv_request>() as u32,
+            method: method_bit(head.method),
+            method_name: text(head.method),
+            http_version: head.http_version,
+            dispatch: head.dispatch,
+            scheme: text(head.scheme),
+            server_name: text(head.server_name),
+            server_port: head.server_port.into(),
+            secure: head.secure.into(),
+            target: text(head.target),
+            request_uri: text(head.request_uri),
+            query: optional(head.query),
+            context_path: text(head.context_path),
+            servlet_path: text(head.servlet_path),
+            path_info: optional(head.path_info),
+            match_kind: head.match_kind,
+            reserved: 0,
+            match_pattern: text(head.match_pattern),
+            match_value: optional(head.match_value),
+            servlet_name: text(head.servlet_name),
+            headers,
+            header_count,
+            content_length: head.content_length.and_then(|length| i64::try_from(length).ok()).unwrap_or(-1),
+            content_type: content_type.map_or(sv_str::ABSENT, |value| sv_str::from_bytes(value.as_bytes())),
+            charset: content_type
+                .and_then(|value| charset(value.as_bytes()))
+                .map_or(sv_str::ABSENT, sv_str::from_bytes),
+            remote_addr: text(head.remote_addr),
+            local_addr: text(head.local_addr),
+            remote_port: head.remote_port.into(),
+            local_port: head.local_port.into(),
+            id: head.id,
+            connection_id: head.connection_id,
+        };
+        self.request = match self.arena.try_alloc(view) {
+            Ok(view) => view,
+            Err(_) => return Err(no_memory()),
+        };
+        Ok(self.request)
+    }
+
+    fn parameters(&mut self) -> Answer<(*const sv_pair, usize)> {
+        if self.parameters.is_none() {
+            let all = self.exchange.parameters()?.to_vec();
+            self.parameters = Some(self.keep_pairs(&all)?);
+        }
+        self.parameters.ok_or_else(no_memory)
+    }
+
+    fn cookies(&mut self) -> Answer<(*const sv_pair, usize)> {
+        if self.cookies.is_none() {
+            let all = self.exchange.cookies()?.to_vec();
+            self.cookies = Some(self.keep_pairs(&all)?);
+        }
+        self.cookies.ok_or_else(no_memory)
+    }
+
+    fn fill_chunk(&mut self) -> Answer<bool> {
+        if self.chunk.is_empty() {
+            match self.exchange.read_chunk()? {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The parameter `charset` of a content type (RFC 9110 8.3).
+fn charset(content_type: &[u8]) -> Option<&[u8]> {
+    content_type.split(|&b| b == b';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.trim_ascii().split_at_checked("charset=".len())?;
+        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        name.eq_ignore_ascii_case(b"charset=").then_some(value).filter(|value| !value.is_empty())
+    })
+}
+
+fn no_memory() -> Fault {
+    Fault::new(SV_E_NOMEM, "the memory of this dispatch (64 MiB) is used up")
+}
+
+pub(crate) fn method_bit(name: &str) -> u32 {
+    match name {
+        "GET" => SV_GET,
+        "HEAD" => SV_HEAD,
+        "POST" => SV_POST,
+        "PUT" => SV_PUT,
+        "DELETE" => SV_DELETE,
+        "PATCH" => SV_PATCH,
+        "OPTIONS" => SV_OPTIONS,
+        "TRACE" => SV_TRACE,
+        "CONNECT" => SV_CONNECT,
+        _ => SV_METHOD_OTHER,
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- the frame of each function
+
+/// Runs `work` on the frame of a handle: errors become a status, a text on the frame, and a log line; a panic is caught.
+fn on_exchange(
+    function: &'static str,
+    exchange: *mut sv_exchange,
+    work: impl FnOnce(&mut Frame<'static>) -> Answer<sv_status>,
+) -> sv_status {
+    caught(function, || {
+        let result = slots::with_frame(exchange, |frame| {
+            let result = work(frame);
+            if let Err(fault) = &result {
+                misuse::report(function, fault, Some(frame.servlet));
+                frame.error.clear();
+                frame.error.push_str(&fault.text);
+            }
+            Ok(result)
+        });
+        match result {
+            Ok(Ok(status)) => status,
+            Ok(Err(fault)) => fault.status,
+            Err(fault) => {
+                misuse::report(function, &fault, None);
+                fault.status
+            }
+        }
+    })
+}
+
+fn on_context(
+    function: &'static str,
+    context: *mut sv_context,
+    work: impl FnOnce(&dyn Context) -> Answer<sv_status>,
+) -> sv_status {
+    on_open(function, context, |open| work(&*open.context))
+}
+
+fn on_open(
+    function: &'static str,
+    context: *mut sv_context,
+    work: impl FnOnce(&slots::OpenContext) -> Answer<sv_status>,
+) -> sv_status {
+    caught(function, || {
+        slots::context(context).and_then(|open| work(&open)).unwrap_or_else(|fault| {
+            misuse::report(function, &fault, None);
+            fault.status
+        })
+    })
+}
+
+/// Nothing unwinds into a library.
+fn caught(function: &'static str, work: impl FnOnce() -> sv_status) -> sv_status {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let fault = Fault::new(SV_E_INTERNAL, "the server panicked; please report it");
+        let _ = catch_unwind(AssertUnwindSafe(|| misuse::report(function, &fault, None)));
+        SV_E_INTERNAL
+    })
+}
+
+fn not_yet_here() -> Fault {
+    Fault::new(SV_E_UNSUPPORTED, "this server does not have it yet")
+}
+
+fn not_yet(function: &'static str, exchange: *mut sv_exchange) -> sv_status {
+    on_exchange(function, exchange, |_| Err(not_yet_here()))
+}
+
+fn not_yet_at_all(function: &'static str) -> sv_status {
+    caught(function, || {
+        misuse::report(function, &not_yet_here(), None);
+        SV_E_UNSUPPORTED
+    })
+}
+
+fn argument(text: &'static str) -> Fault {
+    Fault::new(SV_E_ARG, text)
+}
+
+// ---------------------------------------------------------------------------------------------- arguments
+
+/// # Safety
+/// A pointer that is not NULL leads to `len` readable bytes for as long as the function of the table runs.
+unsafe fn bytes<'a>(ptr: *const u8, len: usize) -> Answer<&'a [u8]> {
+    if len > isize::MAX as usize {
+        return Err(argument("a length is over PTRDIFF_MAX"));
+    }
+    if ptr.is_null() {
+        return if len == 0 { Ok(&[]) } else { Err(argument("a pointer is NULL and its length is not 0")) };
+    }
+    // SAFETY: the caller's promise; NULL and lengths that no object has were refused above.
+    Ok(unsafe { std::slice::from_raw_parts(ptr, len) })
+}
+
+/// # Safety
+/// As [`bytes`].
+unsafe fn text<'a>(ptr: *const u8, len: usize) -> Answer<&'a str> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { bytes(ptr, len) }?;
+    std::str::from_utf8(bytes).map_err(|_| argument("a text is not UTF-8"))
+}
+
+/// # Safety
+/// As [`bytes`].
+unsafe fn required<'a>(ptr: *const u8, len: usize) -> Answer<&'a str> {
+    if ptr.is_null() {
+        return Err(argument("a pointer is NULL"));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { text(ptr, len) }
+}
+
+/// A library's place for a result: absent until there is one (servlet.h 5).
+struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// # Safety
+    /// `out` is NULL or a place that may be written until the function of the table returns.
+    unsafe fn new(out: *mut T, absent: T) -> Out<T> {
+        if out.is_null() || !out.is_aligned() {
+            return Out(std::ptr::null_mut());
+        }
+        // SAFETY: the caller's promise, and it is not NULL.
+        unsafe { out.write(absent) };
+        Out(out)
+    }
+
+    fn checked(&self) -> Answer {
+        if self.0.is_null() { Err(argument("the place for a result is NULL or not aligned")) } else { Ok(()) }
+    }
+
+    fn put(&self, value: T) -> Answer<sv_status> {
+        self.checked()?;
+        // SAFETY: the promise to `new`; it is not NULL.
+        unsafe { self.0.write(value) };
+        Ok(SV_OK)
+    }
+}
+
+pub const SERVER: &str = concat!("serval/", env!("CARGO_PKG_VERSION"));
+
+/// The one table of this process.
+pub static HOST: sv_host = sv_host {
+    struct_size: size_of::<sv_host>() as u32,
+    abi_major: SV_ABI_MAJOR,
+    abi_minor: SV_ABI_MINOR,
+    server: sv_str::new(SERVER),
+    extension: Some(context::extension),
+    log_enabled: Some(context::log_enabled),
+    log_message: Some(context::log_message),
+    report_panic: Some(context::report_panic),
+    request: Some(request::request),
+    tls: Some(request::tls),
+    header: Some(request::header),
+    parameter: Some(request::parameter),
+    parameters: Some(request::parameters),
+    path_parameter: Some(request::path_parameter),
+    cookie: Some(request::cookie),
+    cookies: Some(request::cookies),
+    part_count: Some(request::part_count),
+    part: Some(request::part),
+    attribute: Some(request::attribute),
+    attributes: Some(request::attributes),
+    set_attribute: Some(request::set_attribute),
+    principal: Some(request::principal),
+    in_role: Some(request::in_role),
+    login: Some(request::login),
+    logout: Some(request::logout),
+    read: Some(request::read),
+    read_chunk: Some(request::read_chunk),
+    read_all: Some(request::read_all),
+    request_trailers: Some(request::request_trailers),
+    respond: Some(response::respond),
+    set_status: Some(response::set_status),
+    set_header: Some(response::set_header),
+    response_header: Some(response::response_header),
+    response_status: Some(response::response_status),
+    set_content_type: Some(response::set_content_type),
+    set_charset: Some(response::set_charset),
+    set_content_length: Some(response::set_content_length),
+    set_buffer_size: Some(response::set_buffer_size),
+    set_cookie: Some(response::set_cookie),
+    set_trailer: Some(response::set_trailer),
+    informational: Some(response::informational),
+    write: Some(response::write),
+    write_owned: Some(response::write_owned),
+    flush: Some(response::flush),
+    reset: Some(response::reset),
+    reset_buffer: Some(response::reset_buffer),
+    send_error: Some(response::send_error),
+    redirect: Some(response::redirect),
+    committed: Some(response::committed),
+    encode_url: Some(response::encode_url),
+    alloc: Some(exchange::alloc),
+    error_text: Some(exchange::error_text),
+    fail: Some(exchange::fail),
+    unavailable: Some(exchange::unavailable),
+    dispatch: Some(exchange::dispatch),
+    cancelled: Some(exchange::cancelled),
+    retiring: Some(exchange::retiring),
+    detach: Some(exchange::detach),
+    complete: Some(exchange::complete),
+    async_dispatch: Some(exchange::async_dispatch),
+    set_timeout: Some(exchange::set_timeout),
+    waker: Some(exchange::waker),
+    waker_clone: Some(exchange::waker_clone),
+    waker_wake: Some(exchange::waker_wake),
+    waker_drop: Some(exchange::waker_drop),
+    session: Some(exchange::session),
+    session_info: Some(exchange::session_info),
+    session_attribute: Some(exchange::session_attribute),
+    session_attributes: Some(exchange::session_attributes),
+    session_set: Some(exchange::session_set),
+    session_change_id: Some(exchange::session_change_id),
+    session_max_inactive: Some(exchange::session_max_inactive),
+    session_invalidate: Some(exchange::session_invalidate),
+    context: Some(exchange::context),
+    context_path: Some(context::context_path),
+    context_parameter: Some(context::context_parameter),
+    context_parameters: Some(context::context_parameters),
+    context_folder: Some(context::context_folder),
+    context_mime_type: Some(context::context_mime_type),
+    context_resource: Some(context::context_resource),
+    context_attribute: Some(context::context_attribute),
+    context_set_attribute: Some(context::context_set_attribute),
+    context_generation: Some(context::context_generation),
+    context_post: Some(context::context_post),
+    context_timer: Some(context::context_timer),
+};
