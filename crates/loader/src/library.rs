@@ -138,7 +138,8 @@ impl Library {
 fn load(path: &Path) -> Result<unix::Library, Refusal> {
     // SAFETY: this runs the library's constructors: that is what loading a servlet library means.
     unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) }.map_err(|error| {
-        let text = error.to_string();
+        // The error itself only says that it was one.
+        let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         let text = text.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ");
         match text.split_once(": cannot open shared object file") {
             Some((name, _)) => Refusal::MissingDependency(name.to_owned()),
@@ -184,7 +185,10 @@ unsafe fn read_module(module: *const sv_module) -> Result<sv_module, Refusal> {
 /// The text lies in the library's constant data.
 unsafe fn text(given: sv_str, what: &str) -> Result<String, Refusal> {
     if given.ptr.is_null() {
-        return Ok(String::new());
+        return match given.len {
+            0 => Ok(String::new()),
+            _ => Err(Refusal::Description(format!("{what} is NULL and its length is not 0"))),
+        };
     }
     if given.len > TEXT_BYTES_MAX {
         return Err(Refusal::Description(format!("{what} is longer than 64 KiB")));
@@ -260,9 +264,12 @@ unsafe fn declared(module: &sv_module) -> Result<Declared, Refusal> {
 /// # Safety
 /// NULL or a description in the library's constant data.
 unsafe fn declared_servlet(servlet: *const sv_servlet) -> Result<DeclaredServlet, Refusal> {
+    // It is not only copied here, but also called through later.
+    let servlet = if servlet.is_aligned() { servlet } else { std::ptr::null() };
     // SAFETY: the caller's promise.
     let Some(servlet) = (unsafe { sized(servlet, SV_SERVLET_SIZE_1_0) }) else {
-        return Err(Refusal::Description("one of its servlets is NULL, or its struct_size is too small".to_owned()));
+        let what = "one of its servlets is NULL or not aligned, or its struct_size is too small";
+        return Err(Refusal::Description(what.to_owned()));
     };
     // SAFETY: the caller's promise.
     let name = unsafe { text(servlet.name, "the name of a servlet") }?;
@@ -303,7 +310,7 @@ unsafe fn declared_servlet(servlet: *const sv_servlet) -> Result<DeclaredServlet
 }
 
 fn failure_text(status: sv_status, error: sv_str) -> String {
-    if error.ptr.is_null() || error.len > TEXT_BYTES_MAX {
+    if error.ptr.is_null() || error.len == 0 || error.len > TEXT_BYTES_MAX {
         return match status {
             SV_E_PANIC => "it panicked; the log has the place".to_owned(),
             _ => format!("status {status}, and no text"),

@@ -33,8 +33,8 @@ pub(crate) fn report(function: &'static str, fault: &Fault, who: Option<&str>) {
     let who = who.or(thread.name()).unwrap_or("a thread of a library");
     let key = (who.to_owned(), function, fault.status);
     let now = Instant::now();
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let seen = seen.get_or_insert_default();
+    let mut locked = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = locked.get_or_insert_default();
     let mut left_out = 0;
     if seen.len() > SEEN_MAX {
         seen.clear();
@@ -47,6 +47,8 @@ pub(crate) fn report(function: &'static str, fault: &Fault, who: Option<&str>) {
         left_out = seen.left_out;
     }
     seen.insert(key, Seen { last: now, left_out: 0 });
+    // The log may be slow, and others have calls to make.
+    drop(locked);
     let text = &fault.text;
     tracing::warn!(
         target: "serval::abi",

@@ -5,7 +5,7 @@ use std::ptr::null;
 
 use serval_abi::*;
 
-use super::{Out, argument, bytes, caught, not_yet_here, on_context, on_open, required};
+use super::{Out, argument, bytes, caught, not_yet_here, on_context, on_open, text};
 use crate::exchange::{Answer, Fault, Level, Place};
 use crate::slots;
 
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn context_parameter(
     on_context("context_parameter", context, |context| {
         value.checked()?;
         // SAFETY: as in `log_message`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         match context.parameters().iter().find(|(known, _)| known == name) {
             Some((_, found)) => value.put(sv_str::new(found)),
             None => Ok(SV_NONE),
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn context_mime_type(
     on_context("context_mime_type", context, |context| {
         value.checked()?;
         // SAFETY: as in `log_message`.
-        match context.mime_type(unsafe { required(name, len) }?) {
+        match context.mime_type(unsafe { text(name, len) }?) {
             Some(found) => value.put(sv_str::new(found)),
             None => Ok(SV_NONE),
         }
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn context_resource(
     on_context("context_resource", context, |_| {
         value.checked()?;
         // SAFETY: as in `log_message`.
-        unsafe { required(name, len) }?;
+        unsafe { text(name, len) }?;
         Ok(SV_NONE)
     })
 }
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn context_attribute(
     on_context("context_attribute", context, |context| {
         len.checked()?;
         // SAFETY: as in `log_message`.
-        let name = unsafe { required(name, name_len) }?;
+        let name = unsafe { text(name, name_len) }?;
         if buffer.is_null() && capacity != 0 || capacity > isize::MAX as usize {
             return Err(argument("the buffer is NULL and its capacity is not 0, or that is over PTRDIFF_MAX"));
         }
@@ -213,7 +213,7 @@ pub unsafe extern "C" fn context_set_attribute(
 ) -> sv_status {
     on_context("context_set_attribute", context, |context| {
         // SAFETY: as in `log_message`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         // SAFETY: as in `log_message`.
         let given = unsafe { bytes(value, value_len) }?;
         context.set_attribute(name, (!value.is_null()).then_some(given))?;

@@ -11,7 +11,7 @@ use crate::exchange::Fault;
 pub unsafe extern "C" fn alloc(exchange: *mut sv_exchange, size: usize, align: usize) -> *mut c_void {
     let mut memory = null_mut();
     on_exchange("alloc", exchange, |frame| {
-        let layout = std::alloc::Layout::from_size_align(size, align.max(1))
+        let layout = std::alloc::Layout::from_size_align(size, align)
             .map_err(|_| argument("the alignment is not a power of two, or the size is too large"))?;
         memory = frame.arena.try_alloc_layout(layout).map_err(|_| no_memory())?.as_ptr().cast();
         Ok(SV_OK)

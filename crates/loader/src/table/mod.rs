@@ -277,6 +277,15 @@ fn argument(text: &'static str) -> Fault {
     Fault::new(SV_E_ARG, text)
 }
 
+/// LIMIT: bytes of what an error quotes of an argument.
+const QUOTED_BYTES_MAX: usize = 64;
+
+/// An argument as an error shows it: short, and on one line, whatever is in it.
+fn quoted(given: &[u8]) -> String {
+    let shown = given[..given.len().min(QUOTED_BYTES_MAX)].escape_ascii();
+    if given.len() > QUOTED_BYTES_MAX { format!("`{shown}...`") } else { format!("`{shown}`") }
+}
+
 // ---------------------------------------------------------------------------------------------- arguments
 
 /// # Safety
@@ -298,16 +307,6 @@ unsafe fn text<'a>(ptr: *const u8, len: usize) -> Answer<&'a str> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { bytes(ptr, len) }?;
     std::str::from_utf8(bytes).map_err(|_| argument("a text is not UTF-8"))
-}
-
-/// # Safety
-/// As [`bytes`].
-unsafe fn required<'a>(ptr: *const u8, len: usize) -> Answer<&'a str> {
-    if ptr.is_null() {
-        return Err(argument("a pointer is NULL"));
-    }
-    // SAFETY: the caller's promise.
-    unsafe { text(ptr, len) }
 }
 
 /// A library's place for a result: absent until there is one (servlet.h 5).

@@ -5,7 +5,7 @@ use std::ptr::null;
 use bytes::Bytes;
 use serval_abi::*;
 
-use super::{Frame, Out, argument, bytes, not_yet, on_exchange, required, text};
+use super::{Frame, Out, argument, bytes, not_yet, on_exchange, text};
 use crate::exchange::{Answer, Fault};
 
 pub unsafe extern "C" fn request(exchange: *mut sv_exchange) -> *const sv_request {
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn header(
     on_exchange("header", exchange, |frame| {
         value.checked()?;
         // SAFETY: as above.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         match frame.exchange.head().headers.get(name) {
             Some(found) => value.put(sv_str::from_bytes(found.as_bytes())),
             None => Ok(SV_NONE),
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn parameter(
     on_exchange("parameter", exchange, |frame| {
         value.checked()?;
         // SAFETY: as in `header`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         let all = frame.parameters()?;
         // SAFETY: made by this frame.
         match unsafe { nth(all, name, index as usize) } {
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn path_parameter(
     on_exchange("path_parameter", exchange, |_| {
         value.checked()?;
         // SAFETY: as in `header`.
-        unsafe { required(name, len) }?;
+        unsafe { text(name, len) }?;
         // Templates are refused by the mapping until it knows them.
         Ok(SV_NONE)
     })
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn cookie(
     on_exchange("cookie", exchange, |frame| {
         value.checked()?;
         // SAFETY: as in `header`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         let all = frame.cookies()?;
         // SAFETY: made by this frame.
         match unsafe { nth(all, name, 0) } {
@@ -179,7 +179,7 @@ pub unsafe extern "C" fn attribute(
     on_exchange("attribute", exchange, |frame| {
         value.checked()?;
         // SAFETY: as in `header`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         match frame.exchange.attribute(name) {
             Some(found) => value.put(frame.keep(found)?),
             None => Ok(SV_NONE),
@@ -213,7 +213,7 @@ pub unsafe extern "C" fn set_attribute(
 ) -> sv_status {
     on_exchange("set_attribute", exchange, |frame| {
         // SAFETY: as in `header`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         if name.starts_with("servlet.") {
             return Err(argument("attributes whose names begin with `servlet.` are the server's"));
         }

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serval_abi::*;
 
-use super::{Out, argument, bytes, not_yet, on_exchange, required, text};
+use super::{Out, argument, bytes, not_yet, on_exchange, quoted, text};
 use crate::exchange::{Answer, Fault, HeaderChange};
 use crate::sized::sized;
 
@@ -104,7 +104,7 @@ unsafe fn headers(ptr: *const sv_pair, len: usize) -> Answer<HeaderMap> {
         let name = header_name(unsafe { bytes(pair.name.ptr, pair.name.len) }?)?;
         settable(&name)?;
         // SAFETY: as above.
-        let value = header_value(unsafe { bytes(pair.value.ptr, pair.value.len) }?)?;
+        let value = value_of(&name, unsafe { bytes(pair.value.ptr, pair.value.len) }?)?;
         if is_single(&name) {
             headers.insert(name, value);
         } else {
@@ -116,11 +116,26 @@ unsafe fn headers(ptr: *const sv_pair, len: usize) -> Answer<HeaderMap> {
 
 fn header_name(name: &[u8]) -> Answer<HeaderName> {
     HeaderName::from_bytes(name)
-        .map_err(|_| Fault::new(SV_E_ARG, format!("`{}` is not the name of a header", name.escape_ascii())))
+        .map_err(|_| Fault::new(SV_E_ARG, format!("{} is not the name of a header", quoted(name))))
 }
 
 fn header_value(value: &[u8]) -> Answer<HeaderValue> {
     HeaderValue::from_bytes(value).map_err(|_| argument("a header value has CR, LF, NUL or another control character"))
+}
+
+/// The value of a header of this name.
+fn value_of(name: &HeaderName, value: &[u8]) -> Answer<HeaderValue> {
+    if *name == CONTENT_TYPE && value.is_empty() {
+        return Err(argument("a content type is not empty; SV_HEADER_REMOVE removes it"));
+    }
+    if *name == CONTENT_LENGTH {
+        let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        // A signed number, for it is one in sv_request too.
+        if digits.and_then(|text| text.parse::<i64>().ok()).is_none() {
+            return Err(argument("a content length is a number, at most 2^63 - 1"));
+        }
+    }
+    header_value(value)
 }
 
 /// What frames the message or belongs to the connection is the server's (RFC 9110 7.6.1, RFC 9112 6).
@@ -174,7 +189,7 @@ pub unsafe extern "C" fn set_header(
         let value = match change {
             HeaderChange::Remove => None,
             // SAFETY: as in `respond`.
-            _ => Some(header_value(unsafe { bytes(value, value_len) }?)?),
+            _ => Some(value_of(&name, unsafe { bytes(value, value_len) }?)?),
         };
         frame.exchange.set_header(change, name, value)?;
         Ok(SV_OK)
@@ -193,7 +208,7 @@ pub unsafe extern "C" fn response_header(
     on_exchange("response_header", exchange, |frame| {
         value.checked()?;
         // SAFETY: as in `respond`.
-        let name = unsafe { required(name, len) }?;
+        let name = unsafe { text(name, len) }?;
         match frame.exchange.response_headers().get_all(name).iter().nth(index as usize) {
             Some(found) => value.put(frame.keep(found.as_bytes())?),
             None => Ok(SV_NONE),
@@ -214,7 +229,7 @@ pub unsafe extern "C" fn set_content_type(
 ) -> sv_status {
     on_exchange("set_content_type", exchange, |frame| {
         // SAFETY: as in `respond`.
-        let content_type = header_value(unsafe { required(content_type, len) }?.as_bytes())?;
+        let content_type = value_of(&CONTENT_TYPE, unsafe { text(content_type, len) }?.as_bytes())?;
         frame.exchange.set_header(HeaderChange::Set, CONTENT_TYPE, Some(content_type))?;
         Ok(SV_OK)
     })
@@ -226,7 +241,8 @@ pub unsafe extern "C" fn set_charset(exchange: *mut sv_exchange, charset: *const
         let given = unsafe { text(charset, len) }?;
         let is_token = given.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         if !is_token || (given.is_empty() && !charset.is_null()) {
-            return Err(Fault::new(SV_E_ARG, format!("`{given}` is not the name of a charset")));
+            let given = quoted(given.as_bytes());
+            return Err(Fault::new(SV_E_ARG, format!("{given} is not the name of a charset")));
         }
         frame.exchange.set_charset((!charset.is_null()).then_some(given))?;
         Ok(SV_OK)
@@ -274,6 +290,9 @@ pub unsafe extern "C" fn write(
     // SAFETY: as in `respond`.
     let place = unsafe { Out::new(taken, 0) };
     on_exchange("write", exchange, |frame| {
+        if !taken.is_null() {
+            place.checked()?;
+        }
         // SAFETY: as in `respond`.
         let given = unsafe { bytes(given, len) }?;
         frame.exchange.write(given)?;
@@ -331,7 +350,7 @@ pub unsafe extern "C" fn send_error(
 pub unsafe extern "C" fn redirect(exchange: *mut sv_exchange, location: *const u8, len: usize) -> sv_status {
     on_exchange("redirect", exchange, |frame| {
         // SAFETY: as in `respond`.
-        let location = header_value(unsafe { required(location, len) }?.as_bytes())?;
+        let location = header_value(unsafe { text(location, len) }?.as_bytes())?;
         frame.exchange.redirect(location)?;
         Ok(SV_OK)
     })
@@ -352,7 +371,7 @@ pub unsafe extern "C" fn encode_url(
     on_exchange("encode_url", exchange, |frame| {
         out.checked()?;
         // SAFETY: as in `respond`.
-        let url = unsafe { required(url, len) }?;
+        let url = unsafe { text(url, len) }?;
         out.put(frame.keep(url.as_bytes())?)
     })
 }
