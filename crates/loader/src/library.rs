@@ -20,7 +20,7 @@ use crate::exchange::{Context, Exchange, Fault};
 use crate::misuse;
 use crate::sized::sized;
 use crate::slots::{ContextHandle, ExchangeHandle};
-use crate::table::{Frame, HOST, SERVER};
+use crate::table::{Frame, HOST, SERVER, last_panic};
 
 /// LIMIT: declarations of each kind in one library (servlet.h, sv_module).
 const DECLARED_MAX: usize = 1000;
@@ -478,7 +478,7 @@ impl Servlet {
                 let text = "it returned SV_PENDING, and this server does not run async servlets yet";
                 Outcome::Failed(SV_E_UNSUPPORTED, text.to_owned())
             }
-            SV_E_PANIC => Outcome::Failed(status, "it panicked".to_owned()),
+            SV_E_PANIC => Outcome::Failed(status, last_panic().unwrap_or_else(|| "it panicked".to_owned())),
             _ => Outcome::Failed(status, format!("it returned status {status}")),
         }
     }

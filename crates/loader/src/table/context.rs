@@ -1,5 +1,6 @@
 //! The functions of the table that any thread may call: the log, and the context.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null;
 
@@ -58,6 +59,16 @@ pub unsafe extern "C" fn log_message(
     })
 }
 
+thread_local! {
+    /// What was reported on this thread, for the line that tells which servlet and which request it was.
+    static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// The panic that was reported last on this thread, if nobody has asked for it yet.
+pub(crate) fn last_panic() -> Option<String> {
+    LAST_PANIC.take()
+}
+
 pub unsafe extern "C" fn report_panic(
     context: *mut sv_context,
     text: *const u8,
@@ -74,6 +85,7 @@ pub unsafe extern "C" fn report_panic(
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("?");
         let message = format!("panicked at {file}:{line} on thread {thread}: {text}");
+        LAST_PANIC.set(Some(format!("it panicked at {file}:{line}: {text}")));
         match slots::context(context) {
             Ok(open) => open.context.log(None, Level::Error, &message),
             // A panic is worth a line whatever it comes with.

@@ -16,6 +16,7 @@ use bumpalo::Bump;
 use bytes::Bytes;
 use serval_abi::*;
 
+pub(crate) use context::last_panic;
 pub use response::HEADERS_MAX;
 
 use crate::exchange::{Answer, Context, Exchange, Fault};
