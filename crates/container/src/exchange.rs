@@ -432,12 +432,14 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn reset(&mut self) -> Answer {
         self.uncommitted()?;
+        self.open()?;
         self.response.reset();
         Ok(())
     }
 
     fn reset_buffer(&mut self) -> Answer {
         self.uncommitted()?;
+        self.open()?;
         self.response.reset_buffer();
         Ok(())
     }

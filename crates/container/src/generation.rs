@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serval_abi::SV_E_LIMIT;
 use serval_config::{ContextSettings, Web};
-use serval_loader::exchange::{Answer, Level, Place};
+use serval_loader::exchange::{Answer, Fault, Level, Place};
 use serval_loader::library::{Library, Module, Servlet, is_library_name};
 use serval_loader::private_copy::{self, PrivateCopy};
 use serval_loader::{Refusal, Refused};
@@ -353,13 +354,13 @@ impl serval_loader::exchange::Context for Side {
 
     fn set_attribute(&self, name: &str, value: Option<&[u8]>) -> Answer {
         let mut attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        attributes.retain(|(known, _)| known != name);
-        let Some(value) = value else { return Ok(()) };
-        let used: usize = attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX {
-            return Err(serval_loader::exchange::Fault::new(-6, "the context attributes are over 16 MiB"));
+        let others = attributes.iter().filter(|(known, _)| known != name);
+        let used: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+        if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
+            return Err(Fault::new(SV_E_LIMIT, "the context attributes are over 16 MiB"));
         }
-        attributes.push((name.to_owned(), value.to_vec()));
+        attributes.retain(|(known, _)| known != name);
+        attributes.extend(value.map(|value| (name.to_owned(), value.to_vec())));
         Ok(())
     }
 

@@ -83,6 +83,12 @@ impl Sending {
         self.head.is_none()
     }
 
+    /// Whether it goes out without a body, whatever was written (RFC 9110 9.3.2, 15.3.5, 15.3.6, 15.4.5).
+    fn has_no_body(&self) -> bool {
+        const NO_BODY: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        self.for_head || NO_BODY.contains(&self.status)
+    }
+
     /// Nobody waits for it any more.
     pub fn is_unwanted(&self) -> bool {
         match (&self.head, &self.stream) {
@@ -93,14 +99,19 @@ impl Sending {
     }
 
     pub fn set_header(&mut self, change: HeaderChange, name: HeaderName, value: Option<HeaderValue>) -> Answer {
+        // All that can fail comes before the first change.
+        let kept = match change {
+            HeaderChange::Add => self.headers.len(),
+            HeaderChange::Set | HeaderChange::Remove => self.headers.len() - self.headers.get_all(&name).iter().count(),
+        };
+        if change != HeaderChange::Remove && kept >= HEADERS_MAX {
+            return Err(Fault::new(SV_E_LIMIT, "a response has at most 1,000 headers"));
+        }
         if name == CONTENT_LENGTH {
             self.length = value.as_ref().map(content_length).transpose()?;
         }
         if name == CONTENT_TYPE && value.as_ref().is_some_and(has_charset) {
             self.charset = None;
-        }
-        if change != HeaderChange::Remove && self.headers.len() >= HEADERS_MAX {
-            return Err(Fault::new(SV_E_LIMIT, "a response has at most 1,000 headers"));
         }
         match (change, value) {
             (HeaderChange::Set, Some(value)) => drop(self.headers.insert(name, value)),
@@ -142,6 +153,9 @@ impl Sending {
         // One that was set before is of another body.
         self.headers.remove(CONTENT_LENGTH);
         self.length = None;
+        if headers.get(CONTENT_TYPE).is_some_and(has_charset) {
+            self.charset = None;
+        }
         if self.headers.is_empty() {
             self.headers = headers;
         } else {
@@ -205,6 +219,9 @@ impl Sending {
             return Ok(());
         }
         self.commit();
+        if self.has_no_body() {
+            return Ok(());
+        }
         self.drain(patience)?;
         while !bytes.is_empty() {
             let (piece, rest) = bytes.split_at(bytes.len().min(PIECE_BYTES));
@@ -212,6 +229,15 @@ impl Sending {
             bytes = rest;
         }
         Ok(())
+    }
+
+    /// Drops what is past a content length that was set after it was written: more than was announced would be read as the
+    /// next response.
+    fn drop_surplus(&mut self) {
+        if let Some(length) = self.length.filter(|&length| length < self.written) {
+            self.written = length;
+            self.buffer.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
     }
 
     pub fn flush(&mut self, patience: &Patience<'_>) -> Answer {
@@ -223,9 +249,14 @@ impl Sending {
 
     /// The servlet has nothing more to say.
     pub fn finish(&mut self) -> Result<(), Short> {
+        if self.head.is_some() {
+            self.drop_surplus();
+        }
         let written = self.written;
-        let short =
-            self.length.filter(|&length| written < length && !self.for_head).map(|length| Short { written, length });
+        let short = self
+            .length
+            .filter(|&length| written < length && !self.has_no_body())
+            .map(|length| Short { written, length });
         if self.head.is_none() {
             if let (Some(stream), None) = (self.stream.take(), &short) {
                 stream.finish();
@@ -270,6 +301,10 @@ impl Sending {
         let Some(head) = self.head.take() else { return };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
+        if self.status == StatusCode::NO_CONTENT {
+            // RFC 9110 8.6
+            self.headers.remove(CONTENT_LENGTH);
+        }
         if let (Some(charset), Some(content_type)) = (&self.charset, self.headers.get(CONTENT_TYPE))
             && let Ok(text) = content_type.to_str()
             && let Ok(both) = HeaderValue::from_str(&format!("{text};charset={charset}"))
@@ -288,12 +323,19 @@ impl Sending {
         if self.for_head && !self.headers.contains_key(CONTENT_LENGTH) {
             self.headers.insert(CONTENT_LENGTH, HeaderValue::from(self.written));
         }
-        let body = if self.for_head { Bytes::new() } else { body };
+        let body = if self.has_no_body() { Bytes::new() } else { body };
         self.send_head(ResponseBody::Full(body));
     }
 
     fn commit(&mut self) {
         if self.head.is_some() {
+            self.drop_surplus();
+            if self.has_no_body() && !self.for_head {
+                self.buffer.clear();
+                self.send_whole(Bytes::new());
+                self.finished = false;
+                return;
+            }
             let (writer, stream) = body::stream(PIECES);
             self.stream = Some(writer);
             self.send_head(ResponseBody::Stream(stream));
