@@ -93,6 +93,14 @@ impl Exchange {
     /// The servlet has returned SV_OK.
     pub fn finish(mut self) {
         if let Some(text) = self.response.error.take() {
+            let (context, generation) = (&self.generation.context, self.generation.number);
+            let (servlet, request, status) = (self.servlet_name(), self.request.id, self.response.status.as_u16());
+            // Quoted: it may come from the client.
+            if status < 500 {
+                tracing::debug!(%context, generation, %servlet, request, status, "a servlet sent an error: {text:?}");
+            } else {
+                tracing::warn!(%context, generation, %servlet, request, status, "a servlet sent an error: {text:?}");
+            }
             let reason = if self.context.development { text.as_str() } else { "" };
             return self.response.error_page(reason);
         }

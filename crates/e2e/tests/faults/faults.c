@@ -234,6 +234,11 @@ SERVICE(fails_after_commit) {
     return SV_E_FAILED;
 }
 
+SERVICE(sends_error) {
+    UNUSED;
+    return host->send_error(x, 503, SV_LIT("the till\nERROR is locked"));
+}
+
 /* ---------------------------------------------------------------------------------------- the library */
 
 #define SERVLETS(X)                                                                                                    \
@@ -243,7 +248,7 @@ SERVICE(fails_after_commit) {
     X(said_late_and_more, 0) X(said_late_and_exact, 0) X(zero_said_late, 0) X(said_late_and_flushed, 0)                \
     X(wrong_length, 0) X(right_length, 0) X(not_modified, 0) X(no_content, 0) X(no_content_written, 0)                 \
     X(no_content_streamed, 0) X(not_modified_streamed, 0) X(reset_content, 0) X(redirect_with_length, 0)               \
-    X(two_charsets, 0) X(fails_after_commit, 0)
+    X(two_charsets, 0) X(fails_after_commit, 0) X(sends_error, 0)
 
 #define SERVLET(name, promise)                                                                                         \
     static const sv_str name##_patterns[] = { SV_STR("/" #name) };                                                     \

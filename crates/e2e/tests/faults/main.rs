@@ -316,6 +316,18 @@ fn a_length_that_was_announced_is_kept_or_the_connection_is_cut() {
     assert!(serval.stop().unwrap().success());
 }
 
+#[test]
+fn the_text_of_an_error_is_one_line_of_the_log() {
+    let (_home, serval) = faults("");
+    let answer = get(&serval, "/x/sends_error");
+    assert_eq!(answer.status, 503);
+    assert!(!text(&answer).contains("till"), "only in development: {}", text(&answer));
+    let line = serval.wait_for_log(r#"a servlet sent an error: "the till\nERROR is locked""#, SHORT).unwrap();
+    for part in ["WARN", "context=/x", "servlet=sends_error", "request=", "status=503"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------- panics
 
 #[test]
