@@ -240,6 +240,44 @@ static void ended_handle(said *said, sv_exchange *x) {
     on_another_thread(said, ended, SV_E_STALE);
 }
 
+/* Threads that call all the time, while exchanges begin and end in the same slots. */
+static pthread_t hammers[2];
+static sv_exchange *hammered;
+static int hammering, hammer_wrong;
+
+static void *hammer(void *arg) {
+    sv_str text;
+    (void)arg;
+    while (__atomic_load_n(&hammering, __ATOMIC_SEQ_CST)) {
+        sv_exchange *x = __atomic_load_n(&hammered, __ATOMIC_SEQ_CST);
+        sv_status status = host->header(x, SV_LIT("host"), &text);
+        if ((status != SV_E_THREAD && status != SV_E_STALE) || !absent(text)) hammer_wrong = 1;
+    }
+    return NULL;
+}
+
+static void hammer_begins(said *said, sv_exchange *x) {
+    int i;
+    hammered = x;
+    hammering = 1;
+    for (i = 0; i < 2; i++) IS(0, pthread_create(&hammers[i], NULL, hammer, NULL));
+}
+
+static void is_hammered(said *said, sv_exchange *x) {
+    sv_str text;
+    int i;
+    __atomic_store_n(&hammered, x, __ATOMIC_SEQ_CST);
+    for (i = 0; i < 20; i++) IS(SV_OK, host->header(x, SV_LIT("host"), &text));
+}
+
+static void hammer_ends(said *said, sv_exchange *x) {
+    int i;
+    (void)x;
+    __atomic_store_n(&hammering, 0, __ATOMIC_SEQ_CST);
+    for (i = 0; i < 2; i++) IS(0, pthread_join(hammers[i], NULL));
+    IS(0, hammer_wrong);
+}
+
 static void ended_context(said *said, sv_exchange *x) {
     (void)x;
     HOLDS(context_before != NULL && context_before != context_now);
@@ -843,7 +881,7 @@ static const struct check {
     CHECK(unsupported), CHECK(error_texts), CHECK(memory), CHECK(memory_that_is_used_up),
     CHECK(attributes_keep_their_value), CHECK(context_attributes_keep_their_value), CHECK(after_commit),
     CHECK(after_respond), CHECK(after_send_error), CHECK(after_redirect), CHECK(thousand_headers),
-    CHECK(release_that_calls),
+    CHECK(release_that_calls), CHECK(hammer_begins), CHECK(is_hammered), CHECK(hammer_ends),
 };
 
 static int dropped;

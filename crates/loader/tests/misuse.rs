@@ -67,6 +67,15 @@ fn a_thread_that_does_not_own_the_exchange_changes_nothing() {
 }
 
 #[test]
+fn threads_that_call_while_exchanges_begin_and_end() {
+    check("hammer_begins");
+    for _ in 0..2000 {
+        check("is_hammered");
+    }
+    check("hammer_ends");
+}
+
+#[test]
 fn handles_that_have_ended() {
     check("keep_the_handle");
     check("ended_handle");

@@ -99,11 +99,11 @@ SERVICE(joins_thread) {
 
 /* ---------------------------------------------------------------------------------------- owned bodies */
 
-/* More than what the system takes off a server for a client that does not read. */
+/* More than what the system takes off the server for a client that does not read. */
 #define OWNED_BYTES (32u << 20)
 
 static int given, released;
-static char waiting_for_release[200];
+static char counted[200];
 
 /* Each body knows whether it was released already. */
 struct owned {
@@ -137,9 +137,49 @@ SERVICE(owned) {
 
 SERVICE(counts) {
     UNUSED;
-    sprintf(waiting_for_release, "%d of %d", __atomic_load_n(&released, __ATOMIC_SEQ_CST),
+    sprintf(counted, "%d of %d", __atomic_load_n(&released, __ATOMIC_SEQ_CST),
             __atomic_load_n(&given, __ATOMIC_SEQ_CST));
-    return say(x, waiting_for_release);
+    return say(x, counted);
+}
+
+/* Writes pieces of which it gives each away, until the client has gone; the last one it still owns. */
+struct piece {
+    int released;
+    char bytes[65536];
+};
+
+static int pieces_given, pieces_released, streams_ended;
+
+static void release_piece(void *arg) {
+    struct piece *piece = arg;
+    if (piece->released++) abort();
+    free(piece);
+    __atomic_add_fetch(&pieces_released, 1, __ATOMIC_SEQ_CST);
+}
+
+SERVICE(streams_owned) {
+    sv_status status;
+    UNUSED;
+    for (;;) {
+        struct piece *piece = calloc(1, sizeof *piece);
+        status = host->write_owned(x, piece->bytes, sizeof piece->bytes, release_piece, piece);
+        if (status != SV_OK) {
+            if (piece->released) abort();
+            free(piece);
+            break;
+        }
+        __atomic_add_fetch(&pieces_given, 1, __ATOMIC_SEQ_CST);
+    }
+    __atomic_add_fetch(&streams_ended, 1, __ATOMIC_SEQ_CST);
+    return status;
+}
+
+SERVICE(stream_counts) {
+    int released_now = __atomic_load_n(&pieces_released, __ATOMIC_SEQ_CST);
+    UNUSED;
+    sprintf(counted, "%d ended, %s", __atomic_load_n(&streams_ended, __ATOMIC_SEQ_CST),
+            released_now > 0 && released_now == __atomic_load_n(&pieces_given, __ATOMIC_SEQ_CST) ? "all released" : "some held");
+    return say(x, counted);
 }
 
 /* Tells what was released before it. */
@@ -248,7 +288,8 @@ SERVICE(sends_error) {
     X(said_late_and_more, 0) X(said_late_and_exact, 0) X(zero_said_late, 0) X(said_late_and_flushed, 0)                \
     X(wrong_length, 0) X(right_length, 0) X(not_modified, 0) X(no_content, 0) X(no_content_written, 0)                 \
     X(no_content_streamed, 0) X(not_modified_streamed, 0) X(reset_content, 0) X(redirect_with_length, 0)               \
-    X(two_charsets, 0) X(fails_after_commit, 0) X(sends_error, 0)
+    X(two_charsets, 0) X(fails_after_commit, 0) X(sends_error, 0)                          \
+    X(streams_owned, 0) X(stream_counts, 0)
 
 #define SERVLET(name, promise)                                                                                         \
     static const sv_str name##_patterns[] = { SV_STR("/" #name) };                                                     \

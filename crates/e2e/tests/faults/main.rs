@@ -249,6 +249,47 @@ fn an_owned_body_is_released_once_when_sent_unsent_and_unread() {
     assert_eq!(std::fs::read_to_string(told).unwrap(), "5 of 5", "before destroy");
 }
 
+#[test]
+fn owned_pieces_are_released_once_and_not_after_an_error() {
+    let (_home, serval) = faults("");
+    let mut stream = TcpStream::connect(serval.address()).unwrap();
+    stream.set_read_timeout(Some(SHORT)).unwrap();
+    stream.write_all(b"GET /x/streams_owned HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut some = vec![0; 1 << 20];
+    stream.read_exact(&mut some).unwrap();
+    drop(stream);
+    becomes("released", || match text(&get(&serval, "/x/stream_counts")) {
+        now if now == "1 ended, all released" => Ok(()),
+        now => Err(now),
+    });
+    others_are_served(&serval);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn an_owned_body_keeps_its_generation_until_it_is_sent() {
+    let (home, serval) = faults("");
+    let mut stream = TcpStream::connect(serval.address()).unwrap();
+    stream.set_read_timeout(Some(SHORT)).unwrap();
+    stream.write_all(b"GET /x/owned HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+
+    home.write("webapps/x/WEB-INF/lib/x.so", compile(include_str!("faults.c"))).unwrap();
+    serval.wait_for_log("/x ready (generation 2", SHORT).unwrap();
+    assert_eq!(text(&get(&serval, "/x/counts")), "0 of 0");
+    let told = home.path("var/work/x/released");
+    assert!(!told.exists(), "the old generation was destroyed while its memory was being sent");
+
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > OWNED_BYTES - 1000, "{}", rest.len());
+    becomes("destroyed", || match std::fs::read_to_string(&told).unwrap_or_default() {
+        now if now == "1 of 1" => Ok(()),
+        now => Err(now),
+    });
+    assert!(serval.stop().unwrap().success());
+}
+
 /// The answer to GET and to HEAD, and then the next one on the same connection: of another servlet, and in step.
 #[track_caller]
 fn in_step(serval: &Serval, name: &str, status: u16, len: usize, content_length: Option<&str>) {
