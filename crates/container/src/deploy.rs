@@ -194,7 +194,8 @@ impl Container {
         }
         self.hosts[host].routes.rcu(|routes| {
             let mut routes = (**routes).clone();
-            routes.insert(path.clone(), context.clone());
+            routes.longest = routes.longest.max(path.len());
+            routes.by_path.insert(path.clone(), context.clone());
             routes
         });
         Ok(Mounted {
@@ -214,8 +215,8 @@ impl Container {
         let context = &old.context;
         self.hosts[host].routes.rcu(|routes| {
             let mut routes = (**routes).clone();
-            if routes.get(&context.path).is_some_and(|current| Arc::ptr_eq(current, context)) {
-                routes.remove(&context.path);
+            if routes.by_path.get(&context.path).is_some_and(|current| Arc::ptr_eq(current, context)) {
+                routes.by_path.remove(&context.path);
             }
             routes
         });

@@ -266,7 +266,7 @@ impl serval_loader::exchange::Exchange for Exchange {
             target: target.raw(),
             request_uri: target.request_uri(),
             query: target.query(),
-            context_path: target.raw_context_path(&self.context.path),
+            context_path: target.raw_context_path(),
             servlet_path: self.found.servlet_path(target.path()),
             path_info: self.found.path_info(target.path()),
             match_kind: self.found.kind,

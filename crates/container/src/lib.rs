@@ -95,7 +95,12 @@ pub struct Source {
 }
 
 /// The contexts of one host by path; replaced as a whole by a deployment.
-type Routes = HashMap<String, Arc<Context>>;
+#[derive(Clone, Default)]
+struct Routes {
+    by_path: HashMap<String, Arc<Context>>,
+    /// Bytes of the longest path that there ever was: what a request has beyond is not looked at.
+    longest: usize,
+}
 
 struct Host {
     routes: ArcSwap<Routes>,
@@ -172,20 +177,13 @@ impl Container {
         let host = self.names.get(name).or_else(by_wildcard).copied().unwrap_or(0);
         let host = self.hosts.get(host)?;
         let routes = host.routes.load();
-        let path = target.path();
-        let mut end = path.len();
-        loop {
-            if let Some(context) = routes.get(&path[..end]) {
-                return Some(context.clone());
-            }
-            end = path[..end].rfind('/')?;
-        }
+        mapping::prefixes(target.path(), routes.longest).find_map(|prefix| routes.by_path.get(prefix).cloned())
     }
 
     /// While a first library is being built, what no file answers is 503 with Retry-After and a page that says so.
     pub fn set_building(&self, webapp: &Path, building: bool) {
         for host in &self.hosts {
-            for context in host.routes.load().values().filter(|context| context.webapp == webapp) {
+            for context in host.routes.load().by_path.values().filter(|context| context.webapp == webapp) {
                 match (building, context.waiting()) {
                     (true, _) => context.set_waiting(Waiting::Building),
                     (false, Waiting::Building) => context.set_waiting(Waiting::No),
@@ -215,7 +213,7 @@ impl Container {
 
 /// The request inside its context: protected folders, servlets, welcome files, static files.
 fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answering {
-    request.target.enter(context.path.len());
+    request.target.enter(&context.path);
     let path = request.target.path();
     if path.is_empty() {
         let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();

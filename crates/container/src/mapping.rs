@@ -22,6 +22,8 @@ pub struct Mapper {
     exact: HashMap<String, Entry>,
     /// Patterns that end in `/*`, without that ending.
     paths: HashMap<String, Entry>,
+    /// Bytes of the longest of them.
+    longest: usize,
     /// Without `*.`.
     extensions: HashMap<String, Entry>,
     context_root: Option<Entry>,
@@ -92,6 +94,7 @@ impl Mapper {
         } else {
             return Err(PatternError::Malformed);
         };
+        self.longest = self.longest.max(key.len());
         let known = map.entry(key.to_owned()).or_insert(entry);
         if known.servlet == servlet { Ok(()) } else { Err(PatternError::Taken(known.servlet)) }
     }
@@ -118,13 +121,7 @@ impl Mapper {
         if self.paths.is_empty() {
             return None;
         }
-        let mut end = path.len();
-        loop {
-            if let Some(entry) = self.paths.get(&path[..end]) {
-                return Some(Match::new(entry, PATH, end));
-            }
-            end = path[..end].rfind('/')?;
-        }
+        prefixes(path, self.longest).find_map(|prefix| Some(Match::new(self.paths.get(prefix)?, PATH, prefix.len())))
     }
 
     pub fn find_extension(&self, path: &str) -> Option<Match> {
@@ -140,6 +137,14 @@ impl Mapper {
     pub fn find_default(&self, path: &str) -> Option<Match> {
         self.default.as_ref().map(|entry| Match::new(entry, DEFAULT, path.len()))
     }
+}
+
+/// The path and what is before each of its slashes, longest first, but nothing longer than `longest`: so one long path does not
+/// cost the square of its length.
+pub fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
+    let cut_at = |end: usize| path.as_bytes()[..end].iter().rposition(|&b| b == b'/').map(|end| &path[..end]);
+    let first = if path.len() <= longest { Some(path) } else { cut_at(longest + 1) };
+    std::iter::successors(first, move |prefix| cut_at(prefix.len()))
 }
 
 fn set(place: &mut Option<Entry>, entry: Entry) -> Result<(), PatternError> {
@@ -188,6 +193,16 @@ mod tests {
         check("/star", None, "", None);
         check("/", Some(""), "", Some("/"));
         check("/a b", Some("/a b"), "/a b", None);
+    }
+
+    #[test]
+    fn prefixes_are_of_whole_segments_and_not_too_long() {
+        let all = |path, longest| prefixes(path, longest).collect::<Vec<_>>();
+        assert_eq!(all("/a/b/c", 9), ["/a/b/c", "/a/b", "/a", ""]);
+        assert_eq!(all("/a/b/c", 4), ["/a/b", "/a", ""]);
+        assert_eq!(all("/a/bc/d", 4), ["/a", ""]);
+        assert_eq!(all("/ä/ö", 2), [""]);
+        assert_eq!(all("/", 0), [""]);
     }
 
     #[test]

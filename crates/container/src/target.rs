@@ -17,8 +17,9 @@ pub struct Target {
     raw: PathAndQuery,
     /// Decoded, normalised, without parameters; begins with a slash, or is the `*` of OPTIONS. `None`: as the path in `raw`, which most are.
     cleaned: Option<String>,
-    /// Length of the context path, which is not part of [`Target::path`].
+    /// Length of the context path, which is not part of [`Target::path`], and of what means it in `raw`.
     context_len: usize,
+    raw_context_len: usize,
     /// Lower case, without port.
     pub server_name: String,
     pub server_port: u16,
@@ -40,7 +41,7 @@ impl Target {
         let raw = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let for_the_server = raw.path() == "*" && method == Method::OPTIONS;
         let cleaned = if for_the_server || is_clean(raw.path()) { None } else { Some(clean(raw.path())?) };
-        Ok(Target { raw, cleaned, context_len: 0, server_name, server_port })
+        Ok(Target { raw, cleaned, context_len: 0, raw_context_len: 0, server_name, server_port })
     }
 
     /// Path and query, as sent.
@@ -64,9 +65,13 @@ impl Target {
         &whole[self.context_len..]
     }
 
-    /// From here on [`Target::path`] is what is behind this many bytes: the path of a context.
-    pub fn enter(&mut self, context_len: usize) {
-        self.context_len = context_len;
+    /// From here on [`Target::path`] is what is behind the path of this context, with which it begins.
+    pub fn enter(&mut self, context_path: &str) {
+        self.context_len = context_path.len();
+        self.raw_context_len = match self.cleaned {
+            None => context_path.len(),
+            Some(_) => raw_context_len(self.raw.path(), context_path),
+        };
     }
 
     /// Goes to another path of the context that was entered.
@@ -74,23 +79,25 @@ impl Target {
         (self.cleaned, self.context_len) = (Some(path), 0);
     }
 
-    /// The shortest raw prefix that means `context_path`, which is a prefix of the path (SEMANTICS 5).
-    pub fn raw_context_path(&self, context_path: &str) -> &str {
-        let raw = self.request_uri();
-        if context_path.is_empty() {
-            return "";
-        }
-        if raw.starts_with(context_path) && matches!(raw.as_bytes().get(context_path.len()), None | Some(b'/')) {
-            return &raw[..context_path.len()];
-        }
-        let ends = raw.char_indices().skip(1).filter(|&(_, c)| c == '/').map(|(at, _)| at).chain([raw.len()]);
-        for end in ends {
-            if clean(&raw[..end]).is_ok_and(|path| path == context_path) {
-                return &raw[..end];
-            }
-        }
-        raw
+    /// The path of the context that was entered, as sent.
+    pub fn raw_context_path(&self) -> &str {
+        &self.raw.path()[..self.raw_context_len]
     }
+}
+
+/// Length of the shortest raw prefix that means `context_path`, which is a prefix of the path (SEMANTICS 5).
+fn raw_context_len(raw: &str, context_path: &str) -> usize {
+    if context_path.is_empty() {
+        return 0;
+    }
+    let mut found = None;
+    // Cleaned once already, without an error.
+    let _ = walk(raw, |end, path| {
+        if found.is_none() && path == context_path.as_bytes() {
+            found = Some(end);
+        }
+    });
+    found.unwrap_or(raw.len())
 }
 
 /// Name and port that the client meant.
@@ -148,6 +155,15 @@ fn authority(text: &str, default_port: u16) -> Result<(String, u16), BadRequest>
 
 /// Cleans a raw path: parameters off, decoded, normalised; refuses what could fool a proxy in front of us.
 pub fn clean(raw: &str) -> Result<String, BadRequest> {
+    let mut path = walk(raw, |_, _| ())?;
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    String::from_utf8(path).map_err(|_| BadRequest("the target is not UTF-8"))
+}
+
+/// Cleans segment by segment, and shows what there is after each one, with its end in `raw`.
+fn walk(raw: &str, mut after_segment: impl FnMut(usize, &[u8])) -> Result<Vec<u8>, BadRequest> {
     let Some(rest) = raw.strip_prefix('/') else {
         return Err(BadRequest("the target does not begin with a slash"));
     };
@@ -156,7 +172,9 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
     }
     let mut path: Vec<u8> = Vec::with_capacity(raw.len());
     let mut segments = rest.split('/').peekable();
+    let mut end = 0;
     while let Some(segment) = segments.next() {
+        end += 1 + segment.len();
         let last = segments.peek().is_none();
         let (name, has_parameters) = match segment.split_once(';') {
             Some((name, parameters)) => {
@@ -169,7 +187,6 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
         path.push(b'/');
         decode(name, &mut path)?;
         match &path[from + 1..] {
-            b"" if last && !has_parameters => {}
             b"" if last => {}
             b"" if has_parameters => return Err(BadRequest("an empty path segment has parameters")),
             b"" => path.truncate(from),
@@ -186,11 +203,9 @@ pub fn clean(raw: &str) -> Result<String, BadRequest> {
             }
             _ => {}
         }
+        after_segment(end, &path);
     }
-    if path.is_empty() {
-        path.push(b'/');
-    }
-    String::from_utf8(path).map_err(|_| BadRequest("the target is not UTF-8"))
+    Ok(path)
 }
 
 /// Whether there is nothing to do, as for most paths: letters, digits, `-_.~`, and single slashes with no dot behind them.
@@ -263,6 +278,20 @@ mod tests {
         check("/a%3Bb", "/a;b");
         check("/a/..", "/");
         check("/;x", "/");
+    }
+
+    #[test]
+    fn the_raw_context_path_is_the_shortest_that_means_it() {
+        for (raw, context, expected) in [
+            ("/app/x", "/app", "/app"),
+            ("/a%70p/x", "/app", "/a%70p"),
+            ("//x/..//app;v=1//y", "/app", "//x/..//app;v=1"),
+            ("/app", "/app", "/app"),
+            ("/a/b%20c/d", "/a/b c", "/a/b%20c"),
+            ("/x%20/y", "", ""),
+        ] {
+            assert_eq!(&raw[..raw_context_len(raw, context)], expected, "{raw}");
+        }
     }
 
     #[test]

@@ -729,3 +729,25 @@ fn a_client_that_has_said_all_is_answered() {
         assert_eq!(statuses(&until_closed(&mut stream, target)), [200], "{target}");
     }
 }
+
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let (home, serval) = start("[[listener]]\nwrite_timeout = \"300ms\"", "");
+    home.write("webapps/ROOT/big.bin", vec![b'x'; BIG_BYTES]).unwrap();
+    let (files, threads) = (count(&serval, "fd"), count(&serval, "task"));
+    let silent: Vec<_> = ["/big.bin", "/x/stream"]
+        .repeat(WORKERS_MAX)
+        .iter()
+        .map(|target| {
+            let mut stream = raw(&serval);
+            stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+            stream.read_exact(&mut [0; 100]).unwrap();
+            stream
+        })
+        .collect();
+    files_are_closed(&serval, files);
+    threads_are_few(&serval, threads);
+    is_well(&serval);
+    drop(silent);
+    assert!(serval.stop().unwrap().success());
+}

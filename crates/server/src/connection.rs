@@ -18,6 +18,8 @@ use serval_container::{Container, Io, Peer, ResponseBody, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::patient::Patient;
+
 /// hyper's own bound of the header count; to set it, even to the same number, costs 1,700 instructions a request.
 const HYPERS_OWN_MAX: usize = 100;
 
@@ -51,7 +53,7 @@ pub fn serve(
     if settings.header_count_max != HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let connection = http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout)), service);
     let served = async move {
         let _place = place;
         let mut connection = std::pin::pin!(connection);

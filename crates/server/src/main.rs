@@ -4,6 +4,7 @@
 mod connection;
 mod home;
 mod listener;
+mod patient;
 mod run;
 mod sdk;
 mod sources;
