@@ -732,7 +732,7 @@ fn a_client_that_has_said_all_is_answered() {
 
 #[test]
 fn a_client_that_does_not_read_is_given_up() {
-    let (home, serval) = start("[[listener]]\nwrite_timeout = \"300ms\"", "");
+    let (home, serval) = start("write_timeout = \"300ms\"", "");
     home.write("webapps/ROOT/big.bin", vec![b'x'; BIG_BYTES]).unwrap();
     let (files, threads) = (count(&serval, "fd"), count(&serval, "task"));
     let silent: Vec<_> = ["/big.bin", "/x/stream"]
