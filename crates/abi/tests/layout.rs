@@ -1,5 +1,5 @@
 //! The C header and its Rust mirror have one layout, and it is the one of the golden file: each size and offset is compared
-//! three ways. The header alone compiles in every dialect that its manual promises. Needs `cc` and `c++`.
+//! three ways. Needs `cc`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -96,17 +96,14 @@ fn every_struct_of_the_header_is_compared() {
     }
 }
 
+/// In C; the program `header` of the crate `e2e` does the same in C++, which needs more than a C compiler.
 #[test]
-fn the_header_stands_alone_in_every_dialect() {
+fn the_header_stands_alone_in_c() {
     let folder = tempfile::tempdir().unwrap();
-    let strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-c"];
-    for (compiler, standard, name) in
-        [("cc", "c99", "h.c"), ("cc", "c11", "h.c"), ("c++", "c++11", "h.cpp"), ("c++", "c++20", "h.cpp")]
-    {
-        let source = folder.path().join(name);
-        std::fs::write(&source, "#include \"servlet.h\"\n").unwrap();
-        let standard = format!("-std={standard}");
-        let arguments: Vec<&str> = strict.iter().copied().chain([standard.as_str()]).collect();
-        compile(compiler, &arguments, &source, &folder.path().join("h.o"));
+    let source = folder.path().join("h.c");
+    std::fs::write(&source, "#include \"servlet.h\"\n").unwrap();
+    for standard in ["-std=c99", "-std=c11"] {
+        let strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-c", standard];
+        compile("cc", &strict, &source, &folder.path().join("h.o"));
     }
 }

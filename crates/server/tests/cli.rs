@@ -181,6 +181,56 @@ fn inspect_of_what_is_no_library() {
     fails(serval(folder.path(), &["inspekt"]), 2, "unrecognized subcommand 'inspekt'");
 }
 
+#[test]
+fn inspect_shows_a_library_without_its_init() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"
+#include "servlet.h"
+#include <stdlib.h>
+static sv_status init(const sv_host *host, sv_context *context, void **module, sv_str *error) {
+    (void)host; (void)context; (void)module; (void)error;
+    abort();
+}
+static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
+    (void)servlet; (void)exchange; (void)task;
+    return SV_OK;
+}
+static const sv_str patterns[] = {SV_STR("/a"), SV_STR("*.b")};
+static const sv_pair parameters[] = {{SV_STR("colour"), SV_STR("blue")}};
+static const sv_servlet first = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("first"),
+    .patterns = patterns, .pattern_count = 2, .init = parameters, .init_count = 1, .service = service};
+static const sv_servlet *const servlets[] = {&first};
+static const sv_filter guard = {.struct_size = sizeof(sv_filter), .name = SV_STR("guard")};
+static const sv_filter *const filters[] = {&guard};
+static const sv_module shown = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
+    .abi_minor = SV_ABI_MINOR, .name = SV_STR("shown"), .version = SV_STR("1.2.3"), .built_with = SV_STR("cc"),
+    .init = init, .servlets = servlets, .servlet_count = 1, .filters = filters, .filter_count = 1};
+const sv_module *servlet_module_v1(void) { return &shown; }
+"#;
+    fs::write(folder.path().join("shown.c"), source).unwrap();
+    let built = Command::new("cc")
+        .current_dir(folder.path())
+        .args(["-std=c99", "-shared", "-fPIC", "-fvisibility=hidden", "-I"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../abi/include"))
+        .args(["-o", "shown.so", "shown.c"])
+        .status();
+    assert!(built.expect("this test needs cc").success());
+    let output = serval(folder.path(), &["inspect", "shown.so"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "shown 1.2.3\n  \
+           ABI         1.0\n  \
+           built with  cc\n  \
+           needs       libc.so.6\n\
+         servlet first at \"/a\", \"*.b\" (non-blocking)\n  \
+           init colour = \"blue\"\n\
+         filter guard\n\
+         warning: it would be refused: it declares the filter `guard`, which this version of the server does not run yet: \
+         build the library without, or wait for that version\n"
+    );
+}
+
 /// Libraries find the libc hooks of the program in place of libc's own, and no other name of it in place of theirs.
 #[test]
 fn the_libc_hooks_are_exported_and_nothing_else() {
