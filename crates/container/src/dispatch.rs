@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
 use serval_abi::{SV_DELETE, SV_GET, SV_HEAD, SV_METHOD_OTHER, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE};
-use serval_loader::library::{Outcome, Promise, Servlet};
+use serval_loader::library::{Outcome, Servlet};
 use serval_static_files::{Found, respond, status_when_missing};
 use tokio::sync::oneshot;
 
@@ -42,18 +42,16 @@ pub fn servlet(
     {
         return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "").into();
     }
-    let promise = servlet.promise();
+    let may_run_inline = servlet.may_run_inline();
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, found, head));
-    if promise == Promise::Nonblocking
-        && let Some(place) = turn.inline.try_enter()
-    {
+    if may_run_inline && let Some(place) = turn.inline.try_enter() {
         turn.hand_in(Call { place, exchange });
         return Answering::by_call(answered);
     }
     let turn = turn.clone();
     Answering::later(async move {
-        let place = if promise == Promise::Nonblocking { turn.inline.enter().await } else { None };
+        let place = if may_run_inline { turn.inline.enter().await } else { None };
         match place {
             Some(place) => {
                 turn.hand_in(Call { place, exchange });
@@ -78,7 +76,7 @@ pub struct Call {
 impl Call {
     /// Gives the connection back, unless the call had to leave it.
     pub fn run(self, io: Io) -> Option<Io> {
-        execution::inline(self.place, io, || run(self.exchange))
+        execution::inline(self.place, io, || run(self.exchange, true))
     }
 }
 
@@ -88,14 +86,14 @@ async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> 
     let permit = context.pool.enter().await.map_err(|busy| pool_busy(&context, busy))?;
     // The generation, which waits for all that hold it, is its owner.
     drop(tokio::task::spawn_blocking(move || {
-        run(exchange);
+        run(exchange, false);
         drop(permit);
     }));
     Ok(())
 }
 
-fn run(mut exchange: Box<Exchange>) {
-    watched(exchange.call(), |generation| {
+fn run(mut exchange: Box<Exchange>, inline: bool) {
+    watched(exchange.call(inline), |generation| {
         let outcome = match generation.servlet(exchange.servlet()) {
             Some(servlet) => servlet.service(&mut *exchange),
             None => Outcome::Next,

@@ -154,12 +154,13 @@ impl Exchange {
     }
 
     /// The call that is about to begin.
-    pub fn call(&self) -> Call {
+    pub fn call(&self, inline: bool) -> Call {
         Call {
             generation: self.generation.clone(),
             servlet: self.found.servlet,
             exchange_id: self.request.id,
             slow_after: self.context.settings.slow_after,
+            inline,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Where a servlet runs (DESIGN "Execution"): inline on an I/O thread when it promises not to block and there is a place, and
 //! otherwise on a thread of its context's pool. And how a call waits, and how one that never ends is found and named.
 //!
-//! INVARIANT: there is one I/O thread more than there are places for inline calls, so one is always free of servlets.
+//! INVARIANT: there is one I/O thread more than there are places for inline calls, so one is always free of servlets. It may be
+//! asleep, since the one that runs a call was the one that waits for the sockets: the watch wakes it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +19,10 @@ use crate::turn::Io;
 /// How long a call waits for a place before it goes to the pool. Most often a place is taken for less: by a call that the kernel
 /// has interrupted, and that goes on when this thread has nothing to do. The way through the pool costs more than that.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// A servlet with an inline call that has run for so long does not run inline any more: it keeps an I/O thread from its work.
+const INLINE_MAX: Duration = Duration::from_secs(1);
+/// How often the watch looks, and so how long an inline call can keep others waiting when it does not keep its promise.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The places for inline calls.
 #[repr(align(128))]
@@ -25,6 +30,8 @@ pub struct Inline {
     /// Places taken, and in the upper half calls that wait for one: the one shared write of a request.
     state: AtomicU64,
     places: u64,
+    /// Places of calls that do not come back, as it seems; written by the watch.
+    stuck: AtomicU64,
     freed: Notify,
 }
 
@@ -32,11 +39,14 @@ const WAITING: u64 = 1 << 32;
 
 impl Inline {
     pub fn new(places: usize) -> Inline {
-        Inline { state: AtomicU64::new(0), places: places as u64, freed: Notify::new() }
+        Inline { state: AtomicU64::new(0), places: places as u64, stuck: AtomicU64::new(0), freed: Notify::new() }
     }
 
     /// Waits a moment for a place. `None`: all are taken, and stay so.
     pub async fn enter(self: &Arc<Self>) -> Option<Place> {
+        if self.stuck.load(Ordering::Relaxed) >= self.places {
+            return None;
+        }
         tokio::time::timeout(PATIENCE, self.wait()).await.ok()
     }
 
@@ -201,6 +211,7 @@ pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
         }
     }
     if let Some(io) = own.io.take() {
+        SEAT.with(|seat| seat.leaves_the_io_thread());
         // Its owner is the listener, which waits for it as for any connection.
         tokio::spawn(io.run());
     }
@@ -223,6 +234,8 @@ pub struct Call {
     pub servlet: usize,
     pub exchange_id: u64,
     pub slow_after: Duration,
+    /// On an I/O thread.
+    pub inline: bool,
 }
 
 struct Running {
@@ -239,6 +252,12 @@ struct Seat(Mutex<Option<Running>>);
 impl Seat {
     fn set(&self, running: Option<Running>) -> Option<Running> {
         std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), running)
+    }
+
+    fn leaves_the_io_thread(&self) {
+        if let Some(running) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.call.inline = false;
+        }
     }
 }
 
@@ -281,13 +300,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn start() -> Watch {
+    /// Called inside the runtime that the calls run on.
+    pub fn start(inline: Arc<Inline>) -> Watch {
+        let runtime = tokio::runtime::Handle::current();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("sv-watch".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                std::thread::park_timeout(Duration::from_millis(200));
-                look();
+                std::thread::park_timeout(LOOK);
+                look(&inline, &runtime);
             }
         });
         if let Err(error) = &thread {
@@ -307,13 +328,20 @@ impl Drop for Watch {
     }
 }
 
-fn look() {
+fn look(inline: &Inline, runtime: &tokio::runtime::Handle) {
+    let mut stuck = 0;
+    let mut long = false;
     let seats: Vec<Arc<Seat>> =
         SEATS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
     for seat in seats {
         let mut running = seat.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = running.as_mut() else { continue };
         let age = running.since.elapsed();
+        long |= running.call.inline && age >= LOOK;
+        if running.call.inline && age >= INLINE_MAX {
+            stuck += 1;
+            goes_to_the_pool(&running.call, age);
+        }
         if age < running.next {
             continue;
         }
@@ -324,6 +352,22 @@ fn look() {
             generation = generation.number, request = exchange_id,
             "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
              (slow_after in server.toml says when to say this)", age.as_secs_f64()
+        );
+    }
+    inline.stuck.store(stuck, Ordering::Relaxed);
+    if long {
+        // An I/O thread that has something to do wakes, and then waits for the sockets in place of the one that does not come back.
+        drop(runtime.spawn(async {}));
+    }
+}
+
+fn goes_to_the_pool(Call { generation, servlet, exchange_id, .. }: &Call, age: Duration) {
+    let Some(servlet) = generation.servlet(*servlet) else { return };
+    if servlet.keep_off_io_threads() {
+        tracing::warn!(
+            context = %generation.context, servlet = servlet.name(), generation = generation.number, request = exchange_id,
+            "a servlet that promises not to block has been running for {:.1} s on an I/O thread; from now on its calls run on \
+             the threads of its context (declare it without SV_NONBLOCKING)", age.as_secs_f64()
         );
     }
 }

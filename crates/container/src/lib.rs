@@ -133,15 +133,16 @@ impl Container {
             }
         }
         let places = config.io_threads.saturating_sub(1).max(1);
+        let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
             hosts: config.hosts.iter().map(|_| Host { routes: ArcSwap::default() }).collect(),
             names,
             wildcards,
-            inline: Arc::new(Inline::new(places)),
+            _watch: Watch::start(inline.clone()),
+            inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
             deployment: Deployment::new(config, on_event),
-            _watch: Watch::start(),
         })
     }
 

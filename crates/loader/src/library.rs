@@ -7,7 +7,7 @@ use std::ffi::{OsStr, c_void};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -355,6 +355,8 @@ pub struct Servlet {
     module: Arc<Module>,
     /// 0: available; else the second from which on it is again.
     unavailable_until: AtomicU64,
+    /// It has kept an I/O thread too long.
+    off_io_threads: AtomicBool,
 }
 
 /// What an sv_config points to; its address is fixed.
@@ -425,6 +427,7 @@ impl Servlet {
             config,
             module: module.clone(),
             unavailable_until: AtomicU64::new(0),
+            off_io_threads: AtomicBool::new(false),
         })
     }
 
@@ -432,8 +435,14 @@ impl Servlet {
         &self.name
     }
 
-    pub fn promise(&self) -> Promise {
-        self.promise
+    /// It promises not to block, and has kept to it.
+    pub fn may_run_inline(&self) -> bool {
+        self.promise == Promise::Nonblocking && !self.off_io_threads.load(Ordering::Relaxed)
+    }
+
+    /// Its promise does not hold. Returns whether that is news.
+    pub fn keep_off_io_threads(&self) -> bool {
+        !self.off_io_threads.swap(true, Ordering::Relaxed)
     }
 
     pub fn methods(&self) -> u32 {

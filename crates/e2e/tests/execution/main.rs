@@ -124,3 +124,25 @@ fn a_full_pool_and_a_full_queue_answer_503_and_recover() {
     assert_eq!(open(&serval).get(&format!("/x/until?{}", flag.display())).unwrap().body, b"done");
     assert!(serval.stop().unwrap().success());
 }
+
+#[test]
+fn a_servlet_that_promises_and_blocks_is_kept_off_the_io_threads() {
+    let (home, serval) = start("slow_after = \"1s\"");
+    let flag = home.path("flag");
+    let request = format!("GET /x/liar?{} HTTP/1.1\r\nHost: a\r\n\r\n", flag.display());
+    let mut connections: Vec<Connection> = (0..2).map(|_| open(&serval)).collect();
+    connections[0].send(request.as_bytes()).unwrap();
+    // The one inline place is taken: the others go to the pool.
+    others_are_served(&serval);
+    let line = serval.wait_for_log("promises not to block", LONG).unwrap();
+    assert!(line.contains("servlet=\"liar\"") && line.contains("/x"), "{line}");
+    let line = serval.wait_for_log("a call has been running for", LONG).unwrap();
+    assert!(line.contains("servlet=\"liar\"") && line.contains("slow_after"), "{line}");
+    connections[1].send(request.as_bytes()).unwrap();
+    others_are_served(&serval);
+    std::fs::write(&flag, "").unwrap();
+    for connection in &mut connections {
+        assert_eq!(connection.read_response().unwrap().body, b"done");
+    }
+    assert!(serval.stop().unwrap().success());
+}

@@ -71,7 +71,7 @@ static sv_status large(void *servlet, sv_exchange *exchange, void **task) {
     return SV_OK;
 }
 
-/* Returns when the file that the query names is there. */
+/* Returns when the file that the query names is there; the other one promises that it does not block. */
 static sv_status until(void *servlet, sv_exchange *exchange, void **task) {
     char path[4096];
     const sv_request *request = host->request(exchange);
@@ -88,6 +88,10 @@ static sv_status until(void *servlet, sv_exchange *exchange, void **task) {
     return text(exchange, "done");
 }
 
+static sv_status liar(void *servlet, sv_exchange *exchange, void **task) {
+    return until(servlet, exchange, task);
+}
+
 #define SERVLET(name, pattern, promise)                                                                                \
     static const sv_str name##_patterns[] = { SV_STR(pattern) };                                                       \
     static const sv_servlet name##_servlet = {                                                                         \
@@ -98,13 +102,14 @@ SERVLET(hello, "/hello", SV_NONBLOCKING);
 SERVLET(length, "/length", SV_NONBLOCKING);
 SERVLET(large, "/large", SV_NONBLOCKING);
 SERVLET(until, "/until", SV_BLOCKING);
+SERVLET(liar, "/liar", SV_NONBLOCKING);
 
-static const sv_servlet *const servlets[] = { &hello_servlet, &length_servlet, &large_servlet, &until_servlet };
+static const sv_servlet *const servlets[] = { &hello_servlet, &length_servlet, &large_servlet, &until_servlet, &liar_servlet };
 static const sv_module module = {
     SV_MAGIC, sizeof(sv_module), SV_ABI_MAJOR, SV_ABI_MINOR, 0, 0, 0, 0,
     SV_STR("waiting"), SV_STR("1"), SV_STR("C"),
     init, NULL, NULL, NULL,
-    servlets, 4, NULL, 0, NULL, 0, NULL,
+    servlets, 5, NULL, 0, NULL, 0, NULL,
 };
 
 SV_EXPORT const sv_module *servlet_module_v1(void) { return &module; }
