@@ -4,7 +4,7 @@
 
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 /// Why a request is refused before any host or context sees it; a sentence for the log and for developers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,13 +111,9 @@ fn server(uri: &Uri, version: Version, headers: &HeaderMap, secure: bool) -> Res
         return Err(BadRequest("an HTTP/1.1 request needs a Host header"));
     }
     let default_port = if secure { 443 } else { 80 };
-    let host = match host.map(HeaderValue::to_str) {
-        Some(Ok(host)) => Some(authority(host, default_port)?),
-        Some(Err(_)) => return Err(BAD_HOST),
-        None => None,
-    };
+    let host = host.map(|host| authority(host.as_bytes(), default_port)).transpose()?;
     if let Some(target) = uri.authority() {
-        let target = authority(target.as_str(), default_port)?;
+        let target = authority(target.as_str().as_bytes(), default_port)?;
         if host.as_ref().is_some_and(|host| *host != target) {
             return Err(BadRequest("the authority of the target and the Host header differ"));
         }
@@ -128,30 +124,51 @@ fn server(uri: &Uri, version: Version, headers: &HeaderMap, secure: bool) -> Res
 
 const BAD_HOST: BadRequest = BadRequest("the Host header is malformed");
 
-fn authority(text: &str, default_port: u16) -> Result<(String, u16), BadRequest> {
-    if text.is_empty() {
-        return Ok((String::new(), default_port));
-    }
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, after) = rest.split_once(']').ok_or(BAD_HOST)?;
+/// Of a Host header or a target (RFC 3986 3.2.2): a name in lower case, and a port.
+fn authority(text: &[u8], default_port: u16) -> Result<(String, u16), BadRequest> {
+    let end = match text {
+        [] => return Ok((String::new(), default_port)),
+        [b'[', address @ ..] => {
+            let len = address.iter().position(|&b| b == b']').ok_or(BAD_HOST)?;
+            let address = std::str::from_utf8(&address[..len]).map_err(|_| BAD_HOST)?;
             address.parse::<std::net::Ipv6Addr>().map_err(|_| BAD_HOST)?;
-            (&text[..address.len() + 2], after)
+            len + 2
         }
-        None => text.split_at(text.bytes().position(|b| b == b':').unwrap_or(text.len())),
+        _ => match text.iter().position(|&b| !IN_NAME[usize::from(b)]) {
+            None => text.len(),
+            Some(end @ 1..) if text[end] == b':' => end,
+            Some(_) => return Err(BAD_HOST),
+        },
     };
-    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9') || b"-._~!$&'()*+,;=%".contains(&b);
-    if !name.starts_with('[') && (name.is_empty() || !name.bytes().all(allowed)) {
-        return Err(BAD_HOST);
-    }
-    let port = match port.strip_prefix(':') {
-        None if port.is_empty() => default_port,
-        Some("") => default_port,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| BAD_HOST)?,
+    let port = match &text[end..] {
+        [] | [b':'] => default_port,
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            let value =
+                digits.iter().try_fold(0_u16, |port, digit| port.checked_mul(10)?.checked_add((digit - b'0').into()));
+            value.ok_or(BAD_HOST)?
+        }
         _ => return Err(BAD_HOST),
     };
-    Ok((name.to_ascii_lowercase(), port))
+    let name = text[..end].to_ascii_lowercase();
+    Ok((String::from_utf8(name).map_err(|_| BAD_HOST)?, port))
 }
+
+/// The bytes of a registered name or an IPv4 address.
+const IN_NAME: [bool; 256] = {
+    let mut in_name = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        in_name[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=%";
+    let mut at = 0;
+    while at < others.len() {
+        in_name[others[at] as usize] = true;
+        at += 1;
+    }
+    in_name
+};
 
 /// Cleans a raw path: parameters off, decoded, normalised; refuses what could fool a proxy in front of us.
 pub fn clean(raw: &str) -> Result<String, BadRequest> {
@@ -278,6 +295,29 @@ mod tests {
         check("/a%3Bb", "/a;b");
         check("/a/..", "/");
         check("/;x", "/");
+    }
+
+    #[test]
+    fn authorities() {
+        for (text, expected) in [
+            ("", Ok(("", 80))),
+            ("Shop.Example", Ok(("shop.example", 80))),
+            ("a:", Ok(("a", 80))),
+            ("a:8080", Ok(("a", 8080))),
+            ("[::1]", Ok(("[::1]", 80))),
+            ("[::1]:65535", Ok(("[::1]", 65535))),
+            ("a:65536", Err(BAD_HOST)),
+            ("a:1x", Err(BAD_HOST)),
+            (":80", Err(BAD_HOST)),
+            ("[::1", Err(BAD_HOST)),
+            ("[::1]x", Err(BAD_HOST)),
+            ("a b", Err(BAD_HOST)),
+            ("ä", Err(BAD_HOST)),
+            ("a@b", Err(BAD_HOST)),
+        ] {
+            let found = authority(text.as_bytes(), 80);
+            assert_eq!(found, expected.map(|(name, port)| (name.to_owned(), port)), "{text}");
+        }
     }
 
     #[test]
