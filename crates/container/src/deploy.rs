@@ -153,7 +153,6 @@ impl Container {
                         context: entry.context.name.to_string(),
                         host: host.name.clone(),
                         webapp: webapp.clone(),
-                        command: entry.context.current.load().web.build.as_ref().map(|build| build.command.clone()),
                     });
                 }
             }

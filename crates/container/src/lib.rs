@@ -90,8 +90,15 @@ pub struct Source {
     pub host: String,
     /// The webapp's folder.
     pub webapp: PathBuf,
-    /// `[build] command` of web.toml.
-    pub command: Option<Vec<String>>,
+}
+
+/// What its build means for a webapp that has no servlets yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildState {
+    /// It runs, or waits for others to end.
+    Waits,
+    Failed,
+    Ended,
 }
 
 /// The contexts of one host by path; replaced as a whole by a deployment.
@@ -181,14 +188,16 @@ impl Container {
         mapping::prefixes(target.path(), routes.longest).find_map(|prefix| routes.by_path.get(prefix).cloned())
     }
 
-    /// While a first library is being built, what no file answers is 503 with Retry-After and a page that says so.
-    pub fn set_building(&self, webapp: &Path, building: bool) {
+    /// While a first library is being built, or was not built, what no file answers is 503 with a page that says so.
+    pub fn set_build_state(&self, webapp: &Path, state: BuildState) {
         for host in &self.hosts {
             for context in host.routes.load().by_path.values().filter(|context| context.webapp == webapp) {
-                match (building, context.waiting()) {
-                    (true, _) => context.set_waiting(Waiting::Building),
-                    (false, Waiting::Building) => context.set_waiting(Waiting::No),
-                    (false, _) => {}
+                let has_servlets = dispatch::servlet_count(&context.current.load()) > 0;
+                match (state, context.waiting()) {
+                    (BuildState::Waits, _) if !has_servlets => context.set_waiting(Waiting::Building),
+                    (BuildState::Failed, Waiting::Building) => context.set_waiting(Waiting::Failed),
+                    (BuildState::Ended, Waiting::Building) => context.set_waiting(Waiting::No),
+                    _ => {}
                 }
             }
         }

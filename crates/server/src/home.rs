@@ -27,7 +27,10 @@ pub fn lock(config: &Server) -> Result<Lock, String> {
         let var = config.var.display();
         format!("{var} cannot be written: {error}; make it a folder that Serval may write, or name another one as `var` in [server]")
     })?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(format!("{} cannot be locked: {error}", run.join("serval.lock").display()));
+        }
         let mut other = String::new();
         let _ = file.read_to_string(&mut other);
         return Err(format!(

@@ -1,6 +1,7 @@
 //! The program `serval`: its command line. What it does on `run` stands in `run`.
 #![forbid(unsafe_code)]
 
+mod build;
 mod connection;
 mod home;
 mod listener;

@@ -1,6 +1,6 @@
 //! `serval run`: the order of start and stop.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::{home, listener, sources, watch as folders};
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
-/// Exit codes: 0 stopped, 1 did not start, 3 something was cut at the stop.
+/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop.
 pub fn run(config: Server) -> ExitCode {
     start_log(&config);
     match start(config) {
@@ -52,6 +52,8 @@ fn start_log(config: &Server) {
     let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // It would say so on the stream that cannot be written, and panic.
+    let log = log.log_internal_errors(false);
     match config.log.format {
         LogFormat::Json => log.json().init(),
         LogFormat::Terminal => log.with_target(false).init(),
@@ -68,7 +70,7 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let container = Container::new(config.clone(), Box::new(print));
     for (socket, settings) in &bound {
         let address = socket.local_addr().unwrap_or(settings.address);
-        println!("listening on http://{address}");
+        say(format_args!("listening on http://{address}"));
     }
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
@@ -81,12 +83,16 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     tasks.spawn(folders::watch(container.clone(), pass, builds, stopped));
     let ready = async {
         container.settled().await;
-        println!("ready in {} ms", began.elapsed().as_millis());
+        say(format_args!("ready in {} ms", began.elapsed().as_millis()));
         std::future::pending().await
     };
-    tokio::select! {
-        () = ready => {}
-        () = signals.next() => {}
+    let broken = tokio::select! {
+        () = ready => None,
+        () = signals.next() => None,
+        ended = tasks.join_next() => Some(ended),
+    };
+    if let Some(ended) = &broken {
+        tracing::error!("a part of the server has ended, which it never should; please report it: {ended:?}");
     }
 
     tracing::info!("stopping");
@@ -105,7 +111,7 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
         tracing::warn!("what still ran was cut: {why}");
         return Ok(ExitCode::from(3));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What asks for the stop: Ctrl-C, and SIGTERM.
@@ -123,8 +129,18 @@ impl Signals {
 
 fn print(event: &Event) {
     let Event { context, state, generation, took, detail } = event;
-    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-    println!("{context} {state} (generation {generation}, {} ms){detail}", took.as_millis());
+    let detail = match (detail.as_str(), *state) {
+        ("", _) => String::new(),
+        // It may be long, and it is in the log.
+        (_, "failed") => "; the log says why".to_owned(),
+        _ => format!(": {detail}"),
+    };
+    say(format_args!("{context} {state} (generation {generation}, {} ms){detail}", took.as_millis()));
+}
+
+/// Prints a line for whoever started the server. Nobody may be there any more: that is no reason to stop.
+pub fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Waits until the stop begins.

@@ -1,26 +1,37 @@
 //! Builds webapps that carry their source, one at a time, and puts the library into WEB-INF/lib, where the deployment finds it
 //! like any other. Off unless `[build] sources` is set.
 //!
-//! Rust (`WEB-INF/Cargo.toml`), C and C++ (`WEB-INF/src`), or what `[build] command` of web.toml says.
+//! This decides what is to be built, and when; `build` says how.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serval_config::Server;
-use serval_container::{Container, Source};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use serval_container::{BuildState, Container, Source};
 use tokio::sync::{mpsc, watch};
 
-use crate::sdk;
+use crate::build::Build;
+use crate::run::{say, told};
 
 /// LIMIT: source files of one webapp that are looked at.
 const FILES_MAX: usize = 10_000;
-/// The priority of builds, as of `nice`: requests go before.
-const NICE: i32 = 10;
+/// How long sources must be at rest: editors and copies write in pieces.
+const SETTLE: Duration = Duration::from_millis(150);
+/// LIMIT: how long the next build waits for the library of this one to be loaded.
+const LOADED_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is known of a webapp's sources.
+struct Known {
+    /// How they looked last, and since when.
+    seen: u64,
+    since: Instant,
+    /// How they looked when they were built, or failed to.
+    built: Option<u64>,
+}
 
 /// Builds what `queue` brings until `stopped` turns true; a build that runs then is ended.
 pub async fn build_all(
@@ -29,233 +40,165 @@ pub async fn build_all(
     mut queue: mpsc::Receiver<Vec<Source>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut failed: HashMap<PathBuf, SystemTime> = HashMap::new();
+    let mut known: HashMap<PathBuf, Known> = HashMap::new();
+    let mut sources: Vec<Source> = Vec::new();
+    let mut again = false;
     loop {
-        let sources = tokio::select! {
-            sources = queue.recv() => sources,
-            () = crate::run::told(&mut stopped) => return,
-        };
-        let Some(sources) = sources else { return };
+        let settled = tokio::time::sleep(if again { SETTLE } else { Duration::from_secs(3600) });
+        tokio::select! {
+            brought = queue.recv() => match brought {
+                Some(brought) => sources = brought,
+                None => return,
+            },
+            () = settled => {}
+            () = told(&mut stopped) => return,
+        }
         if !config.sources {
             continue;
         }
-        failed.retain(|webapp, _| sources.iter().any(|source| source.webapp == *webapp));
-        for source in sources {
-            let Some(build) = Build::of(&source, &config.var) else { continue };
-            let built = std::fs::metadata(&build.library).and_then(|file| file.modified()).ok();
-            if built.is_some_and(|built| built >= build.newest) || failed.get(&source.webapp) == Some(&build.newest) {
-                continue;
+        known.retain(|webapp, _| sources.iter().any(|source| source.webapp == *webapp));
+        let mut due = Vec::new();
+        again = false;
+        for source in &sources {
+            match look(source, &mut known, &config.var) {
+                Look::AtRest => {}
+                Look::Changing => again = true,
+                Look::Due(looks) => due.push((source, looks)),
             }
-            let newest = build.newest;
-            container.set_building(&source.webapp, built.is_none());
-            println!("{} building", source.context);
-            let began = Instant::now();
-            let result = tokio::select! {
-                result = tokio::time::timeout(config.build_timeout, build.run(&config.var)) => result,
-                () = crate::run::told(&mut stopped) => return,
-            };
-            let result = result.unwrap_or_else(|_| Err("it took longer than build_timeout and was ended".to_owned()));
-            match result {
-                Ok(()) => println!("{} built in {:.1} s", source.context, began.elapsed().as_secs_f64()),
-                Err(why) => {
-                    let context = &source.context;
-                    tracing::error!("{context}: the build failed: {why}; what served before serves on");
-                    failed.insert(source.webapp.clone(), newest);
-                }
+        }
+        for (source, _) in &due {
+            container.set_build_state(&source.webapp, BuildState::Waits);
+        }
+        for (source, looks) in due {
+            tokio::select! {
+                () = build(source, looks, &config, &container) => {}
+                () = told(&mut stopped) => return,
             }
-            mount(&container).await;
-            container.set_building(&source.webapp, false);
+            if let Some(known) = known.get_mut(&source.webapp) {
+                known.built = Some(looks);
+            }
+            // They may have been changed meanwhile.
+            again = true;
+        }
+    }
+}
+
+enum Look {
+    AtRest,
+    Changing,
+    Due(u64),
+}
+
+fn look(source: &Source, known: &mut HashMap<PathBuf, Known>, var: &Path) -> Look {
+    let looks = fingerprint(&source.webapp.join("WEB-INF"));
+    let known = known.entry(source.webapp.clone()).or_insert_with(|| {
+        // What lay there before we came is not being written.
+        let since = Instant::now().checked_sub(SETTLE).unwrap_or_else(Instant::now);
+        Known { seen: looks, since, built: stamped(source, var) }
+    });
+    if known.seen != looks {
+        (known.seen, known.since) = (looks, Instant::now());
+    }
+    match known.built == Some(looks) {
+        true => Look::AtRest,
+        false if known.since.elapsed() < SETTLE => Look::Changing,
+        false => Look::Due(looks),
+    }
+}
+
+async fn build(source: &Source, looks: u64, config: &Server, container: &Arc<Container>) {
+    let context = &source.context;
+    let began = Instant::now();
+    let result = match Build::of(source, &config.var) {
+        Ok(Some(build)) => {
+            say(format_args!("{context} building"));
+            match tokio::time::timeout(config.build_timeout, build.run()).await {
+                Ok(result) => result,
+                Err(_) => Err(format!(
+                    "it took longer than {:?} and was ended (`timeout` in [build] of server.toml)",
+                    config.build_timeout
+                )),
+            }
+        }
+        // Nothing to build after all.
+        Ok(None) => return container.set_build_state(&source.webapp, BuildState::Ended),
+        Err(why) => Err(why),
+    };
+    match result {
+        Ok(()) => {
+            say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
+            stamp(source, &config.var, looks);
+            loaded(container).await;
+            container.set_build_state(&source.webapp, BuildState::Ended);
+        }
+        Err(why) => {
+            tracing::error!("{context}: the build failed: {why}; what served before serves on");
+            container.set_build_state(&source.webapp, BuildState::Failed);
         }
     }
 }
 
 /// Has the new library loaded before anybody is told that nothing is being built any more.
-async fn mount(container: &Arc<Container>) {
-    // LIMIT: the webapps of others may keep changing; they are not waited for.
-    for _ in 0..20 {
-        match container.deploy_pass().await.again_after {
-            Some(after) => tokio::time::sleep(after).await,
-            None => break,
+async fn loaded(container: &Arc<Container>) {
+    let loads = async {
+        while let Some(after) = container.deploy_pass().await.again_after {
+            tokio::time::sleep(after).await;
         }
-    }
-    container.settled().await;
-}
-
-/// How a webapp's source becomes its library.
-struct Build {
-    /// WEB-INF, where the command runs.
-    folder: PathBuf,
-    /// What the command makes, and where it belongs.
-    library: PathBuf,
-    /// When the newest source was changed; the library gets the same time, so that a change during the build is seen after it.
-    newest: SystemTime,
-    command: Command,
-    by: Tool,
-}
-
-#[derive(PartialEq)]
-enum Tool {
-    /// The command of web.toml, which puts the library into `lib` by itself.
-    Own,
-    /// Says on its standard output where the library is.
-    Cargo,
-    /// Writes beside the library.
-    Compiler,
-}
-
-impl Build {
-    /// `None`: there is no source.
-    fn of(source: &Source, var: &Path) -> Option<Build> {
-        let folder = source.webapp.join("WEB-INF");
-        let name = source.webapp.file_name()?.to_string_lossy().into_owned();
-        let library = folder.join("lib").join(format!("{name}.so"));
-        let (by, mut command) = match &source.command {
-            Some(words) => {
-                let mut command = Command::new(words.first()?);
-                command.args(&words[1..]);
-                (Tool::Own, command)
-            }
-            None if folder.join("Cargo.toml").is_file() => {
-                let mut command = Command::new("cargo");
-                command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-                command.stdout(Stdio::piped());
-                (Tool::Cargo, command)
-            }
-            None => (Tool::Compiler, compiler(&folder, &sdk::folder(var).join("abi/include"), &unfinished(&library))?),
-        };
-        command.current_dir(&folder).env_clear().stdin(Stdio::null()).process_group(0).kill_on_drop(true);
-        command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed_on)));
-        command.env("CARGO_TARGET_DIR", var.join("work/build").join(&name));
-        let newest = newest(&folder)?;
-        Some(Build { folder, library, newest, command, by })
-    }
-
-    /// Runs the command; its output goes whole to the terminal. Dropped before its end, it ends all that it started.
-    async fn run(mut self, var: &Path) -> Result<(), String> {
-        sdk::unpack(var).map_err(|error| format!("the SDK cannot be written into {}: {error}", var.display()))?;
-        let in_lib = |error| format!("{} cannot be written: {error}", self.folder.join("lib").display());
-        std::fs::create_dir_all(self.folder.join("lib")).map_err(in_lib)?;
-        let program = self.command.as_std().get_program().to_string_lossy().into_owned();
-        let mut child =
-            self.command.spawn().map_err(|error| format!("`{program}` cannot be run: {error}; is it installed?"))?;
-        let group = Group::of(&child);
-        let said = async {
-            let mut text = String::new();
-            match child.stdout.take() {
-                Some(mut output) => output.read_to_string(&mut text).await.map(|_| text),
-                None => Ok(text),
-            }
-        };
-        let said = said.await.map_err(|error| format!("the output of `{program}` cannot be read: {error}"))?;
-        let status = child.wait().await.map_err(|error| format!("`{program}` cannot be waited for: {error}"))?;
-        drop(group);
-        if !status.success() {
-            return Err(format!("`{program}` ended with {status}, as shown above"));
-        }
-        let unfinished = unfinished(&self.library);
-        match self.by {
-            Tool::Own => return Ok(()),
-            Tool::Compiler => {}
-            Tool::Cargo => {
-                let made = said.lines().filter_map(made_by_cargo).next_back();
-                let made =
-                    made.ok_or("cargo made no library: write `crate-type = [\"cdylib\"]` below [lib] in Cargo.toml")?;
-                std::fs::copy(made, &unfinished).map_err(in_lib)?;
-            }
-        }
-        let place = || {
-            std::fs::File::options().write(true).open(&unfinished)?.set_modified(self.newest)?;
-            std::fs::rename(&unfinished, &self.library)
-        };
-        place().map_err(in_lib)
-    }
-}
-
-/// Where a library is until it is whole; the loader does not look at hidden files.
-fn unfinished(library: &Path) -> PathBuf {
-    library.with_file_name(format!(".{}", library.file_name().unwrap_or_default().to_string_lossy()))
-}
-
-/// The compiler's command, if there are C or C++ files in `src`.
-fn compiler(folder: &Path, header: &Path, output: &Path) -> Option<Command> {
-    let files = |ending: &str| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(folder.join("src")).into_iter().flatten().flatten();
-        let mut files: Vec<PathBuf> =
-            entries.map(|file| file.path()).filter(|file| file.extension().is_some_and(|own| own == ending)).collect();
-        files.sort();
-        files
+        container.settled().await;
     };
-    let (c, cpp) = (files("c"), files("cpp"));
-    let (compiler, standard, files) = if c.is_empty() { ("c++", "-std=c++17", cpp) } else { ("cc", "-std=c99", c) };
-    if files.is_empty() {
-        return None;
+    // The webapps of others may keep changing, or never start: they are not waited for.
+    let _ = tokio::time::timeout(LOADED_WITHIN, loads).await;
+}
+
+/// Where a webapp's build keeps what it needs again.
+pub fn folder(source: &Source, var: &Path) -> PathBuf {
+    let path = source.context.trim_start_matches('/').replace('/', "#");
+    let path = if path.is_empty() { "ROOT" } else { &path };
+    var.join("build").join(&source.host).join(path)
+}
+
+/// How the sources looked from which the library was built, by an earlier process too.
+fn stamped(source: &Source, var: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(folder(source, var).join("built")).ok()?;
+    let has_library =
+        std::fs::read_dir(source.webapp.join("WEB-INF/lib")).is_ok_and(|mut files| files.next().is_some());
+    text.trim().parse().ok().filter(|_| has_library)
+}
+
+fn stamp(source: &Source, var: &Path, looks: u64) {
+    // Without it the next start builds once more.
+    if let Err(error) = std::fs::write(folder(source, var).join("built"), looks.to_string()) {
+        tracing::debug!("{}: the stamp of a build cannot be written: {error}", source.context);
     }
-    let mut command = Command::new(compiler);
-    command.args([standard, "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I"]).arg(header);
-    command.arg("-o").arg(output).args(files);
-    Some(command)
 }
 
-/// What a build may see of our environment: where the tools are, and how they reach the network.
-fn is_passed_on(name: &str) -> bool {
-    const NAMES: &[&str] = &["PATH", "HOME", "USER", "LANG", "TERM", "TMPDIR", "CC", "CXX", "CARGO_HOME"];
-    const PREFIXES: &[&str] =
-        &["LC_", "RUSTUP_", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "SSL_CERT_"];
-    NAMES.contains(&name)
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || name.to_ascii_lowercase().ends_with("_proxy")
-}
-
-/// Reads one of cargo's messages: the library, if it is about one that a C program could load.
-fn made_by_cargo(message: &str) -> Option<PathBuf> {
-    let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    let texts = |value: &serde_json::Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+/// Of all files under src, and those beside it that say how to build: names, sizes, times. Another one after each change.
+fn fingerprint(inside: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut add = |path: &Path| -> bool {
+        // Through a link: what it leads to is what is compiled.
+        let Ok(file) = std::fs::metadata(path) else { return false };
+        if !file.is_dir() {
+            path.hash(&mut hasher);
+            (file.len(), file.ino(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec())
+                .hash(&mut hasher);
+        }
+        file.is_dir()
     };
-    let is_library = message["reason"] == "compiler-artifact"
-        && texts(&message["target"]["crate_types"]).iter().any(|kind| kind == "cdylib");
-    let files = is_library.then(|| texts(&message["filenames"]))?;
-    files.into_iter().map(PathBuf::from).find(|file| file.extension().is_some_and(|ending| ending == "so"))
-}
-
-/// A build and all that it has started, at low priority; dropped, they are ended.
-struct Group(Option<rustix::process::Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Group {
-        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-        if pid.is_some() {
-            let _ = rustix::process::setpriority_process(pid, NICE);
-        }
-        Group(pid)
+    for name in ["web.toml", "Cargo.toml", "build.rs"] {
+        add(&inside.join(name));
     }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            // Most often nobody is left, after the command itself has ended.
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-/// When the newest file under src, or one beside it that says how to build, was changed.
-fn newest(inside: &Path) -> Option<SystemTime> {
     let mut folders = vec![inside.join("src")];
-    let of = |name: &&str| std::fs::metadata(inside.join(name)).and_then(|file| file.modified()).ok();
-    let mut newest = ["web.toml", "Cargo.toml", "build.rs"].iter().filter_map(of).max();
     let mut left = FILES_MAX;
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            left = left.checked_sub(1)?;
-            let Ok(file) = entry.metadata() else { continue };
-            if file.is_dir() {
-                folders.push(entry.path());
-            } else {
-                newest = newest.max(file.modified().ok());
-            }
-        }
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).take(left).collect();
+        left -= paths.len();
+        paths.sort();
+        folders.extend(paths.into_iter().filter(|path| add(path)));
     }
-    newest
+    if left == 0 {
+        tracing::warn!("{} has more than {FILES_MAX} files: changes of the rest are not seen", inside.display());
+    }
+    hasher.finish()
 }

@@ -1,7 +1,8 @@
 //! Looks at the webapps folders: soon after each event, again while something settles, and every ten seconds anyway.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,11 +42,15 @@ pub async fn watch(
     loop {
         // While a build runs, one request for the next is enough.
         let asked = builds.try_send(std::mem::take(&mut pass.sources)).is_ok();
-        let blind = match &mut watcher {
-            Some(watcher) => follow(watcher, &mut watched, &pass.watch).err(),
-            None => None,
+        let followed = match &mut watcher {
+            Some(watcher) => follow(watcher, &mut watched, &pass.watch),
+            None => Ok(false),
         };
-        if let Some(why) = blind {
+        if followed == Ok(true) {
+            pass = container.deploy_pass().await;
+            continue;
+        }
+        if let Err(why) = followed {
             tracing::warn!("changes are only seen at a look each second, since not all folders can be watched: {why}");
             // Half a view is no help: events would come for some folders and not for others.
             watcher = None;
@@ -60,14 +65,19 @@ pub async fn watch(
     }
 }
 
-/// Watches the wanted folders and no others, or says why it cannot.
+/// A folder that is watched: with all below?, and which one it was, since another may come under its name.
+type Watched = HashMap<PathBuf, (bool, (u64, u64))>;
+
+/// Watches the wanted folders and no others, or says why it cannot. Returns whether there are new ones: something may have
+/// happened in them between the look and the watch.
 fn follow(
     watcher: &mut notify::RecommendedWatcher,
-    watched: &mut HashMap<PathBuf, bool>,
+    watched: &mut Watched,
     wanted: &[(PathBuf, bool)],
-) -> Result<(), String> {
-    watched.retain(|folder, _| {
-        let stays = wanted.iter().any(|(wanted, _)| wanted == folder);
+) -> Result<bool, String> {
+    let mut new = false;
+    watched.retain(|folder, (_, identity)| {
+        let stays = wanted.iter().any(|(wanted, _)| wanted == folder) && self::identity(folder) == Some(*identity);
         if !stays {
             // It may be gone already.
             let _ = watcher.unwatch(folder);
@@ -78,9 +88,13 @@ fn follow(
         if watched.contains_key(folder) {
             continue;
         }
+        let Some(identity) = identity(folder) else { continue };
         let mode = if *below { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
         match watcher.watch(folder, mode) {
-            Ok(()) => drop(watched.insert(folder.clone(), *below)),
+            Ok(()) => {
+                new = true;
+                watched.insert(folder.clone(), (*below, identity));
+            }
             Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
                 return Err("the system allows no more watches (raise fs.inotify.max_user_watches)".to_owned());
             }
@@ -88,5 +102,9 @@ fn follow(
             Err(error) => tracing::debug!("{} is not watched: {error}", folder.display()),
         }
     }
-    Ok(())
+    Ok(new)
+}
+
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()))
 }
