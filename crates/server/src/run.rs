@@ -49,7 +49,9 @@ fn start(config: Server) -> Result<ExitCode, String> {
 }
 
 fn start_log(config: &Server) {
-    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // It warns of each watched folder that is gone, which is no news.
+    let level = format!("notify=error,{}", config.log.level);
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // It would say so on the stream that cannot be written, and panic.
