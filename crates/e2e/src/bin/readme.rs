@@ -58,14 +58,15 @@ fn walk() -> Result<(usize, usize)> {
             continue;
         }
         println!("{shown}: {}", step.command.lines().next().unwrap_or_default());
-        if step.command == START {
+        if let Some(before) = step.command.strip_suffix(START) {
             if let Some(mut old) = server.take() {
                 let status = old.stop(STEP_WITHIN)?;
                 ensure!(status.success(), "{shown}: the server of before stopped with {status}");
             }
+            run(&clone, before, None).context(shown.clone())?;
             server = Some(start(&clone, step).context(shown)?);
         } else {
-            run(&clone, step).with_context(|| match &server {
+            run(&clone, &step.command, step.prints.as_deref()).with_context(|| match &server {
                 Some(server) => format!("{shown}; the server's log:\n{}", server.lines_from(0).join("\n")),
                 None => shown,
             })?;
@@ -97,7 +98,7 @@ fn steps(text: &str) -> Vec<Step> {
 /// Until the address is printed and the examples are built.
 fn start(clone: &Path, step: &Step) -> Result<Program> {
     let mut command = Command::new("bash");
-    command.current_dir(clone).args(["-c", &format!("exec {}", step.command)]);
+    command.current_dir(clone).args(["-c", &format!("exec {START}")]);
     let server = Program::start("the server of README", command)?;
     let says = step.prints.as_deref().unwrap_or("listening on http://");
     let line = server.wait_for_line(0, STARTED_WITHIN, |line| line.contains(says))?;
@@ -117,15 +118,15 @@ fn start(clone: &Path, step: &Step) -> Result<Program> {
     Ok(server)
 }
 
-fn run(clone: &Path, step: &Step) -> Result<()> {
+fn run(clone: &Path, commands: &str, prints: Option<&str>) -> Result<()> {
     let mut command = Command::new("bash");
-    command.current_dir(clone).args(["-o", "pipefail", "-c", &step.command]);
+    command.current_dir(clone).args(["-o", "pipefail", "-c", commands]);
     let mut printed = tempfile::tempfile()?;
     command.stdout(printed.try_clone()?);
     process::run(command, STEP_WITHIN)?;
     printed.rewind()?;
     let printed = std::io::read_to_string(printed)?;
-    match step.prints.as_deref() {
+    match prints {
         Some(says) if says.trim() != printed.trim() => bail!("it says:\n{says}\nand it printed:\n{printed}"),
         _ => Ok(()),
     }
