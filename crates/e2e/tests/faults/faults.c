@@ -58,6 +58,21 @@ SERVICE(spins) {
     return SV_OK;
 }
 
+static int waiting;
+
+/* Until somebody else says so: that somebody else is served is the point. */
+SERVICE(waits_inline) {
+    UNUSED;
+    __atomic_store_n(&waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&waiting, __ATOMIC_SEQ_CST)) usleep(1000);
+    return say(x, "waited");
+}
+
+SERVICE(goes_on) {
+    UNUSED;
+    return say(x, __atomic_exchange_n(&waiting, 0, __ATOMIC_SEQ_CST) ? "goes on" : "nobody waits");
+}
+
 /* ---------------------------------------------------------------------------------------- a thread after the end */
 
 static pthread_t late;
@@ -289,7 +304,7 @@ SERVICE(sends_error) {
     X(wrong_length, 0) X(right_length, 0) X(not_modified, 0) X(no_content, 0) X(no_content_written, 0)                 \
     X(no_content_streamed, 0) X(not_modified_streamed, 0) X(reset_content, 0) X(redirect_with_length, 0)               \
     X(two_charsets, 0) X(fails_after_commit, 0) X(sends_error, 0)                          \
-    X(streams_owned, 0) X(stream_counts, 0)
+    X(streams_owned, 0) X(stream_counts, 0) X(waits_inline, SV_NONBLOCKING) X(goes_on, SV_NONBLOCKING)
 
 #define SERVLET(name, promise)                                                                                         \
     static const sv_str name##_patterns[] = { SV_STR("/" #name) };                                                     \

@@ -200,6 +200,22 @@ fn calls_that_never_return_are_named_and_stop_nobody() {
     }
 }
 
+/// Whichever thread it blocks, another one attends to the sockets: the server once stood still, one time in ten.
+#[test]
+fn a_call_that_blocks_inline_never_leaves_the_sockets_alone() {
+    let (_home, serval) = faults("[server]\nio_threads = 2");
+    let mut connection = open(&serval);
+    for _ in 0..30 {
+        connection.send(b"GET /x/waits_inline HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        becomes("waiting", || match text(&get(&serval, "/x/goes_on")) {
+            now if now == "goes on" => Ok(()),
+            now => Err(now),
+        });
+        assert_eq!(text(&connection.read_response().unwrap()), "waited");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
 // ---------------------------------------------------------------------------------------------- bodies
 
 #[test]
