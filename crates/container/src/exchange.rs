@@ -15,7 +15,7 @@ use http_body::Body as _;
 use serval_abi::{
     SV_DISPATCH_REQUEST, SV_E_ARG, SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_REQUEST, SV_E_STATE, SV_E_TIMEOUT,
 };
-use serval_loader::exchange::{Answer, Fault, Head, HeaderChange};
+use serval_loader::exchange::{Answer, Fault, Head, HeaderChange, printable};
 use tokio::sync::oneshot;
 
 use crate::body::ResponseBody;
@@ -119,7 +119,9 @@ impl Exchange {
         let (context, generation) = (&self.generation.context, self.generation.number);
         let (servlet, request) = (self.servlet_name(), self.request.id);
         match &self.hindered {
-            None => tracing::error!(%context, generation, %servlet, request, "a servlet failed: {reason}"),
+            None => {
+                tracing::error!(%context, generation, %servlet, request, "a servlet failed: {}", printable(reason));
+            }
             Some((StatusCode::SERVICE_UNAVAILABLE, why)) => {
                 tracing::warn!(%context, generation, %servlet, request, "a request was given up: {}", why.text);
             }

@@ -237,12 +237,12 @@ fn files_are_closed(serval: &Serval, before: usize) {
     });
 }
 
-/// There are no more threads than before but those of the webapp's pool; a thread that ends its call may be seen together with
-/// the one that has its place now.
+/// There are no more threads than before but those of the webapp's pool. Threads that end their calls may be seen together with
+/// those that have their places now, and with one or two of the server's own; but there are never as many as clients.
 #[track_caller]
 fn threads_are_few(serval: &Serval, before: usize) {
     let now = count(serval, "task");
-    assert!(now <= before + 2 * WORKERS_MAX, "threads grow with clients: {now}, and {before} before");
+    assert!(now <= before + 3 * WORKERS_MAX, "threads grow with clients: {now}, and {before} before");
 }
 
 #[test]

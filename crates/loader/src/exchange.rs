@@ -24,6 +24,19 @@ impl Fault {
     }
 }
 
+/// A library's text for the log: one line, of which no part looks like another line or moves a terminal's cursor.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 pub type Answer<T = ()> = Result<T, Fault>;
 
 /// The request as one dispatch sees it; the text behind it stays where it is until the dispatch ends.

@@ -7,7 +7,7 @@ use std::ptr::null;
 use serval_abi::*;
 
 use super::{Out, argument, bytes, caught, not_yet_here, on_context, on_open, text};
-use crate::exchange::{Answer, Fault, Level, Place};
+use crate::exchange::{Answer, Fault, Level, Place, printable};
 use crate::slots;
 
 const LOG_BYTES_MAX: usize = 64 << 10;
@@ -36,9 +36,9 @@ pub unsafe extern "C" fn log_enabled(context: *mut sv_context, wanted: i32) -> i
     enabled.into()
 }
 
-/// Cuts at a character's border.
-fn cut(text: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)])
+/// As much of it as the log takes.
+fn cut(text: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)]))
 }
 
 pub unsafe extern "C" fn log_message(
