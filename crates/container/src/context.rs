@@ -19,10 +19,13 @@ pub struct Context {
     pub webapp: PathBuf,
     pub settings: ContextSettings,
     pub development: bool,
-    pub folder: Folder,
+    /// Opened anew by each generation, which may have other media types.
+    pub folder: ArcSwap<Folder>,
     pub pool: Pool,
     /// What requests get; replaced as a whole.
     pub current: ArcSwap<Generation>,
+    /// The number of its host.
+    pub host: usize,
     waiting: AtomicU8,
 }
 
@@ -37,6 +40,7 @@ pub enum Waiting {
 }
 
 impl Context {
+    #[expect(clippy::too_many_arguments, reason = "each is one field")]
     pub fn new(
         path: String,
         name: Arc<str>,
@@ -45,10 +49,20 @@ impl Context {
         development: bool,
         folder: Folder,
         first: Arc<Generation>,
+        host: usize,
     ) -> Context {
         let pool = Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout);
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
-        Context { path, name, webapp, settings, development, folder, pool, current, waiting }
+        let folder = ArcSwap::from_pointee(folder);
+        Context { path, name, webapp, settings, development, folder, pool, current, host, waiting }
+    }
+
+    /// As the folder of a webapp at this path is named: `ROOT`, `a#b`.
+    pub fn folder_name(&self) -> String {
+        match self.path.trim_start_matches('/') {
+            "" => "ROOT".to_owned(),
+            path => path.replace('/', "#"),
+        }
     }
 
     pub fn waiting(&self) -> Waiting {

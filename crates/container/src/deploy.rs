@@ -6,70 +6,73 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use serval_config::{ContextName, NoContext, Server};
-use serval_loader::library::is_library_name;
-use serval_loader::private_copy::{CopyError, Fingerprint};
+use serval_config::Server;
+use serval_loader::private_copy::CopyError;
+use serval_loader::{Refusal, Refused};
 use serval_static_files::{Folder, Options};
 use tokio::sync::{Mutex, Notify};
 
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, LoadError, Plan};
+use crate::webapp::{Complaints, Identity, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
+
+/// How long a library may be gone, beside others that are there, until those are loaded without it: far longer than a linker
+/// or a copy takes to put it back.
+const GONE_FOR: Duration = Duration::from_secs(10);
+/// After what the system could not do (no space, no file handles), a load is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// Files that keep changing for so long are named in the log, and looked at less often.
+const RESTLESS: Duration = Duration::from_secs(5);
+const RESTLESS_LOOK: Duration = Duration::from_secs(1);
 
 pub struct Deployment {
     config: Arc<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
-    /// By host and webapp folder. Held for the length of a pass.
-    mounted: Mutex<HashMap<(usize, PathBuf), Mounted>>,
+    /// By host and context path. Held for the length of a pass.
+    mounted: Mutex<HashMap<(usize, String), Mounted>>,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
     said: StdMutex<Complaints>,
 }
 
-/// Folders that are not served, with the reason.
-type Complaints = HashMap<PathBuf, String>;
-
 /// What a pass remembers of a context.
 struct Mounted {
     context: Arc<Context>,
-    identity: Option<SystemTime>,
+    identity: Identity,
     number: u64,
-    /// What the current generation, or the last refused one, was made from.
-    seen: Inputs,
+    /// What the current generation was made from.
+    serving: Inputs,
+    /// What was tried last: that, or what was refused.
+    tried: Inputs,
     /// What lay there at the last pass, and since when.
     now: Inputs,
     since: Instant,
-    load: Option<tokio::task::JoinHandle<Loaded>>,
-    warned_missing: bool,
+    /// Since when a change waits to be tried.
+    pending: Option<Instant>,
+    /// What keeps the change from being tried has been said.
+    said: bool,
+    load: Option<(Inputs, tokio::task::JoinHandle<Loaded>)>,
+    refused: Option<Failure>,
+    announced: bool,
 }
 
 enum Loaded {
-    Done,
+    Swapped,
     /// The files changed while they were copied.
     Again,
+    Refused(Failure),
 }
 
-#[derive(Clone, PartialEq, Default)]
-struct Inputs {
-    libraries: Vec<Fingerprint>,
-    web: Option<(SystemTime, u64)>,
-}
-
-impl Inputs {
-    fn of(webapp: &Path) -> Inputs {
-        let mut libraries = Fingerprint::of_folder(&webapp.join("WEB-INF/lib")).unwrap_or_default();
-        libraries.retain(|file| is_library_name(file.name.as_ref()));
-        let web = std::fs::metadata(webapp.join("WEB-INF/web.toml")).ok();
-        Inputs { libraries, web: web.and_then(|file| Some((file.modified().ok()?, file.len()))) }
-    }
-
-    fn has_all_of(&self, other: &Inputs) -> bool {
-        other.libraries.iter().all(|old| self.libraries.iter().any(|new| new.name == old.name))
-    }
+#[derive(Clone)]
+struct Failure {
+    reason: String,
+    /// When to try the same files again: what failed was the system.
+    retry_at: Option<Instant>,
 }
 
 impl Deployment {
@@ -89,21 +92,43 @@ impl Deployment {
     /// Says what is new among the complaints of a pass.
     fn complain(&self, complaints: Complaints) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        for (folder, why) in complaints.iter().filter(|(folder, why)| said.get(*folder) != Some(*why)) {
-            tracing::error!("{folder:?} is not served: {why}");
+        for (_, sentence) in complaints.iter().filter(|(path, sentence)| said.get(*path) != Some(*sentence)) {
+            tracing::error!("{sentence}");
         }
         *said = complaints;
+    }
+
+    /// A folder in `var` for one context: no two have the same, whatever their hosts.
+    fn folder_of(&self, kind: &str, context: &Context) -> PathBuf {
+        self.config.var.join(kind).join(&self.config.hosts[context.host].name).join(context.folder_name())
     }
 
     /// Forgets all contexts, after the loads that are under way.
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
-            if let Some(load) = mounted.load {
+            if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
             }
         }
+    }
+}
+
+/// A load that is going on, until it is dropped.
+struct Loading(Arc<Container>);
+
+impl Loading {
+    fn begin(container: &Arc<Container>) -> Loading {
+        container.deployment.loading.fetch_add(1, Ordering::AcqRel);
+        Loading(container.clone())
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.0.deployment.loading.fetch_sub(1, Ordering::AcqRel);
+        self.0.deployment.settled.notify_waiters();
     }
 }
 
@@ -119,41 +144,60 @@ impl Container {
         let mut complaints = Complaints::default();
         for (number, host) in config.hosts.iter().enumerate() {
             pass.watch.push((host.webapps.clone(), false));
-            let wanted = webapps(host, &mut complaints);
-            mounted.retain(|(of, webapp), old| {
-                let stays = *of != number || (wanted.contains_key(webapp) && identity(webapp) == old.identity);
+            let wanted = wanted(host, &mut complaints);
+            mounted.retain(|(of, path), old| {
+                let webapp = &old.context.webapp;
+                let stays = *of != number || (wanted.get(path) == Some(webapp) && Identity::of(webapp) == old.identity);
                 if !stays {
                     self.unmount(number, old);
                 }
                 stays
             });
-            for (webapp, path) in wanted {
-                let key = (number, webapp.clone());
+            for (path, webapp) in wanted {
+                let key = (number, path.clone());
                 if !mounted.contains_key(&key) {
                     match self.mount(number, &webapp, path) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
-                            complaints.insert(webapp, error);
+                            let sentence = format!("{webapp:?} is not served: {error}");
+                            complaints.insert(webapp, sentence);
                             again(Duration::from_secs(1));
                             continue;
                         }
                     }
                 }
                 let Some(entry) = mounted.get_mut(&key) else { continue };
-                if let Some(after) = self.refresh(entry).await {
-                    again(after);
+                match self.refresh(entry).await {
+                    Ok(None) => {}
+                    Ok(Some(after)) => again(after),
+                    Err(error) => {
+                        let sentence = format!("{}: {error}; what served before serves on", entry.context.name);
+                        complaints.insert(webapp.clone(), sentence);
+                        again(RETRY);
+                    }
                 }
                 for folder in ["", "WEB-INF", "WEB-INF/lib"] {
                     pass.watch.push((webapp.join(folder), false));
                 }
-                let inside = webapp.join("WEB-INF");
-                if inside.join("Cargo.toml").is_file() || inside.join("src").is_dir() {
-                    pass.watch.push((inside.join("src"), true));
-                    pass.sources.push(Source {
-                        context: entry.context.name.to_string(),
-                        host: host.name.clone(),
-                        webapp: webapp.clone(),
-                    });
+                if has_source(&webapp) {
+                    pass.watch.push((webapp.join("WEB-INF/src"), true));
+                    // From now on: that a build is to come is known before its turn.
+                    if config.sources && !std::mem::replace(&mut entry.announced, true) {
+                        let nothing_yet =
+                            entry.now.libraries.is_empty() && servlet_count(&entry.context.current.load()) == 0;
+                        if nothing_yet {
+                            entry.context.set_waiting(Waiting::Building);
+                        }
+                    }
+                    // Two contexts may have one webapp, which is built once.
+                    if !pass.sources.iter().any(|other| other.webapp == webapp) {
+                        pass.sources.push(Source {
+                            context: entry.context.name.to_string(),
+                            webapp: webapp.clone(),
+                            folder: self.deployment.folder_of("build", &entry.context),
+                            settle_time: entry.context.settings.settle_time,
+                        });
+                    }
                 }
             }
         }
@@ -175,19 +219,22 @@ impl Container {
 
     fn mount(&self, host: usize, webapp: &Path, path: String) -> Result<Mounted, String> {
         let began = Instant::now();
-        let deployment = &self.deployment;
-        let settings = deployment.config.hosts[host].settings_for(&path);
+        let settings = self.deployment.config.hosts[host].settings_for(&path);
         let web = serval_config::load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
         let options = Options { symlinks_outside: settings.symlinks_outside, mime: web.mime.clone() };
         let folder = Folder::open(webapp, options).map_err(|error| error.to_string())?;
         let name: Arc<str> = if path.is_empty() { "/".into() } else { path.as_str().into() };
-        let first = Generation::of_files(1, name.clone(), web, self.lives.clone());
-        let development = deployment.config.development;
-        let context =
-            Arc::new(Context::new(path.clone(), name.clone(), webapp.to_owned(), settings, development, folder, first));
-        let inputs = Inputs::of(webapp);
-        if inputs.libraries.is_empty() {
-            self.event(&name, "ready", 1, began.elapsed(), "static files".to_owned());
+        let now = Inputs::of(webapp)?;
+        let files_only = now.libraries.is_empty();
+        let number = u64::from(files_only);
+        let first = Generation::of_files(number, name.clone(), web, self.lives.clone());
+        let development = self.deployment.config.development;
+        let context = Context::new(path.clone(), name, webapp.to_owned(), settings, development, folder, first, host);
+        let context = Arc::new(context);
+        let mut serving = Inputs::default();
+        if files_only {
+            self.event(&context.name, "ready", number, began.elapsed(), "static files".to_owned());
+            serving = now.clone();
         } else {
             context.set_waiting(Waiting::Starting);
         }
@@ -199,14 +246,18 @@ impl Container {
         });
         Ok(Mounted {
             context,
-            identity: identity(webapp),
-            number: 0,
-            seen: Inputs { libraries: Vec::new(), web: inputs.web },
-            now: inputs,
+            identity: Identity::of(webapp),
+            number,
+            tried: serving.clone(),
+            serving,
+            now,
             // What lay there before we came is not being written.
             since: began.checked_sub(Duration::from_secs(60)).unwrap_or(began),
+            pending: None,
+            said: false,
             load: None,
-            warned_missing: false,
+            refused: None,
+            announced: false,
         })
     }
 
@@ -224,79 +275,102 @@ impl Container {
         self.event(&context.name, "gone", generation.number, Duration::ZERO, String::new());
     }
 
-    /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again.
-    async fn refresh(self: &Arc<Self>, entry: &mut Mounted) -> Option<Duration> {
-        if let Some(load) = entry.load.take_if(|load| load.is_finished())
-            && let Ok(Loaded::Again) = load.await
-        {
-            entry.seen = Inputs::default();
+    /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
+    async fn refresh(self: &Arc<Self>, entry: &mut Mounted) -> Result<Option<Duration>, String> {
+        if let Some((inputs, load)) = entry.load.take_if(|(_, load)| load.is_finished()) {
+            entry.took(inputs, load.await);
         }
         let context = entry.context.clone();
-        let now = Inputs::of(&context.webapp);
+        let now = Inputs::of(&context.webapp)?;
+        let mut restless = None;
         if now != entry.now {
+            restless = now.changed_from(&entry.now).map(str::to_owned);
             entry.now = now.clone();
             entry.since = Instant::now();
         }
-        if now == entry.seen {
-            return None;
+        let retry = entry.refused.as_ref().filter(|_| now != entry.serving).and_then(|failure| failure.retry_at);
+        let retry_in = retry.map(|at| at.saturating_duration_since(Instant::now()));
+        if entry.load.is_none() && (now == entry.serving || now == entry.tried) && retry_in != Some(Duration::ZERO) {
+            entry.pending = None;
+            entry.said = false;
+            return Ok(retry_in);
         }
-        let settle = context.settings.settle_time;
-        let quiet = entry.since.elapsed();
+        let pending = entry.pending.get_or_insert_with(Instant::now).elapsed();
+        let (settle, quiet) = (context.settings.settle_time, entry.since.elapsed());
         if entry.load.is_some() || quiet < settle {
-            return Some(settle.saturating_sub(quiet).max(Duration::from_millis(20)));
-        }
-        if !now.has_all_of(&entry.seen) {
-            if !entry.warned_missing {
-                tracing::warn!(
-                    context = %context.name,
-                    "a library has gone from WEB-INF/lib; the generation that has it serves on until it is back, the webapp is \
-                     removed, or the server restarts"
-                );
+            if pending < RESTLESS {
+                return Ok(Some(settle.saturating_sub(quiet).max(Duration::from_millis(20))));
             }
-            entry.warned_missing = true;
-            return None;
+            if let Some(file) = restless.filter(|_| !std::mem::replace(&mut entry.said, true)) {
+                let context = &context.name;
+                tracing::warn!(%context, "{file} keeps changing; it is loaded when it has been at rest for {settle:?} (settle_time)");
+            }
+            return Ok(Some(RESTLESS_LOOK));
         }
-        entry.warned_missing = false;
-        entry.seen = now;
+        if let Some(library) = now.misses(&entry.serving)
+            && (now.libraries.is_empty() || quiet < GONE_FOR)
+        {
+            if !std::mem::replace(&mut entry.said, true) {
+                let until = match now.libraries.is_empty() {
+                    true => "until there is one, the webapp is removed, or the server restarts".to_owned(),
+                    false => format!("for {GONE_FOR:?}; if it is not back then, the others are loaded without it"),
+                };
+                let context = &context.name;
+                tracing::warn!(%context, "{library} has gone from WEB-INF/lib; the generation that has it serves on {until}");
+            }
+            return Ok((!now.libraries.is_empty()).then(|| GONE_FOR.saturating_sub(quiet)));
+        }
         entry.number += 1;
-        self.deployment.loading.fetch_add(1, Ordering::AcqRel);
-        let (container, number) = (self.clone(), entry.number);
-        entry.load = Some(tokio::spawn(async move {
-            let loaded = container.load(&context, number).await;
-            container.deployment.loading.fetch_sub(1, Ordering::AcqRel);
-            container.deployment.settled.notify_waiters();
+        let (loading, number, inputs) = (Loading::begin(self), entry.number, now.clone());
+        let before = entry.refused.as_ref().filter(|_| now == entry.tried).map(|failure| failure.reason.clone());
+        let load = tokio::spawn(async move {
+            let loaded = loading.0.load(&context, number, inputs).await;
+            if let Loaded::Refused(failure) = &loaded
+                && before.as_ref() != Some(&failure.reason)
+            {
+                loading.0.refused(&context, number, &failure.reason);
+            }
             loaded
-        }));
-        Some(Duration::from_millis(50))
+        });
+        entry.load = Some((now, load));
+        Ok(Some(Duration::from_millis(50)))
     }
 
     /// Makes the next generation and swaps it in; any failure leaves the current one.
-    async fn load(&self, context: &Arc<Context>, number: u64) -> Loaded {
+    async fn load(&self, context: &Arc<Context>, number: u64, inputs: Inputs) -> Loaded {
         let began = Instant::now();
-        let config = &self.deployment.config;
+        let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
+        let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
         let web = match serval_config::load_web(&context.webapp.join("WEB-INF/web.toml")) {
             Ok(web) => web,
-            Err(problems) => return self.refused(context, number, began, &problems.to_string()),
+            Err(problems) => return refused(problems.to_string()),
         };
-        let folder = context.path.trim_start_matches('/').replace('/', "#");
-        let folder = if folder.is_empty() { "ROOT".to_owned() } else { folder };
-        let copies = config.var.join("run/generations").join(&folder);
+        let options = Options { symlinks_outside: context.settings.symlinks_outside, mime: web.mime.clone() };
+        let folder = match Folder::open(&context.webapp, options) {
+            Ok(folder) => folder,
+            Err(error) => return of_system(format!("{} cannot be opened: {error}", context.webapp.display())),
+        };
+        // Libraries are compared by their copy, which takes longer.
+        if !Inputs::of(&context.webapp).is_ok_and(|now| now == inputs) {
+            return Loaded::Again;
+        }
+        let copies = self.deployment.folder_of("run/generations", context);
         if let Err(error) = std::fs::create_dir_all(&copies) {
-            return self.refused(context, number, began, &format!("{} cannot be made: {error}", copies.display()));
+            return of_system(format!("{} cannot be made: {error}", copies.display()));
         }
         let plan = Plan {
             number,
             context: context.name.clone(),
             webapp: context.webapp.clone(),
+            libraries: inputs.libraries,
             web,
             settings: context.settings.clone(),
             copy_to: copies.join(format!("g{number}-{}", self.exchanges.fetch_add(1, Ordering::Relaxed))),
-            work: config.var.join("work").join(&folder),
+            work: self.deployment.folder_of("work", context),
             lives: self.lives.clone(),
         };
-        let files_only = Inputs::of(&context.webapp).libraries.is_empty();
         let load = tokio::task::spawn_blocking(move || {
-            if files_only {
+            if plan.libraries.is_empty() {
                 let Plan { number, context, web, lives, .. } = plan;
                 return Ok(Generation::of_files(number, context, web, lives));
             }
@@ -306,18 +380,33 @@ impl Container {
         let next = match tokio::time::timeout(limit, load).await {
             Ok(Ok(Ok(next))) => next,
             Ok(Ok(Err(LoadError::Copy(CopyError::Changed)))) => return Loaded::Again,
-            Ok(Ok(Err(error))) => return self.refused(context, number, began, &error.to_string()),
-            Ok(Err(error)) => return self.refused(context, number, began, &format!("the load panicked: {error}")),
+            Ok(Ok(Err(
+                error @ (LoadError::Copy(_) | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
+            ))) => return of_system(error.to_string()),
+            Ok(Ok(Err(error))) => return refused(error.to_string()),
+            Ok(Err(error)) => return refused(format!("the load panicked: {error}")),
             Err(_) => {
-                let text = format!("its init has not returned for {limit:?} (init_timeout), and keeps its thread");
-                return self.refused(context, number, began, &text);
+                return refused(format!(
+                    "its init has not returned for {limit:?} (init_timeout), and keeps its thread"
+                ));
             }
         };
-        let detail = format!("{} servlets", servlet_count(&next));
-        let old = context.current.swap(next);
-        context.set_waiting(Waiting::No);
+        let count = servlet_count(&next);
+        let detail = match count {
+            0 => "static files".to_owned(),
+            1 => "1 servlet".to_owned(),
+            _ => format!("{count} servlets"),
+        };
+        context.folder.store(Arc::new(folder));
+        let old = context.current.swap(next.clone());
+        if count > 0 || context.waiting() != Waiting::Building {
+            context.set_waiting(Waiting::No);
+        }
         old.retired.store(true, Ordering::Relaxed);
         self.event(&context.name, "ready", number, began.elapsed(), detail);
+        for name in next.changed_dependencies(&old) {
+            tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
+        }
         let (old_number, weak) = (old.number, Arc::downgrade(&old));
         drop(old);
         let (name, drain) = (context.name.clone(), context.settings.drain_timeout);
@@ -327,19 +416,18 @@ impl Container {
                 tracing::warn!(context = %name, generation = old_number, "exchanges still run in this old generation after {drain:?}");
             }
         });
-        Loaded::Done
+        Loaded::Swapped
     }
 
-    fn refused(&self, context: &Arc<Context>, number: u64, began: Instant, reason: &str) -> Loaded {
+    fn refused(&self, context: &Arc<Context>, number: u64, reason: &str) {
         let serving = context.current.load();
-        let has_servlets = servlet_count(&serving) > 0;
-        if !has_servlets {
+        let mut keeps = String::new();
+        if servlet_count(&serving) > 0 {
+            keeps = format!("; generation {} serves on", serving.number);
+        } else {
             context.set_waiting(Waiting::Failed);
         }
-        let keeps = if has_servlets { format!("; generation {} serves on", serving.number) } else { String::new() };
         tracing::error!(context = %context.name, generation = number, "the new generation is refused: {reason}{keeps}");
-        self.event(&context.name, "failed", number, began.elapsed(), format!("{reason}{keeps}"));
-        Loaded::Done
     }
 
     fn event(&self, context: &str, state: &'static str, generation: u64, took: Duration, detail: String) {
@@ -347,47 +435,18 @@ impl Container {
     }
 }
 
-/// When the folder was made: another one under the same name is another webapp.
-fn identity(webapp: &Path) -> Option<SystemTime> {
-    std::fs::metadata(webapp).and_then(|folder| folder.created()).ok()
-}
-
-/// The webapps that a host should have: folders, and the contexts that the configuration names; each with its path.
-fn webapps(host: &serval_config::Host, complaints: &mut Complaints) -> HashMap<PathBuf, String> {
-    let mut wanted = HashMap::new();
-    let entries = std::fs::read_dir(&host.webapps).into_iter().flatten().flatten();
-    for entry in entries.filter(|_| host.auto_deploy) {
-        let webapp = entry.path();
-        if !webapp.is_dir() || host.contexts.iter().any(|other| other.webapp == webapp) {
-            continue;
-        }
-        let name = match entry.file_name().to_str().map(ContextName::from_folder) {
-            Some(Ok(name)) => name,
-            Some(Err(NoContext::Ignored)) => continue,
-            Some(Err(NoContext::Unnameable(why))) => {
-                complaints.insert(
-                    webapp,
-                    format!("no request could name it: {why}; rename it, or give it a path in server.toml"),
-                );
-                continue;
+impl Mounted {
+    /// Remembers how the load of these inputs ended.
+    fn took(&mut self, inputs: Inputs, loaded: Result<Loaded, tokio::task::JoinError>) {
+        self.refused = None;
+        match loaded {
+            Ok(Loaded::Again) => return,
+            Ok(Loaded::Swapped) => self.serving = inputs.clone(),
+            Ok(Loaded::Refused(failure)) => self.refused = Some(failure),
+            Err(error) => {
+                tracing::error!(context = %self.context.name, "a load ended by a fault of the server: {error}")
             }
-            None => {
-                complaints.insert(webapp, "its name is not UTF-8; rename it".to_owned());
-                continue;
-            }
-        };
-        if name.version.is_some() {
-            let why = "versions (`##`) are not supported yet; rename it, or give it a path in server.toml";
-            complaints.insert(webapp, why.to_owned());
-            continue;
         }
-        if host.contexts.iter().any(|other| other.path == name.path) {
-            continue;
-        }
-        wanted.insert(webapp, name.path);
+        (self.pending, self.said, self.tried) = (None, false, inputs);
     }
-    for entry in host.contexts.iter().filter(|entry| entry.webapp.is_dir()) {
-        wanted.insert(entry.webapp.clone(), entry.path.clone());
-    }
-    wanted
 }

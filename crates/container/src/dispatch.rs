@@ -149,7 +149,7 @@ fn by_method(method: &Method, methods: u32) -> Option<Response<ResponseBody>> {
 
 /// Answers by the static files of a context, after the servlets had their chance.
 pub fn file(request: &Request, context: &Context, path: &str) -> Response<ResponseBody> {
-    match context.folder.lookup(path) {
+    match context.folder.load().lookup(path) {
         Found::File(file) => static_answer(request, file),
         Found::Directory if !path.ends_with('/') => {
             let mut location = format!("{}/", request.target.request_uri());
@@ -202,7 +202,7 @@ pub fn welcome(context: &Context, generation: &Generation, path: &str) -> Option
         if let Some(found) = mapper.find_exact(&path).or_else(|| mapper.find_path(&path)) {
             return Some(Welcome::Servlet(found, path));
         }
-        if let Found::File(_) = context.folder.lookup(&path) {
+        if let Found::File(_) = context.folder.load().lookup(&path) {
             return Some(match mapper.find_extension(&path) {
                 Some(found) => Welcome::Servlet(found, path),
                 None => Welcome::File(path),

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serval_abi::SV_E_LIMIT;
 use serval_config::{ContextSettings, Web};
 use serval_loader::exchange::{Answer, Fault, Level, Place};
-use serval_loader::library::{Library, Module, Servlet, is_library_name};
-use serval_loader::private_copy::{self, PrivateCopy};
-use serval_loader::{Refusal, Refused};
+use serval_loader::library::{Library, Module, Servlet};
+use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
+use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::Notify;
 
 use crate::mapping::{Mapper, PatternError};
@@ -39,9 +39,15 @@ pub struct Generation {
 }
 
 struct Loaded {
-    servlets: Vec<Servlet>,
-    modules: Vec<Arc<Module>>,
+    made: Made,
     copy: PrivateCopy,
+}
+
+impl Loaded {
+    fn dependencies(&self) -> impl Iterator<Item = &Fingerprint> {
+        let has_servlets = |file: &Path| self.made.libraries.iter().any(|library| library.path() == file);
+        self.copy.libraries.iter().filter(move |(file, _)| !has_servlets(file)).map(|(_, print)| print)
+    }
 }
 
 /// Why there is no next generation; one sentence.
@@ -60,6 +66,8 @@ pub struct Plan {
     pub number: u64,
     pub context: Arc<str>,
     pub webapp: PathBuf,
+    /// What WEB-INF/lib is expected to hold; anything else is `CopyError::Changed`.
+    pub libraries: Vec<Fingerprint>,
     pub web: Web,
     pub settings: ContextSettings,
     /// Where its private copy goes; must not exist.
@@ -78,14 +86,12 @@ impl Generation {
 
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
     pub fn load(plan: Plan) -> Result<Arc<Generation>, LoadError> {
-        let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to)?;
-        let mut made = Made { servlets: Vec::new(), modules: Vec::new() };
-        let result = made.fill(&plan, &copy);
-        let mapper = match result {
+        let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
+        let mut made = Made::default();
+        let mapper = match made.fill(&plan, &copy) {
             Ok(mapper) => mapper,
             Err(error) => {
-                plan.lives.left_mapped.fetch_add(made.modules.len(), Ordering::Relaxed);
-                made.destroy();
+                made.destroy(&plan.lives);
                 let _ = copy.remove();
                 return Err(error);
             }
@@ -97,18 +103,28 @@ impl Generation {
             mapper,
             web: plan.web,
             retired: AtomicBool::new(false),
-            loaded: Some(Loaded { servlets: made.servlets, modules: made.modules, copy }),
+            loaded: Some(Loaded { made, copy }),
             lives: plan.lives,
         }))
     }
 
     pub fn servlet(&self, number: usize) -> Option<&Servlet> {
-        self.loaded.as_ref()?.servlets.get(number)
+        self.loaded.as_ref()?.made.servlets.get(number)
     }
 
     /// For the log.
     pub fn servlet_name(&self, number: usize) -> &str {
         self.servlet(number).map_or("", Servlet::name)
+    }
+
+    /// The libraries that others here need, and that are not what they were in `older`.
+    pub fn changed_dependencies<'a>(&'a self, older: &'a Generation) -> impl Iterator<Item = &'a str> {
+        let dependencies = |generation: &'a Generation| generation.loaded.iter().flat_map(Loaded::dependencies);
+        let content = |file: &Fingerprint| (file.len, file.modified);
+        let differs = move |file: &&Fingerprint| {
+            dependencies(older).any(|old| old.name == file.name && content(old) != content(file))
+        };
+        dependencies(self).filter(differs).map(|file| file.name.as_str())
     }
 
     pub fn welcome_files(&self) -> impl Iterator<Item = &str> {
@@ -123,9 +139,8 @@ impl Drop for Generation {
         let lives = self.lives.clone();
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
         let end = move || {
-            if let Some(Loaded { servlets, modules, copy }) = loaded {
-                lives.left_mapped.fetch_add(modules.len(), Ordering::Relaxed);
-                Made { servlets, modules }.destroy();
+            if let Some(Loaded { made, copy }) = loaded {
+                made.destroy(&lives);
                 let _ = copy.remove();
                 tracing::info!(
                     %context, generation = number, left_mapped = lives.left_mapped.load(Ordering::Relaxed),
@@ -142,31 +157,25 @@ impl Drop for Generation {
     }
 }
 
+/// What came of the libraries, in the order in which it was made.
+#[derive(Default)]
 struct Made {
-    servlets: Vec<Servlet>,
+    libraries: Vec<Arc<Library>>,
     modules: Vec<Arc<Module>>,
+    servlets: Vec<Servlet>,
 }
 
 impl Made {
     fn fill(&mut self, plan: &Plan, copy: &PrivateCopy) -> Result<Mapper, LoadError> {
         let refused = |file: &Path, refusal| Refused { file: file.to_owned(), refusal };
-        let mut declared = Vec::new();
-        for (file, print) in copy.files.iter().zip(&copy.fingerprints) {
-            if !file.file_name().is_some_and(is_library_name) {
-                continue;
-            }
-            if !plan.settings.allow_foreign_writable
-                && let Some(text) = private_copy::foreign_writable(print, rustix::process::geteuid().as_raw())
-            {
-                return Err(refused(file, Refusal::ForeignWritable(text)).into());
-            }
-            if let Some(library) = Library::open(file).map_err(|refusal| refused(file, refusal))? {
-                declared.push(Arc::new(library));
-            }
+        for file in servlet_libraries(plan, copy)? {
+            let library = Library::open(file).map_err(|refusal| refused(file, refusal))?;
+            self.libraries.extend(library.map(Arc::new));
         }
+        let declared = &self.libraries;
         let side = Arc::new(Side::new(plan));
-        let (instances, mapper) = instances(&declared, &plan.web).map_err(LoadError::Mapping)?;
-        for library in &declared {
+        let (instances, mapper) = instances(declared, &plan.web).map_err(LoadError::Mapping)?;
+        for library in declared {
             let module = library.start(side.clone()).map_err(|refusal| refused(library.path(), refusal))?;
             self.modules.push(Arc::new(module));
         }
@@ -186,11 +195,38 @@ impl Made {
         Ok(mapper)
     }
 
-    /// Servlets before modules, each in reverse order.
-    fn destroy(mut self) {
+    /// Servlets before modules, each in reverse order; the libraries stay mapped.
+    fn destroy(mut self, lives: &Lives) {
         while self.servlets.pop().is_some() {}
         while self.modules.pop().is_some() {}
+        lives.left_mapped.fetch_add(self.libraries.len(), Ordering::Relaxed);
     }
+}
+
+/// Checks all libraries before any code of one runs, and returns those that declare servlets; the others are needed by them.
+fn servlet_libraries<'a>(plan: &Plan, copy: &'a PrivateCopy) -> Result<Vec<&'a Path>, Refused> {
+    let mut all = Vec::new();
+    for (file, print) in &copy.libraries {
+        let refused = |refusal| Refused { file: file.clone(), refusal };
+        if !plan.settings.allow_foreign_writable
+            && let Some(text) = private_copy::foreign_writable(print, rustix::process::geteuid().as_raw())
+        {
+            return Err(refused(Refusal::ForeignWritable(text)));
+        }
+        let bytes = std::fs::read(file).map_err(|error| refused(Refusal::Read(error)))?;
+        all.push((file, elf::read(&bytes).map_err(|refusal| refused(refusal.into()))?));
+    }
+    let has_entry = |facts: &elf::Facts| facts.entry || !facts.other_entries.is_empty();
+    let none_has = !all.iter().any(|(_, facts)| has_entry(facts));
+    for (file, facts) in all.iter().filter(|(_, facts)| !has_entry(facts)) {
+        let names = [file.file_name().and_then(|name| name.to_str()), facts.soname.as_deref()];
+        let needed = |other: &elf::Facts| other.needed.iter().any(|name| names.contains(&Some(name)));
+        // What nobody needs was meant to have servlets: a broken link, or a file that is not whole.
+        if none_has || !all.iter().any(|(_, other)| needed(other)) {
+            return Err(Refused { file: file.to_path_buf(), refusal: Refusal::NoEntry });
+        }
+    }
+    Ok(all.iter().filter(|(_, facts)| has_entry(facts)).map(|(file, _)| file.as_path()).collect())
 }
 
 /// A servlet that is to be created.

@@ -18,6 +18,7 @@ mod parameters;
 mod sending;
 mod target;
 mod turn;
+mod webapp;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,9 +88,12 @@ pub struct Pass {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub context: String,
-    pub host: String,
     /// The webapp's folder.
     pub webapp: PathBuf,
+    /// In `var`, for what its builds leave.
+    pub folder: PathBuf,
+    /// How long its files must be at rest before they are built.
+    pub settle_time: Duration,
 }
 
 /// What its build means for a webapp that has no servlets yet.

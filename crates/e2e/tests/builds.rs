@@ -237,3 +237,16 @@ fn a_source_that_is_removed_or_moved_in_is_a_change() {
     until("a removed source is no change", || built() > before);
     assert!(serval.stop().unwrap().success());
 }
+
+#[test]
+fn a_build_ends_with_a_server_that_was_killed() {
+    let home = home("");
+    write_command(&home, "a", "sh -c 'echo $$ > ../../../child; while true; do sleep 0.1; done'");
+    home.write("webapps/a/WEB-INF/src/x", "").unwrap();
+    let serval = Serval::start(&home).unwrap();
+    let child = pid_in(&home.path("child"));
+    assert!(lives(&child));
+    // Dropped, it is killed.
+    drop(serval);
+    until("the build's child still runs", || !lives(&child));
+}

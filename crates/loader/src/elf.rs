@@ -18,6 +18,8 @@ pub struct Facts {
     /// Exports of other majors.
     pub other_entries: Vec<String>,
     pub needed: Vec<String>,
+    /// By which others need it.
+    pub soname: Option<String>,
     pub no_delete: bool,
     /// A few names of STB_GNU_UNIQUE symbols.
     pub gnu_unique: Vec<String>,
@@ -74,7 +76,11 @@ pub fn read(bytes: &[u8]) -> Result<Facts, Refusal> {
     if elf.program_headers.iter().any(|segment| segment.p_type == PT_INTERP) && elf.dynamic.is_none() {
         return Err(Refusal::NotShared);
     }
-    let mut facts = Facts { needed: elf.libraries.iter().map(|name| (*name).to_owned()).collect(), ..Facts::default() };
+    let mut facts = Facts {
+        needed: elf.libraries.iter().map(|name| (*name).to_owned()).collect(),
+        soname: elf.soname.map(str::to_owned),
+        ..Facts::default()
+    };
     for symbol in elf.dynsyms.iter().filter(|symbol| symbol.st_shndx != 0) {
         let Some(name) = elf.dynstrtab.get_at(symbol.st_name) else { continue };
         match name.strip_prefix("servlet_module_v") {

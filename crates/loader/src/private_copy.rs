@@ -1,10 +1,12 @@
 //! The numbered private copy of a webapp's whole lib folder. Only copies are ever loaded: the user's file may be truncated or
 //! overwritten in place, which kills or changes a process that has it mapped (ABI-EVIDENCE C).
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::library::is_library_name;
 
 /// LIMIT: files and bytes of one lib folder.
 const FILES_MAX: usize = 1000;
@@ -23,34 +25,51 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The files of a lib folder, by name; not those that begin with a dot or are being written under another name.
-    pub fn of_folder(lib: &Path) -> io::Result<Vec<Fingerprint>> {
-        let mut all = Vec::new();
-        for entry in std::fs::read_dir(lib)? {
-            let Ok(name) = entry?.file_name().into_string() else { continue };
-            if name.starts_with('.') || [".tmp", ".part", "~"].iter().any(|end| name.ends_with(end)) {
-                continue;
-            }
-            // A symlink counts as what it leads to; one that leads nowhere is not there.
-            let Ok(file) = std::fs::metadata(lib.join(&name)) else { continue };
-            if file.is_file() {
-                all.push(Fingerprint {
-                    name,
-                    len: file.len(),
-                    modified: (file.mtime(), file.mtime_nsec()),
-                    changed: (file.ctime(), file.ctime_nsec()),
-                    inode: file.ino(),
-                    mode: file.mode(),
-                    owner: file.uid(),
-                });
-            }
+    pub fn of(name: String, file: &Metadata) -> Fingerprint {
+        Fingerprint {
+            name,
+            len: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+            inode: file.ino(),
+            mode: file.mode(),
+            owner: file.uid(),
         }
-        if all.len() > FILES_MAX || all.iter().map(|file| file.len).sum::<u64>() > BYTES_MAX {
-            return Err(io::Error::other("a lib folder holds at most 1,000 files and 4 GiB"));
-        }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// The libraries of a lib folder, by name; no folder is one without libraries.
+    pub fn of_libraries(lib: &Path) -> io::Result<Vec<Fingerprint>> {
+        let mut all = files(lib)?;
+        all.retain(|file| is_library_name(file.name.as_ref()));
         Ok(all)
     }
+}
+
+/// The files of a lib folder, by name; not those that begin with a dot or are being written under another name.
+fn files(lib: &Path) -> io::Result<Vec<Fingerprint>> {
+    let mut all = Vec::new();
+    let entries = match std::fs::read_dir(lib) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(all),
+        entries => entries?,
+    };
+    for entry in entries {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        if name.starts_with('.') || [".tmp", ".part", "~"].iter().any(|end| name.ends_with(end)) {
+            continue;
+        }
+        // A symlink counts as what it leads to; one that leads nowhere is not there.
+        match std::fs::metadata(lib.join(&name)) {
+            Ok(file) if file.is_file() => all.push(Fingerprint::of(name, &file)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if all.len() > FILES_MAX || all.iter().map(|file| file.len).sum::<u64>() > BYTES_MAX {
+        return Err(io::Error::other("it holds more than 1,000 files or 4 GiB"));
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
 }
 
 /// The sentence for a group- or world-writable library owned by another user.
@@ -65,7 +84,7 @@ pub fn foreign_writable(file: &Fingerprint, user: u32) -> Option<String> {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    #[error("the lib folder changed while it was copied")]
+    #[error("WEB-INF/lib changed while it was copied")]
     Changed,
     #[error("{} cannot be copied: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
@@ -74,9 +93,8 @@ pub enum CopyError {
 #[derive(Debug)]
 pub struct PrivateCopy {
     pub folder: PathBuf,
-    pub files: Vec<PathBuf>,
-    /// Of the originals, in the order of `files`.
-    pub fingerprints: Vec<Fingerprint>,
+    /// The libraries, each with the fingerprint of its original.
+    pub libraries: Vec<(PathBuf, Fingerprint)>,
 }
 
 impl PrivateCopy {
@@ -85,37 +103,39 @@ impl PrivateCopy {
     }
 }
 
-/// Copies the files of `lib`, names kept, into the new folder `to`.
-pub fn copy(lib: &Path, to: &Path) -> Result<PrivateCopy, CopyError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error| CopyError::Io { path, error }
-    };
-    let fingerprints = Fingerprint::of_folder(lib).map_err(failed(lib))?;
-    DirBuilder::new().mode(0o700).create(to).map_err(failed(to))?;
-    let copy = PrivateCopy { folder: to.to_owned(), files: Vec::new(), fingerprints };
-    match fill(lib, copy) {
-        Ok(copy) => Ok(copy),
-        Err(error) => {
-            let _ = std::fs::remove_dir_all(to);
-            Err(error)
-        }
+/// Copies the files of `lib`, names kept, into the new folder `to`, if its libraries are the `expected` ones, before and after.
+///
+/// Other files are copied as they are found: one that keeps changing, such as a log, must not keep the libraries from loading.
+pub fn copy(lib: &Path, to: &Path, expected: &[Fingerprint]) -> Result<PrivateCopy, CopyError> {
+    DirBuilder::new().mode(0o700).create(to).map_err(|error| CopyError::Io { path: to.to_owned(), error })?;
+    let copied = fill(lib, to, expected);
+    if copied.is_err() {
+        let _ = std::fs::remove_dir_all(to);
     }
+    copied
 }
 
-fn fill(lib: &Path, mut copy: PrivateCopy) -> Result<PrivateCopy, CopyError> {
-    for file in &copy.fingerprints {
-        let (from, to) = (lib.join(&file.name), copy.folder.join(&file.name));
-        copy_file(&from, &to).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => CopyError::Changed,
-            _ => CopyError::Io { path: from.clone(), error },
-        })?;
-        copy.files.push(to);
+fn fill(lib: &Path, to: &Path, expected: &[Fingerprint]) -> Result<PrivateCopy, CopyError> {
+    let unreadable = |error| CopyError::Io { path: lib.to_owned(), error };
+    let files = files(lib).map_err(unreadable)?;
+    let libraries = || files.iter().filter(|file| is_library_name(file.name.as_ref()));
+    if !libraries().eq(expected) {
+        return Err(CopyError::Changed);
     }
-    match Fingerprint::of_folder(lib) {
-        Ok(after) if after == copy.fingerprints => Ok(copy),
-        _ => Err(CopyError::Changed),
+    for file in &files {
+        let from = lib.join(&file.name);
+        match copy_file(&from, &to.join(&file.name)) {
+            Ok(()) => {}
+            // If it was a library, the second look tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CopyError::Io { path: from, error }),
+        }
     }
+    if Fingerprint::of_libraries(lib).map_err(unreadable)? != expected {
+        return Err(CopyError::Changed);
+    }
+    let libraries = libraries().map(|file| (to.join(&file.name), file.clone())).collect();
+    Ok(PrivateCopy { folder: to.to_owned(), libraries })
 }
 
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
@@ -133,22 +153,40 @@ mod tests {
     #[test]
     fn a_folder_is_copied_with_its_names() {
         let home = tempfile::tempdir().unwrap();
-        let lib = home.path().join("lib");
+        let (lib, to) = (home.path().join("lib"), home.path().join("g1"));
         std::fs::create_dir(&lib).unwrap();
         std::fs::write(lib.join("a.so"), "one").unwrap();
         std::fs::write(lib.join(".b.so"), "hidden").unwrap();
         std::fs::write(lib.join("c.so.tmp"), "unfinished").unwrap();
-        let copied = copy(&lib, &home.path().join("g1")).unwrap();
-        assert_eq!(copied.files, [home.path().join("g1/a.so")]);
-        assert_eq!(std::fs::read_to_string(&copied.files[0]).unwrap(), "one");
-        std::fs::write(lib.join("a.so"), "other").unwrap();
-        assert_ne!(Fingerprint::of_folder(&lib).unwrap(), copied.fingerprints);
-        assert!(
-            matches!(copy(&lib, &home.path().join("g1")), Err(CopyError::Io { .. })),
-            "a copy is never written over"
-        );
+        std::fs::write(lib.join("data"), "kept").unwrap();
+        let seen = Fingerprint::of_libraries(&lib).unwrap();
+        let copied = copy(&lib, &to, &seen).unwrap();
+        assert_eq!(copied.libraries, [(to.join("a.so"), seen[0].clone())]);
+        assert_eq!(std::fs::read_to_string(to.join("a.so")).unwrap(), "one");
+        assert_eq!(std::fs::read_to_string(to.join("data")).unwrap(), "kept");
+        assert_eq!(std::fs::read_dir(&to).unwrap().count(), 2);
+        assert!(matches!(copy(&lib, &to, &seen), Err(CopyError::Io { .. })), "a copy is never written over");
         copied.remove().unwrap();
-        assert!(!home.path().join("g1").exists());
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn libraries_that_are_not_as_they_were_seen_are_not_copied() {
+        let home = tempfile::tempdir().unwrap();
+        let (lib, to) = (home.path().join("lib"), home.path().join("g1"));
+        assert_eq!(Fingerprint::of_libraries(&lib).unwrap(), []);
+        std::fs::create_dir(&lib).unwrap();
+        std::fs::write(lib.join("a.so"), "one").unwrap();
+        std::fs::write(lib.join("b.so"), "two").unwrap();
+        let seen = Fingerprint::of_libraries(&lib).unwrap();
+        std::fs::write(lib.join("log"), "a file that is no library may come and go").unwrap();
+        copy(&lib, &to, &seen).unwrap().remove().unwrap();
+        std::fs::write(lib.join("a.so"), "other").unwrap();
+        assert!(matches!(copy(&lib, &to, &seen), Err(CopyError::Changed)));
+        let seen = Fingerprint::of_libraries(&lib).unwrap();
+        std::fs::remove_file(lib.join("b.so")).unwrap();
+        assert!(matches!(copy(&lib, &to, &seen), Err(CopyError::Changed)));
+        assert!(!to.exists());
     }
 
     #[test]

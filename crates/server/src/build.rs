@@ -8,7 +8,7 @@ use serval_container::Source;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use crate::{sdk, sources};
+use crate::sdk;
 
 /// The priority of builds, as of `nice`: requests go before.
 const NICE: i32 = 10;
@@ -44,17 +44,17 @@ impl Build {
     pub fn of(source: &Source, var: &Path) -> Result<Option<Build>, String> {
         let folder = source.webapp.join("WEB-INF");
         let library = folder.join("lib").join(LIBRARY);
-        let scratch = sources::folder(source, var);
+        let scratch = source.folder.clone();
         std::fs::create_dir_all(&scratch).map_err(|error| format!("{} cannot be made: {error}", scratch.display()))?;
         let header = sdk::folder(var).join("abi/include");
         let web = serval_config::load_web(&folder.join("web.toml")).map_err(|problems| problems.to_string())?;
         let own = web.build.map(|build| build.command).unwrap_or_default();
         let (by, mut commands) = if let Some((program, arguments)) = own.split_first() {
-            let mut command = Command::new(program);
+            let mut command = guarded(program);
             command.args(arguments);
             (Tool::Own, vec![command])
         } else if folder.join("Cargo.toml").is_file() {
-            let mut command = Command::new("cargo");
+            let mut command = guarded("cargo");
             command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
             command.stdout(Stdio::piped());
             (Tool::Cargo, vec![command])
@@ -62,7 +62,7 @@ impl Build {
             (Tool::Compiler, compile(&folder.join("src"), &header, &scratch, &unfinished(&library)))
         };
         for command in &mut commands {
-            command.env_clear().stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+            command.env_clear().stdin(Stdio::piped()).process_group(0).kill_on_drop(true);
             command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed_on)));
             command.env("CARGO_TARGET_DIR", &scratch).env("SERVAL_INCLUDE", &header);
             if command.as_std().get_current_dir().is_none() {
@@ -100,9 +100,12 @@ impl Build {
 
 /// Returns what it said on its standard output, if that is for us.
 async fn run(command: &mut Command) -> Result<String, String> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().map_err(|error| format!("`{program}` cannot be run: {error}; is it installed?"))?;
+    // Behind `serval guard`.
+    let program = command.as_std().get_args().nth(1).unwrap_or_default().to_string_lossy().into_owned();
+    let mut child = command.spawn().map_err(|error| format!("`{program}` cannot be run: {error}"))?;
     let group = Group::of(&child);
+    // Closed when this server ends, in whatever way; a wait would close it at once.
+    let _alive = child.stdin.take();
     let mut said = Vec::new();
     if let Some(output) = child.stdout.take() {
         let mut output = output.take(SAID_BYTES_MAX);
@@ -115,6 +118,13 @@ async fn run(command: &mut Command) -> Result<String, String> {
         return Err(format!("`{program}` ended with {status}, as shown above"));
     }
     Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A command that ends with the server.
+fn guarded(program: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["guard", program]);
+    command
 }
 
 /// Where a library is until it is whole; the loader does not look at hidden files.
@@ -136,12 +146,12 @@ fn compile(src: &Path, header: &Path, scratch: &Path, output: &Path) -> Vec<Comm
         // A leftover is of an earlier build; what fails here fails in the compiler, with a message.
         let _ = std::fs::remove_dir_all(&objects).and(std::fs::create_dir_all(&objects));
         linked.extend(c.iter().filter_map(|file| Some(objects.join(file.file_name()?).with_extension("o"))));
-        let mut command = Command::new("cc");
+        let mut command = guarded("cc");
         command.current_dir(&objects).args(["-std=c99", "-c"]).args(FLAGS).arg("-I").arg(header).args(c);
         commands.push(command);
     }
     if !linked.is_empty() {
-        let mut command = Command::new(linker.0);
+        let mut command = guarded(linker.0);
         command.args([linker.1, "-shared"]).args(FLAGS).arg("-I").arg(header).arg("-o").arg(output).args(linked);
         commands.push(command);
     }

@@ -3,6 +3,7 @@
 
 mod build;
 mod connection;
+mod guard;
 mod home;
 mod listener;
 mod patient;
@@ -38,12 +39,20 @@ enum Command {
     Check,
     /// Say what a servlet library declares, without running its init
     Inspect { library: PathBuf },
+    #[command(hide = true)]
+    Guard {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let CommandLine { command, home, config } = CommandLine::parse();
     if let Some(Command::Inspect { library }) = &command {
         return inspect(library);
+    }
+    if let Some(Command::Guard { words }) = &command {
+        return guard::run(words);
     }
     match load(home, config) {
         Err(problem) => {

@@ -19,8 +19,8 @@ use crate::run::{say, told};
 
 /// LIMIT: source files of one webapp that are looked at.
 const FILES_MAX: usize = 10_000;
-/// How long sources must be at rest: editors and copies write in pieces.
-const SETTLE: Duration = Duration::from_millis(150);
+/// How soon sources that change are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// LIMIT: how long the next build waits for the library of this one to be loaded.
 const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,7 +44,7 @@ pub async fn build_all(
     let mut sources: Vec<Source> = Vec::new();
     let mut again = false;
     loop {
-        let settled = tokio::time::sleep(if again { SETTLE } else { Duration::from_secs(3600) });
+        let settled = tokio::time::sleep(if again { LOOK_AGAIN } else { Duration::from_secs(3600) });
         tokio::select! {
             brought = queue.recv() => match brought {
                 Some(brought) => sources = brought,
@@ -60,7 +60,7 @@ pub async fn build_all(
         let mut due = Vec::new();
         again = false;
         for source in &sources {
-            match look(source, &mut known, &config.var) {
+            match look(source, &mut known) {
                 Look::AtRest => {}
                 Look::Changing => again = true,
                 Look::Due(looks) => due.push((source, looks)),
@@ -89,19 +89,19 @@ enum Look {
     Due(u64),
 }
 
-fn look(source: &Source, known: &mut HashMap<PathBuf, Known>, var: &Path) -> Look {
+fn look(source: &Source, known: &mut HashMap<PathBuf, Known>) -> Look {
     let looks = fingerprint(&source.webapp.join("WEB-INF"));
     let known = known.entry(source.webapp.clone()).or_insert_with(|| {
         // What lay there before we came is not being written.
-        let since = Instant::now().checked_sub(SETTLE).unwrap_or_else(Instant::now);
-        Known { seen: looks, since, built: stamped(source, var) }
+        let since = Instant::now().checked_sub(source.settle_time).unwrap_or_else(Instant::now);
+        Known { seen: looks, since, built: stamped(source) }
     });
     if known.seen != looks {
         (known.seen, known.since) = (looks, Instant::now());
     }
     match known.built == Some(looks) {
         true => Look::AtRest,
-        false if known.since.elapsed() < SETTLE => Look::Changing,
+        false if known.since.elapsed() < source.settle_time => Look::Changing,
         false => Look::Due(looks),
     }
 }
@@ -127,7 +127,7 @@ async fn build(source: &Source, looks: u64, config: &Server, container: &Arc<Con
     match result {
         Ok(()) => {
             say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
-            stamp(source, &config.var, looks);
+            stamp(source, looks);
             loaded(container).await;
             container.set_build_state(&source.webapp, BuildState::Ended);
         }
@@ -150,24 +150,17 @@ async fn loaded(container: &Arc<Container>) {
     let _ = tokio::time::timeout(LOADED_WITHIN, loads).await;
 }
 
-/// Where a webapp's build keeps what it needs again.
-pub fn folder(source: &Source, var: &Path) -> PathBuf {
-    let path = source.context.trim_start_matches('/').replace('/', "#");
-    let path = if path.is_empty() { "ROOT" } else { &path };
-    var.join("build").join(&source.host).join(path)
-}
-
 /// How the sources looked from which the library was built, by an earlier process too.
-fn stamped(source: &Source, var: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(folder(source, var).join("built")).ok()?;
+fn stamped(source: &Source) -> Option<u64> {
+    let text = std::fs::read_to_string(source.folder.join("built")).ok()?;
     let has_library =
         std::fs::read_dir(source.webapp.join("WEB-INF/lib")).is_ok_and(|mut files| files.next().is_some());
     text.trim().parse().ok().filter(|_| has_library)
 }
 
-fn stamp(source: &Source, var: &Path, looks: u64) {
+fn stamp(source: &Source, looks: u64) {
     // Without it the next start builds once more.
-    if let Err(error) = std::fs::write(folder(source, var).join("built"), looks.to_string()) {
+    if let Err(error) = std::fs::write(source.folder.join("built"), looks.to_string()) {
         tracing::debug!("{}: the stamp of a build cannot be written: {error}", source.context);
     }
 }

@@ -261,7 +261,7 @@ fn an_owned_body_is_released_once_when_sent_unsent_and_unread() {
     readers[0].read_to_end(&mut rest).unwrap();
     assert!(rest.len() > OWNED_BYTES - 1000, "{}", rest.len());
     assert!(stopping.join().unwrap().success());
-    let told: PathBuf = home.path("var/work/x/released");
+    let told: PathBuf = home.path("var/work/localhost/x/released");
     assert_eq!(std::fs::read_to_string(told).unwrap(), "5 of 5", "before destroy");
 }
 
@@ -293,7 +293,7 @@ fn an_owned_body_keeps_its_generation_until_it_is_sent() {
     home.write("webapps/x/WEB-INF/lib/x.so", compile(include_str!("faults.c"))).unwrap();
     serval.wait_for_log("/x ready (generation 2", SHORT).unwrap();
     assert_eq!(text(&get(&serval, "/x/counts")), "0 of 0");
-    let told = home.path("var/work/x/released");
+    let told = home.path("var/work/localhost/x/released");
     assert!(!told.exists(), "the old generation was destroyed while its memory was being sent");
 
     let mut rest = Vec::new();

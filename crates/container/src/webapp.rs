@@ -1,0 +1,114 @@
+//! What lies on disk: which webapps a host should have, and what a generation of one is made from. Only looks, and remembers
+//! nothing; called by `deploy` at each pass.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serval_config::{ContextName, Host, NoContext};
+use serval_loader::private_copy::Fingerprint;
+
+/// What an operator should know of a path, in a sentence. Each is said once, for as long as it is true.
+pub type Complaints = HashMap<PathBuf, String>;
+
+/// The webapps that a host should have, by context path: folders, and what the configuration names.
+pub fn wanted(host: &Host, complaints: &mut Complaints) -> HashMap<String, PathBuf> {
+    let contexts = host.contexts.iter().filter(|entry| entry.webapp.is_dir());
+    let mut wanted: HashMap<String, PathBuf> =
+        contexts.map(|entry| (entry.path.clone(), entry.webapp.clone())).collect();
+    let entries = std::fs::read_dir(&host.webapps).into_iter().flatten().flatten();
+    for webapp in entries.filter(|_| host.auto_deploy).map(|entry| entry.path()) {
+        if !webapp.is_dir() || host.contexts.iter().any(|other| other.webapp == webapp) {
+            continue;
+        }
+        match context_path(host, &webapp) {
+            Ok(Some(path)) => drop(wanted.insert(path, webapp)),
+            Ok(None) => {}
+            Err(why) => drop(complaints.insert(webapp.clone(), format!("{webapp:?} is not served: {why}"))),
+        }
+    }
+    wanted
+}
+
+/// The path that a folder's name stands for, or why it has none; `Ok(None)`: it is not meant to be served.
+fn context_path(host: &Host, webapp: &Path) -> Result<Option<String>, String> {
+    let Some(name) = webapp.file_name().and_then(|name| name.to_str()) else {
+        return Err("its name is not UTF-8; rename it".to_owned());
+    };
+    let name = match ContextName::from_folder(name) {
+        Ok(name) => name,
+        Err(NoContext::Ignored) => return Ok(None),
+        Err(NoContext::Unnameable(why)) => {
+            return Err(format!("no request could name it: {why}; rename it, or give it a path in server.toml"));
+        }
+    };
+    if name.version.is_some() {
+        let why = "versions (`##`) are not supported yet; rename it, or give it a path in server.toml";
+        return Err(why.to_owned());
+    }
+    match host.contexts.iter().find(|other| other.path == name.path) {
+        Some(other) => Err(format!(
+            "server.toml serves {} at its path `{}`; rename it, or give it another path in server.toml",
+            other.webapp.display(),
+            name.path
+        )),
+        None => Ok(Some(name.path)),
+    }
+}
+
+/// Which folder it is: another one under the same name is another webapp.
+#[derive(PartialEq)]
+pub struct Identity(Option<(u64, u64, Option<SystemTime>)>);
+
+impl Identity {
+    pub fn of(webapp: &Path) -> Identity {
+        let folder = std::fs::metadata(webapp).ok();
+        Identity(folder.map(|folder| (folder.dev(), folder.ino(), folder.created().ok())))
+    }
+}
+
+/// What a generation is made from, as it lay there at one moment.
+#[derive(Clone, PartialEq, Default)]
+pub struct Inputs {
+    pub libraries: Vec<Fingerprint>,
+    web: Option<Fingerprint>,
+}
+
+impl Inputs {
+    /// An error is one: what cannot be seen is not what is not there.
+    pub fn of(webapp: &Path) -> Result<Inputs, String> {
+        let unreadable = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+        let lib = webapp.join("WEB-INF/lib");
+        let libraries = Fingerprint::of_libraries(&lib).map_err(|error| unreadable(&lib, error))?;
+        let web = webapp.join("WEB-INF/web.toml");
+        let print = |file: Metadata| Fingerprint::of("web.toml".to_owned(), &file);
+        match std::fs::metadata(&web) {
+            Ok(file) => Ok(Inputs { libraries, web: Some(print(file)) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Inputs { libraries, web: None }),
+            Err(error) => Err(unreadable(&web, error)),
+        }
+    }
+
+    /// The first library of `older` that is not here any more.
+    pub fn misses<'a>(&self, older: &'a Inputs) -> Option<&'a str> {
+        let gone = |old: &&Fingerprint| !self.libraries.iter().any(|new| new.name == old.name);
+        older.libraries.iter().find(gone).map(|old| old.name.as_str())
+    }
+
+    /// A file that is not as it was in `older`.
+    pub fn changed_from<'a>(&'a self, older: &'a Inputs) -> Option<&'a str> {
+        let all = |inputs: &'a Inputs| inputs.libraries.iter().chain(&inputs.web);
+        let changed = all(self).find(|file| !all(older).any(|old| old == *file));
+        let gone = || all(older).find(|old| !all(self).any(|file| file.name == old.name));
+        changed.or_else(gone).map(|file| file.name.as_str())
+    }
+}
+
+/// Whether a webapp carries source that can be built.
+pub fn has_source(webapp: &Path) -> bool {
+    let inside = webapp.join("WEB-INF");
+    inside.join("Cargo.toml").is_file() || inside.join("src").is_dir()
+}
