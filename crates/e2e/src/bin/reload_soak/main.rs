@@ -38,6 +38,9 @@ struct Arguments {
     /// Connections that ask all the time.
     #[arg(long, default_value_t = 16)]
     connections: usize,
+    /// Leaves out the library in Rust, whose builds take long.
+    #[arg(long)]
+    only_c: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
 /// Returns whether nothing was failed or wrong.
 fn soak(arguments: &Arguments) -> Result<bool> {
     let home = Home::new()?;
-    let mut libraries = library::build_all(&home)?;
+    let mut libraries = library::build_all(&home, arguments.only_c)?;
     for library in &mut libraries {
         let first = library.next_version();
         library.install(&first)?;

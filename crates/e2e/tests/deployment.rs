@@ -1,0 +1,79 @@
+//! Folders and contexts: which folder answers at which path, and what a saved web.toml changes.
+
+use std::time::{Duration, Instant};
+
+use e2e::http_client::{Connection, Response};
+use e2e::serval::{Home, Serval};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn get(serval: &Serval, target: &str) -> Response {
+    Connection::open(serval.address(), LONG).unwrap().get(target).unwrap()
+}
+
+#[test]
+fn a_media_type_in_a_saved_web_toml_counts_from_then_on() {
+    let home = Home::new().unwrap();
+    home.write("webapps/a/page.thing", "a thing").unwrap();
+    let serval = Serval::start(&home).unwrap();
+    assert_ne!(get(&serval, "/a/page.thing").header("content-type"), Some("text/thing"));
+    home.write("webapps/a/WEB-INF/web.toml", "[mime]\nthing = \"text/thing\"\n").unwrap();
+    let deadline = Instant::now() + LONG;
+    while get(&serval, "/a/page.thing").header("content-type") != Some("text/thing") {
+        assert!(Instant::now() < deadline, "{:#?}", serval.program().lines_from(0));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn one_folder_may_be_two_contexts_and_a_folder_without_a_path_is_told_of() {
+    let home = Home::new().unwrap();
+    home.write("webapps/shop/page.txt", "the shop").unwrap();
+    home.write("webapps/a#b/page.txt", "hidden").unwrap();
+    let contexts = ["/shop", "/store", "/a/b"];
+    let entries = contexts.map(|path| format!("[[host.context]]\npath = \"{path}\"\nwebapp = \"shop\"\n"));
+    home.configure(&format!("[[host]]\n{}", entries.concat())).unwrap();
+    let serval = Serval::start(&home).unwrap();
+    for path in contexts {
+        assert_eq!(get(&serval, &format!("{path}/page.txt")).body, b"the shop", "{path}");
+    }
+    let line = serval.wait_for_log("a#b\" is not served", LONG).unwrap();
+    assert!(line.contains("webapps/shop at its path `/a/b`; rename it"), "{line}");
+}
+
+#[test]
+fn nobody_reads_what_the_server_prints_and_it_deploys_all_the_same() {
+    let home = Home::new().unwrap();
+    // `head` ends after the first line, as a terminal that was closed does.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    home.write("conf/server.toml", format!("[[listener]]\naddress = \"127.0.0.1:{port}\"\n")).unwrap();
+    let mut command = std::process::Command::new("sh");
+    let binary = e2e::serval::binary().unwrap();
+    command.args(["-c", "exec \"$0\" run --home \"$1\" 2>&1 | head -n 1"]).arg(binary).arg(home.path(""));
+    let program = e2e::process::Program::start("serval | head", command).unwrap();
+    let _behind = Behind(&home);
+    program.wait_for_line(0, LONG, |line| line.starts_with("listening on ")).unwrap();
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let deadline = Instant::now() + LONG;
+    for name in ["a", "b", "c"] {
+        home.write(&format!("webapps/{name}/page.txt"), "there").unwrap();
+        let target = format!("/{name}/page.txt");
+        while Connection::open(address, LONG).unwrap().get(&target).unwrap().status != 200 {
+            assert!(Instant::now() < deadline, "{target} is not served");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::fs::remove_dir_all(home.path(&format!("webapps/{name}"))).unwrap();
+    }
+}
+
+/// The server behind a pipe, which the end of the shell does not end; here the end of the test does.
+struct Behind<'a>(&'a Home);
+
+impl Drop for Behind<'_> {
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(self.0.path("var/run/serval.lock")).unwrap_or_default();
+        if let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
