@@ -424,7 +424,8 @@ typedef struct sv_host {
      * file that is missing: SV_E_FAILED of kind "io/not-found". */
     sv_status (*dispatch)(sv_exchange *, int32_t how, const char *target, size_t len); /* [exchange] SV_FORWARD, SV_INCLUDE */
     /* 1, 0, or an error. */
-    int32_t (*cancelled)(sv_exchange *);     /* [exchange] 1: the client has gone or the deadline passed; stop when you can */
+    int32_t (*cancelled)(sv_exchange *);     /* [exchange] 1: the client has gone, which writing
+                                                shows for certain, or the deadline passed; stop when you can */
     int32_t (*retiring)(sv_exchange *);      /* [exchange] 1: a newer generation has taken over; end streams */
 
     /* --- async (Servlet 2.3.3.3). service returns SV_PENDING with a task, which is polled when its waker fires; or it

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Response, StatusCode};
@@ -10,35 +11,38 @@ use tokio::sync::oneshot;
 
 use crate::answer;
 use crate::body::ResponseBody;
+use crate::turn::Turn;
 
 /// The response to one request. Always `Ok`.
 #[must_use = "futures do nothing unless polled"]
-pub struct Answering(State);
+pub struct Answering {
+    turn: Arc<Turn>,
+    answer: Answer,
+}
 
-enum State {
+pub(crate) enum Answer {
     Known(Option<Response<ResponseBody>>),
     /// By a call that was handed to the connection's turn.
-    Called {
-        answered: oneshot::Receiver<Response<ResponseBody>>,
-        its_turn: bool,
-    },
+    Called(oneshot::Receiver<Response<ResponseBody>>),
     /// Boxed, because it is for the long way.
     Later(Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>),
 }
 
 impl Answering {
-    pub(crate) fn by_call(answered: oneshot::Receiver<Response<ResponseBody>>) -> Answering {
-        Answering(State::Called { answered, its_turn: false })
+    /// An answer that needs no container.
+    pub fn known(response: Response<ResponseBody>, turn: &Arc<Turn>) -> Answering {
+        Answering::new(response.into(), turn)
     }
 
-    pub(crate) fn later(future: impl Future<Output = Response<ResponseBody>> + Send + 'static) -> Answering {
-        Answering(State::Later(Box::pin(future)))
+    pub(crate) fn new(answer: Answer, turn: &Arc<Turn>) -> Answering {
+        turn.hear(false);
+        Answering { turn: turn.clone(), answer }
     }
 }
 
-impl From<Response<ResponseBody>> for Answering {
-    fn from(response: Response<ResponseBody>) -> Answering {
-        Answering(State::Known(Some(response)))
+impl From<Response<ResponseBody>> for Answer {
+    fn from(response: Response<ResponseBody>) -> Answer {
+        Answer::Known(Some(response))
     }
 }
 
@@ -51,18 +55,17 @@ impl Future for Answering {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            State::Known(response) => match response.take() {
+        self.turn.hear(true);
+        let Answering { turn, answer } = &mut *self;
+        match answer {
+            Answer::Known(response) => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,
             },
-            State::Called { its_turn: its_turn @ false, .. } => {
-                // Without a waker: the call runs when this poll of the connection is over, and the next one follows.
-                *its_turn = true;
-                Poll::Pending
-            }
-            State::Called { answered, .. } => Pin::new(answered).poll(task).map(|answered| Ok(or_failed(answered))),
-            State::Later(future) => future.as_mut().poll(task).map(Ok),
+            // Without a waker: the call runs when this poll of the connection is over, and the next one follows.
+            Answer::Called(_) if turn.is_next() => Poll::Pending,
+            Answer::Called(answered) => Pin::new(answered).poll(task).map(|answered| Ok(or_failed(answered))),
+            Answer::Later(future) => future.as_mut().poll(task).map(Ok),
         }
     }
 }

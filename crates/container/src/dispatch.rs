@@ -9,7 +9,7 @@ use serval_static_files::{Found, respond, status_when_missing};
 use tokio::sync::oneshot;
 
 use crate::answer;
-use crate::answering::{Answering, or_failed};
+use crate::answering::{Answer, Answering, or_failed};
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::{Exchange, Request};
@@ -25,7 +25,7 @@ pub fn servlet(
     context: Arc<Context>,
     generation: Arc<Generation>,
     found: Match,
-) -> Answering {
+) -> Answer {
     let Some(servlet) = generation.servlet(found.servlet) else {
         return answer::page(StatusCode::NOT_FOUND, "").into();
     };
@@ -42,20 +42,20 @@ pub fn servlet(
     {
         return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "").into();
     }
-    let may_run_inline = servlet.may_run_inline();
+    let may_run_inline = servlet.may_run_inline() && !turn.is_busy();
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, found, head));
     if may_run_inline && let Some(place) = turn.inline.try_enter() {
         turn.hand_in(Call { place, exchange });
-        return Answering::by_call(answered);
+        return Answer::Called(answered);
     }
     let turn = turn.clone();
-    Answering::later(async move {
+    Answer::Later(Box::pin(async move {
         let place = if may_run_inline { turn.inline.enter().await } else { None };
         match place {
             Some(place) => {
                 turn.hand_in(Call { place, exchange });
-                match Answering::by_call(answered).await {
+                match Answering::new(Answer::Called(answered), &turn).await {
                     Ok(response) => response,
                 }
             }
@@ -64,7 +64,7 @@ pub fn servlet(
                 Err(busy) => busy,
             },
         }
-    })
+    }))
 }
 
 /// A call that has its place on an I/O thread.
@@ -80,7 +80,7 @@ impl Call {
     }
 }
 
-/// Hands the call to a thread of its context's pool as soon as there is one; a client that leaves before takes it back.
+/// Hands the call to a thread of its context's pool as soon as there is one.
 async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> {
     let context = exchange.context().clone();
     let permit = context.pool.enter().await.map_err(|busy| pool_busy(&context, busy))?;

@@ -5,6 +5,7 @@
 //! asleep, since the one that runs a call was the one that waits for the sockets: the watch wakes it.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -12,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::unconstrained;
 
 use crate::generation::Generation;
 use crate::turn::Io;
@@ -56,10 +58,9 @@ impl Inline {
         self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok().map(|_| Place(self.clone()))
     }
 
-    /// Counts a call that is running already, even if there is no place for it.
-    fn enter_anyway(self: &Arc<Self>) -> Place {
-        self.state.fetch_add(1, Ordering::SeqCst);
-        Place(self.clone())
+    /// Whether a call waits for a place.
+    pub fn is_waited_for(&self) -> bool {
+        self.state.load(Ordering::Relaxed) >= WAITING
     }
 
     async fn wait(self: &Arc<Self>) -> Place {
@@ -176,8 +177,11 @@ pub fn let_connection_go_on() {
 impl Own {
     fn let_connection_go_on(&mut self) {
         // Whoever polls it next brings a waker.
+        let Some(io) = &mut self.io else { return };
         let mut task = Context::from_waker(Waker::noop());
-        if self.io.as_mut().is_some_and(|io| io.poll(&mut task).is_ready()) {
+        // With a budget of its own: a task that has used up its share is not a client that is slow.
+        let polled = std::pin::pin!(unconstrained(poll_fn(|task| io.poll(task))));
+        if polled.poll(&mut task).is_ready() {
             self.io = None;
         }
     }
@@ -190,7 +194,7 @@ pub struct NoThread;
 /// which is most often what it waits for. One that really has to wait leaves its place, the connection and the I/O thread's
 /// work to others, and counts as one of the pool's threads from then on.
 pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
-    let mut future = std::pin::pin!(future);
+    let mut future = std::pin::pin!(unconstrained(future));
     let mut task = Context::from_waker(Waker::noop());
     if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
         return Ok(output);
@@ -211,14 +215,15 @@ pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
         }
     }
     if let Some(io) = own.io.take() {
-        SEAT.with(|seat| seat.leaves_the_io_thread());
         // Its owner is the listener, which waits for it as for any connection.
         tokio::spawn(io.run());
     }
-    let inline = own.place.take().map(|place| place.0.clone());
+    // It does not take it again: from now on it is a call of the pool, by its permit.
+    own.place = None;
+    SEAT.with(|seat| seat.is_inline(None));
     let output = block(future);
-    // It may be an I/O thread again, so it counts as one that a servlet has.
-    own.place = inline.map(|inline| inline.enter_anyway());
+    // It may be on an I/O thread again: the watch looks at it as if it began now.
+    SEAT.with(|seat| seat.is_inline(Some(Instant::now())));
     OWN.set(Some(own));
     Ok(output)
 }
@@ -241,6 +246,8 @@ pub struct Call {
 struct Running {
     call: Call,
     since: Instant,
+    /// Since when it has been on an I/O thread, as far as can be known.
+    inline_since: Option<Instant>,
     /// When to name it (again).
     next: Duration,
 }
@@ -254,9 +261,9 @@ impl Seat {
         std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), running)
     }
 
-    fn leaves_the_io_thread(&self) {
+    fn is_inline(&self, since: Option<Instant>) {
         if let Some(running) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            running.call.inline = false;
+            running.inline_since = since;
         }
     }
 }
@@ -277,7 +284,9 @@ thread_local! {
 pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
     SEAT.with(|seat| {
         let (generation, next) = (call.generation.clone(), call.slow_after);
-        let outer = seat.set(Some(Running { call, since: Instant::now(), next }));
+        let since = Instant::now();
+        let inline_since = call.inline.then_some(since);
+        let outer = seat.set(Some(Running { call, since, inline_since, next }));
         let output = work(&generation);
         if let Some(running) = seat.set(outer)
             && running.next > running.call.slow_after
@@ -337,10 +346,11 @@ fn look(inline: &Inline, runtime: &tokio::runtime::Handle) {
         let mut running = seat.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = running.as_mut() else { continue };
         let age = running.since.elapsed();
-        long |= running.call.inline && age >= LOOK;
-        if running.call.inline && age >= INLINE_MAX {
+        let inline_age = running.inline_since.map_or(Duration::ZERO, |since| since.elapsed());
+        long |= inline_age >= LOOK;
+        if inline_age >= INLINE_MAX {
             stuck += 1;
-            goes_to_the_pool(&running.call, age);
+            goes_to_the_pool(&running.call, inline_age);
         }
         if age < running.next {
             continue;

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt as _};
 use http::{Request, StatusCode};
 
+use answering::Answer;
 pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
@@ -143,7 +144,8 @@ impl Container {
                 };
             }
         }
-        let places = config.io_threads.saturating_sub(1).max(1);
+        // None at all with one I/O thread: it has to be free of servlets.
+        let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
             hosts: config.hosts.iter().map(|_| Host { routes: ArcSwap::default() }).collect(),
@@ -159,6 +161,10 @@ impl Container {
 
     /// Answers one request. Never fails: what goes wrong is an answer.
     pub fn handle(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answering {
+        Answering::new(self.answer(request, peer, turn), turn)
+    }
+
+    fn answer(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answer {
         let (head, body) = request.into_parts();
         let target = match Target::read(&head.method, head.uri, head.version, &head.headers, peer.secure) {
             Ok(target) => target,
@@ -226,7 +232,7 @@ impl Container {
 }
 
 /// The request inside its context: protected folders, servlets, welcome files, static files.
-fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answering {
+fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answer {
     request.target.enter(&context.path);
     let path = request.target.path();
     if path.is_empty() {

@@ -93,6 +93,8 @@ impl Sending {
     pub fn is_unwanted(&self) -> bool {
         match (&self.head, &self.stream) {
             (Some(head), _) => head.is_closed(),
+            // Nobody takes the body of an answer to HEAD, and that is no sign.
+            (None, Some(_)) if self.for_head => self.failed,
             (None, Some(stream)) => stream.pieces.is_closed(),
             (None, None) => self.failed,
         }

@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -17,11 +18,36 @@ use crate::execution::Inline;
 pub struct Turn {
     pub(crate) inline: Arc<Inline>,
     next: Mutex<Option<Call>>,
+    /// A call runs, which may let the connection go on meanwhile.
+    busy: AtomicBool,
+    /// A request was read, and nobody has asked for its answer yet.
+    unheard: AtomicBool,
 }
 
 impl Turn {
     pub fn new(container: &Container) -> Arc<Turn> {
-        Arc::new(Turn { inline: container.inline.clone(), next: Mutex::default() })
+        let (busy, unheard) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Turn { inline: container.inline.clone(), next: Mutex::default(), busy, unheard })
+    }
+
+    /// Whether an answer is to be asked for. hyper may read the next request while it still sends the last response, and then
+    /// does not look at the answer's future when that is sent: whoever sends has to wake the connection's task once more.
+    pub fn is_unheard(&self) -> bool {
+        self.unheard.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hear(&self, heard: bool) {
+        self.unheard.store(!heard, Ordering::Relaxed);
+    }
+
+    /// Whether a call of this connection is running: then the next one has to find a thread of its own.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call waits for its turn.
+    pub(crate) fn is_next(&self) -> bool {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Hands in a call, from inside a poll of the connection: it runs when that poll is over.
@@ -63,7 +89,15 @@ impl Io {
                     io = Some(this);
                     return Poll::Pending;
                 };
+                let turn = this.turn.clone();
+                turn.busy.store(true, Ordering::Relaxed);
                 io = call.run(this);
+                turn.busy.store(false, Ordering::Relaxed);
+                if io.is_some() && turn.inline.is_waited_for() {
+                    // This thread would take the place again before the one that waits for it gets a turn.
+                    task.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         })
         .await;

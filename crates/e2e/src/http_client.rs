@@ -69,6 +69,11 @@ impl Connection {
         self.read_response()
     }
 
+    /// Returns the socket once more, for a thread that sends while this one reads.
+    pub fn sender(&self) -> io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
     /// Sends these bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).map_err(timed_out)

@@ -41,7 +41,9 @@ pub enum Refusal {
     Init(String),
     #[error("the create of its servlet `{servlet}` failed: {text}")]
     Create { servlet: String, text: String },
-    #[error("web.toml names the servlet `{0}`, which no library declares; declared are: {1}")]
+    #[error(
+        "WEB-INF/web.toml has a [[servlet]] for `{0}`, which no library declares: remove it, or name one of these: {1}"
+    )]
     NoSuchServlet(String, String),
     #[error(
         "the URL pattern `{pattern}` is declared by the servlets `{first}` and `{second}`; give one of them another in WEB-INF/web.toml"

@@ -14,9 +14,10 @@ use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serval_config::Listener;
-use serval_container::{Container, Io, Peer, ResponseBody, Turn};
+use serval_container::{Answering, Container, Io, Peer, ResponseBody, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::unconstrained;
 
 use crate::patient::Patient;
 
@@ -41,7 +42,7 @@ pub fn serve(
         let request =
             request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
         match request.body().as_ref().and_then(|_| refused_coding(request.headers())) {
-            Some(status) => closing(status).into(),
+            Some(status) => Answering::known(closing(status), &same_turn),
             None => container.handle(request, &peer, &same_turn),
         }
     });
@@ -53,7 +54,8 @@ pub fn serve(
     if settings.header_count_max != HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
-    let connection = http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout)), service);
+    let connection =
+        http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout, turn.clone())), service);
     let served = async move {
         let _place = place;
         let mut connection = std::pin::pin!(connection);
@@ -83,7 +85,12 @@ struct Stop {
 impl Stop {
     fn new(channel: watch::Receiver<bool>) -> Stop {
         let mut waiting = channel.clone();
-        Stop { channel, told: Box::pin(async move { crate::run::told(&mut waiting).await }), wakes: None, over: false }
+        Stop {
+            channel,
+            told: Box::pin(unconstrained(async move { crate::run::told(&mut waiting).await })),
+            wakes: None,
+            over: false,
+        }
     }
 
     fn begins(&mut self, task: &mut Context<'_>) -> bool {

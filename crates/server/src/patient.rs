@@ -4,9 +4,11 @@
 use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use serval_container::Turn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -14,13 +16,14 @@ use tokio::time::{Sleep, sleep};
 pub struct Patient {
     stream: TcpStream,
     write_timeout: Duration,
+    turn: Arc<Turn>,
     /// While the client does not read; what it reads begins the time anew.
     waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
-    pub fn new(stream: TcpStream, write_timeout: Duration) -> Patient {
-        Patient { stream, write_timeout, waits: None }
+    pub fn new(stream: TcpStream, write_timeout: Duration, turn: Arc<Turn>) -> Patient {
+        Patient { stream, write_timeout, turn, waits: None }
     }
 
     fn within<T>(
@@ -31,6 +34,9 @@ impl Patient {
         let written = write(Pin::new(&mut self.stream), task);
         if written.is_ready() {
             self.waits = None;
+            if self.turn.is_unheard() {
+                task.waker().wake_by_ref();
+            }
             return written;
         }
         let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));

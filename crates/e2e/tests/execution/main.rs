@@ -146,3 +146,25 @@ fn a_servlet_that_promises_and_blocks_is_kept_off_the_io_threads() {
     }
     assert!(serval.stop().unwrap().success());
 }
+
+#[test]
+fn requests_that_come_while_the_last_response_is_still_sent_are_answered() {
+    const COUNT: usize = 500;
+    let (_home, serval) = start("");
+    for next in ["POST /x/flushed", "POST /x/hello", "POST /x/length"] {
+        let mut connection = open(&serval);
+        let chunked = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        let both = format!("POST /x/flushed {chunked}{next} {chunked}");
+        let mut writer = connection.sender().unwrap();
+        let all = both.repeat(COUNT);
+        let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, all.as_bytes()));
+        for number in 0..2 * COUNT {
+            let answer = connection.read_response().unwrap_or_else(|error| panic!("{next}, answer {number}: {error}"));
+            if number % 2 == 0 {
+                assert_eq!((answer.status, answer.body.len()), (200, 8000), "{next}, answer {number}");
+            }
+        }
+        sender.join().unwrap().unwrap();
+    }
+    assert!(serval.stop().unwrap().success());
+}

@@ -92,6 +92,17 @@ static sv_status liar(void *servlet, sv_exchange *exchange, void **task) {
     return until(servlet, exchange, task);
 }
 
+/* Answers 8,000 bytes, all of which are sent before it returns; it leaves the request's body alone. */
+static sv_status flushed(void *servlet, sv_exchange *exchange, void **task) {
+    static const char bytes[8000];
+    sv_status status;
+    (void)servlet;
+    (void)task;
+    if ((status = host->set_content_length(exchange, sizeof bytes)) != SV_OK) return status;
+    if ((status = host->write(exchange, bytes, sizeof bytes, NULL)) != SV_OK) return status;
+    return host->flush(exchange);
+}
+
 #define SERVLET(name, pattern, promise)                                                                                \
     static const sv_str name##_patterns[] = { SV_STR(pattern) };                                                       \
     static const sv_servlet name##_servlet = {                                                                         \
@@ -103,13 +114,14 @@ SERVLET(length, "/length", SV_NONBLOCKING);
 SERVLET(large, "/large", SV_NONBLOCKING);
 SERVLET(until, "/until", SV_BLOCKING);
 SERVLET(liar, "/liar", SV_NONBLOCKING);
+SERVLET(flushed, "/flushed", SV_NONBLOCKING);
 
-static const sv_servlet *const servlets[] = { &hello_servlet, &length_servlet, &large_servlet, &until_servlet, &liar_servlet };
+static const sv_servlet *const servlets[] = { &hello_servlet, &length_servlet, &large_servlet, &until_servlet, &liar_servlet, &flushed_servlet };
 static const sv_module module = {
     SV_MAGIC, sizeof(sv_module), SV_ABI_MAJOR, SV_ABI_MINOR, 0, 0, 0, 0,
     SV_STR("waiting"), SV_STR("1"), SV_STR("C"),
     init, NULL, NULL, NULL,
-    servlets, 5, NULL, 0, NULL, 0, NULL,
+    servlets, 6, NULL, 0, NULL, 0, NULL,
 };
 
 SV_EXPORT const sv_module *servlet_module_v1(void) { return &module; }
