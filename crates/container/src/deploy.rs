@@ -144,7 +144,10 @@ impl Container {
         let mut complaints = Complaints::default();
         for (number, host) in config.hosts.iter().enumerate() {
             pass.watch.push((host.webapps.clone(), false));
-            let wanted = wanted(host, &mut complaints);
+            let Some(wanted) = wanted(host, &mut complaints) else {
+                again(RETRY);
+                continue;
+            };
             mounted.retain(|(of, path), old| {
                 let webapp = &old.context.webapp;
                 let stays = *of != number || (wanted.get(path) == Some(webapp) && Identity::of(webapp) == old.identity);
@@ -308,6 +311,8 @@ impl Container {
             return Ok(Some(RESTLESS_LOOK));
         }
         if let Some(library) = now.misses(&entry.serving)
+            // Another one in its place is a new name for it.
+            && !now.adds_to(&entry.serving)
             && (now.libraries.is_empty() || quiet < GONE_FOR)
         {
             if !std::mem::replace(&mut entry.said, true) {

@@ -14,13 +14,26 @@ use serval_loader::private_copy::Fingerprint;
 /// What an operator should know of a path, in a sentence. Each is said once, for as long as it is true.
 pub type Complaints = HashMap<PathBuf, String>;
 
-/// The webapps that a host should have, by context path: folders, and what the configuration names.
-pub fn wanted(host: &Host, complaints: &mut Complaints) -> HashMap<String, PathBuf> {
+/// The webapps that a host should have, by context path: folders, and what the configuration names. `None`: it cannot be seen
+/// now, which says nothing of what is there.
+pub fn wanted(host: &Host, complaints: &mut Complaints) -> Option<HashMap<String, PathBuf>> {
+    let entries = if host.auto_deploy { entries(&host.webapps) } else { Ok(Vec::new()) };
+    let entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => {
+            let sentence = format!("{} cannot be read: {error}; what was there serves on", host.webapps.display());
+            complaints.insert(host.webapps.clone(), sentence);
+            return None;
+        }
+    };
+    for entry in host.contexts.iter().filter(|entry| !entry.webapp.is_dir()) {
+        let why = "server.toml names it, and there is no such folder";
+        complaints.insert(entry.webapp.clone(), format!("{:?} is not served: {why}", entry.webapp));
+    }
     let contexts = host.contexts.iter().filter(|entry| entry.webapp.is_dir());
     let mut wanted: HashMap<String, PathBuf> =
         contexts.map(|entry| (entry.path.clone(), entry.webapp.clone())).collect();
-    let entries = std::fs::read_dir(&host.webapps).into_iter().flatten().flatten();
-    for webapp in entries.filter(|_| host.auto_deploy).map(|entry| entry.path()) {
+    for webapp in entries {
         if !webapp.is_dir() || host.contexts.iter().any(|other| other.webapp == webapp) {
             continue;
         }
@@ -30,7 +43,16 @@ pub fn wanted(host: &Host, complaints: &mut Complaints) -> HashMap<String, PathB
             Err(why) => drop(complaints.insert(webapp.clone(), format!("{webapp:?} is not served: {why}"))),
         }
     }
-    wanted
+    Some(wanted)
+}
+
+/// What is in a folder; nothing when it is not there.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+    }
 }
 
 /// The path that a folder's name stands for, or why it has none; `Ok(None)`: it is not meant to be served.
@@ -90,6 +112,11 @@ impl Inputs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Inputs { libraries, web: None }),
             Err(error) => Err(unreadable(&web, error)),
         }
+    }
+
+    /// Whether there is a library that `older` has not.
+    pub fn adds_to(&self, older: &Inputs) -> bool {
+        self.libraries.iter().any(|new| !older.libraries.iter().any(|old| old.name == new.name))
     }
 
     /// The first library of `older` that is not here any more.

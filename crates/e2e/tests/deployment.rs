@@ -77,3 +77,28 @@ impl Drop for Behind<'_> {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_seen_is_not_gone() {
+    let home = Home::new().unwrap();
+    home.write("webapps/a/page.txt", "there").unwrap();
+    let few = ["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""].map(Into::into);
+    let serval = Serval::start_under(&home, &few).unwrap();
+    let held: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(serval.address()).unwrap()).collect();
+    serval.wait_for_log("could not accept a connection", LONG).unwrap();
+    home.write("webapps/b/page.txt", "new").unwrap();
+    let line = serval.wait_for_log("webapps cannot be read: ", LONG).unwrap();
+    assert!(line.contains("what was there serves on"), "{line}");
+    drop(held);
+    let deadline = Instant::now() + LONG;
+    for target in ["/a/page.txt", "/b/page.txt"] {
+        while Connection::open(serval.address(), LONG).unwrap().get(target).map(|answer| answer.status).ok()
+            != Some(200)
+        {
+            assert!(Instant::now() < deadline, "{target}: {:#?}", serval.program().lines_from(0));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let lines = serval.program().lines_from(0);
+    assert!(!lines.iter().any(|line| line.starts_with("/a gone")), "{lines:#?}");
+}

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serval_config::{LogFormat, Server};
@@ -48,7 +48,10 @@ fn start(config: Server) -> Result<ExitCode, String> {
     result
 }
 
+static LOG_FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
 fn start_log(config: &Server) {
+    let _ = LOG_FORMAT.set(config.log.format);
     // It warns of each watched folder that is gone, which is no news.
     let level = format!("notify=error,{}", config.log.level);
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
@@ -142,7 +145,11 @@ fn print(event: &Event) {
 
 /// Prints a line for whoever started the server. Nobody may be there any more: that is no reason to stop.
 pub fn say(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    match LOG_FORMAT.get() {
+        // For programs, all is in one form.
+        Some(LogFormat::Json) => tracing::info!("{line}"),
+        _ => drop(writeln!(std::io::stdout(), "{line}")),
+    }
 }
 
 /// Waits until the stop begins.
