@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 /// A servlet container whose servlets are native libraries.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "serval", version)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
