@@ -46,7 +46,7 @@ pub fn servlet(
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, found, head));
     if may_run_inline && let Some(place) = turn.inline.try_enter() {
-        turn.hand_in(Call { place, exchange });
+        turn.hand_in(InlineCall { place, exchange });
         return Answer::Called(answered);
     }
     let turn = turn.clone();
@@ -54,7 +54,7 @@ pub fn servlet(
         let place = if may_run_inline { turn.inline.enter().await } else { None };
         match place {
             Some(place) => {
-                turn.hand_in(Call { place, exchange });
+                turn.hand_in(InlineCall { place, exchange });
                 match Answering::new(Answer::Called(answered), &turn).await {
                     Ok(response) => response,
                 }
@@ -68,12 +68,12 @@ pub fn servlet(
 }
 
 /// A call that has its place on an I/O thread.
-pub struct Call {
+pub struct InlineCall {
     place: Place,
     exchange: Box<Exchange>,
 }
 
-impl Call {
+impl InlineCall {
     /// Gives the connection back, unless the call had to leave it.
     pub fn run(self, io: Io) -> Option<Io> {
         execution::inline(self.place, io, || run(self.exchange, true))

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::Container;
-use crate::dispatch::Call;
+use crate::dispatch::InlineCall;
 use crate::execution::Inline;
 
 /// Where the requests of one connection hand in the call whose turn is next.
 pub struct Turn {
     pub(crate) inline: Arc<Inline>,
-    next: Mutex<Option<Call>>,
+    next: Mutex<Option<InlineCall>>,
     /// A call runs, which may let the connection go on meanwhile.
     busy: AtomicBool,
     /// A request was read, and nobody has asked for its answer yet.
@@ -51,11 +51,11 @@ impl Turn {
     }
 
     /// Hands in a call, from inside a poll of the connection: it runs when that poll is over.
-    pub(crate) fn hand_in(&self, call: Call) {
+    pub(crate) fn hand_in(&self, call: InlineCall) {
         self.replace(Some(call));
     }
 
-    fn replace(&self, call: Option<Call>) -> Option<Call> {
+    fn replace(&self, call: Option<InlineCall>) -> Option<InlineCall> {
         std::mem::replace(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner), call)
     }
 }

@@ -229,6 +229,30 @@ fn on_exchange(
     })
 }
 
+/// A function that looks up one text by its name: `None` is SV_NONE.
+///
+/// # Safety
+/// As [`text`] for the name, and as [`Out::new`] for the value.
+unsafe fn by_name(
+    function: &'static str,
+    exchange: *mut sv_exchange,
+    (name, len): (*const u8, usize),
+    value: *mut sv_str,
+    find: impl FnOnce(&mut Frame<'static>, &str) -> Answer<Option<sv_str>>,
+) -> sv_status {
+    // SAFETY: the caller's promise.
+    let value = unsafe { Out::new(value, sv_str::ABSENT) };
+    on_exchange(function, exchange, |frame| {
+        value.checked()?;
+        // SAFETY: the caller's promise.
+        let name = unsafe { text(name, len) }?;
+        match find(frame, name)? {
+            Some(found) => value.put(found),
+            None => Ok(SV_NONE),
+        }
+    })
+}
+
 fn on_context(
     function: &'static str,
     context: *mut sv_context,

@@ -5,7 +5,7 @@ use std::ptr::null;
 use bytes::Bytes;
 use serval_abi::*;
 
-use super::{Frame, Out, argument, bytes, not_yet, on_exchange, text};
+use super::{Frame, Out, argument, by_name, bytes, not_yet, on_exchange, text};
 use crate::exchange::{Answer, Fault};
 
 pub unsafe extern "C" fn request(exchange: *mut sv_exchange) -> *const sv_request {
@@ -49,17 +49,11 @@ pub unsafe extern "C" fn header(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    // SAFETY: the library's promise (servlet.h 3, 4), here and in all functions below.
-    let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_exchange("header", exchange, |frame| {
-        value.checked()?;
-        // SAFETY: as above.
-        let name = unsafe { text(name, len) }?;
-        match frame.exchange.head().headers.get(name) {
-            Some(found) => value.put(sv_str::from_bytes(found.as_bytes())),
-            None => Ok(SV_NONE),
-        }
-    })
+    let find = |frame: &mut Frame<'static>, name: &str| {
+        Ok(frame.exchange.head().headers.get(name).map(|found| sv_str::from_bytes(found.as_bytes())))
+    };
+    // SAFETY: the library's promise (servlet.h 3, 4).
+    unsafe { by_name("header", exchange, (name, len), value, find) }
 }
 
 pub unsafe extern "C" fn parameter(
@@ -69,19 +63,13 @@ pub unsafe extern "C" fn parameter(
     index: u32,
     value: *mut sv_str,
 ) -> sv_status {
-    // SAFETY: as in `header`.
-    let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_exchange("parameter", exchange, |frame| {
-        value.checked()?;
-        // SAFETY: as in `header`.
-        let name = unsafe { text(name, len) }?;
+    let find = |frame: &mut Frame<'static>, name: &str| {
         let all = frame.parameters()?;
         // SAFETY: made by this frame.
-        match unsafe { nth(all, name, index as usize) } {
-            Some(found) => value.put(found),
-            None => Ok(SV_NONE),
-        }
-    })
+        Ok(unsafe { nth(all, name, index as usize) })
+    };
+    // SAFETY: the library's promise (servlet.h 3, 4).
+    unsafe { by_name("parameter", exchange, (name, len), value, find) }
 }
 
 /// # Safety
@@ -109,7 +97,7 @@ pub unsafe extern "C" fn parameters(
     out: *mut *const sv_pair,
     count: *mut usize,
 ) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe { put_pairs("parameters", exchange, out, count, Frame::parameters) }
 }
 
@@ -119,15 +107,9 @@ pub unsafe extern "C" fn path_parameter(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    // SAFETY: as in `header`.
-    let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_exchange("path_parameter", exchange, |_| {
-        value.checked()?;
-        // SAFETY: as in `header`.
-        unsafe { text(name, len) }?;
-        // Templates are refused by the mapping until it knows them.
-        Ok(SV_NONE)
-    })
+    let find = |_: &mut Frame<'static>, _: &str| Ok(None);
+    // SAFETY: the library's promise (servlet.h 3, 4).
+    unsafe { by_name("path_parameter", exchange, (name, len), value, find) }
 }
 
 pub unsafe extern "C" fn cookie(
@@ -136,34 +118,28 @@ pub unsafe extern "C" fn cookie(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    // SAFETY: as in `header`.
-    let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_exchange("cookie", exchange, |frame| {
-        value.checked()?;
-        // SAFETY: as in `header`.
-        let name = unsafe { text(name, len) }?;
+    let find = |frame: &mut Frame<'static>, name: &str| {
         let all = frame.cookies()?;
         // SAFETY: made by this frame.
-        match unsafe { nth(all, name, 0) } {
-            Some(found) => value.put(found),
-            None => Ok(SV_NONE),
-        }
-    })
+        Ok(unsafe { nth(all, name, 0) })
+    };
+    // SAFETY: the library's promise (servlet.h 3, 4).
+    unsafe { by_name("cookie", exchange, (name, len), value, find) }
 }
 
 pub unsafe extern "C" fn cookies(exchange: *mut sv_exchange, out: *mut *const sv_pair, count: *mut usize) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe { put_pairs("cookies", exchange, out, count, Frame::cookies) }
 }
 
 pub unsafe extern "C" fn part_count(exchange: *mut sv_exchange, count: *mut usize) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let _absent = unsafe { Out::new(count, 0) };
     not_yet("part_count", exchange)
 }
 
 pub unsafe extern "C" fn part(exchange: *mut sv_exchange, _: usize, out: *mut *const sv_part) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let _absent = unsafe { Out::new(out, null()) };
     not_yet("part", exchange)
 }
@@ -174,17 +150,11 @@ pub unsafe extern "C" fn attribute(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    // SAFETY: as in `header`.
-    let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_exchange("attribute", exchange, |frame| {
-        value.checked()?;
-        // SAFETY: as in `header`.
-        let name = unsafe { text(name, len) }?;
-        match frame.exchange.attribute(name) {
-            Some(found) => value.put(frame.keep(found)?),
-            None => Ok(SV_NONE),
-        }
-    })
+    let find = |frame: &mut Frame<'static>, name: &str| {
+        frame.exchange.attribute(name).map(|found| frame.keep(found)).transpose()
+    };
+    // SAFETY: the library's promise (servlet.h 3, 4).
+    unsafe { by_name("attribute", exchange, (name, len), value, find) }
 }
 
 pub unsafe extern "C" fn attributes(
@@ -192,7 +162,7 @@ pub unsafe extern "C" fn attributes(
     out: *mut *const sv_pair,
     count: *mut usize,
 ) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe {
         put_pairs("attributes", exchange, out, count, |frame| {
             let mut kept = Vec::new();
@@ -212,12 +182,12 @@ pub unsafe extern "C" fn set_attribute(
     value_len: usize,
 ) -> sv_status {
     on_exchange("set_attribute", exchange, |frame| {
-        // SAFETY: as in `header`.
+        // SAFETY: the library's promise (servlet.h 3, 4).
         let name = unsafe { text(name, len) }?;
         if name.starts_with("servlet.") {
             return Err(argument("attributes whose names begin with `servlet.` are the server's"));
         }
-        // SAFETY: as in `header`.
+        // SAFETY: the library's promise (servlet.h 3, 4).
         let given = unsafe { bytes(value, value_len) }?;
         frame.exchange.set_attribute(name, (!value.is_null()).then_some(given))?;
         Ok(SV_OK)
@@ -225,7 +195,7 @@ pub unsafe extern "C" fn set_attribute(
 }
 
 pub unsafe extern "C" fn principal(exchange: *mut sv_exchange, name: *mut sv_str, method: *mut sv_str) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let (name, method) = unsafe { (Out::new(name, sv_str::ABSENT), Out::new(method, sv_str::ABSENT)) };
     on_exchange("principal", exchange, |_| {
         name.checked()?;
@@ -236,7 +206,7 @@ pub unsafe extern "C" fn principal(exchange: *mut sv_exchange, name: *mut sv_str
 
 pub unsafe extern "C" fn in_role(exchange: *mut sv_exchange, role: *const u8, len: usize) -> sv_status {
     on_exchange("in_role", exchange, |_| {
-        // SAFETY: as in `header`.
+        // SAFETY: the library's promise (servlet.h 3, 4).
         unsafe { text(role, len) }?;
         Ok(SV_NONE)
     })
@@ -264,7 +234,7 @@ pub unsafe extern "C" fn read(
     capacity: usize,
     len: *mut usize,
 ) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let len = unsafe { Out::new(len, 0) };
     on_exchange("read", exchange, |frame| {
         len.checked()?;
@@ -282,7 +252,7 @@ pub unsafe extern "C" fn read(
 }
 
 pub unsafe extern "C" fn read_chunk(exchange: *mut sv_exchange, chunk: *mut sv_str) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let chunk = unsafe { Out::new(chunk, sv_str::ABSENT) };
     on_exchange("read_chunk", exchange, |frame| {
         chunk.checked()?;
@@ -295,7 +265,7 @@ pub unsafe extern "C" fn read_chunk(exchange: *mut sv_exchange, chunk: *mut sv_s
 }
 
 pub unsafe extern "C" fn read_all(exchange: *mut sv_exchange, bytes_max: usize, body: *mut sv_str) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let body = unsafe { Out::new(body, sv_str::ABSENT) };
     on_exchange("read_all", exchange, |frame| {
         body.checked()?;
@@ -339,7 +309,7 @@ pub unsafe extern "C" fn request_trailers(
     out: *mut *const sv_pair,
     count: *mut usize,
 ) -> sv_status {
-    // SAFETY: as in `header`.
+    // SAFETY: the library's promise (servlet.h 3, 4).
     let _absent = unsafe { (Out::new(out, null()), Out::new(count, 0)) };
     not_yet("request_trailers", exchange)
 }

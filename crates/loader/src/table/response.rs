@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serval_abi::*;
 
-use super::{Out, argument, bytes, not_yet, on_exchange, quoted, text};
+use super::{Frame, Out, argument, by_name, bytes, not_yet, on_exchange, quoted, text};
 use crate::exchange::{Answer, Fault, HeaderChange};
 use crate::sized::sized;
 
@@ -203,17 +203,12 @@ pub unsafe extern "C" fn response_header(
     index: u32,
     value: *mut sv_str,
 ) -> sv_status {
-    // SAFETY: as in `respond`.
-    let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_exchange("response_header", exchange, |frame| {
-        value.checked()?;
-        // SAFETY: as in `respond`.
-        let name = unsafe { text(name, len) }?;
-        match frame.exchange.response_headers().get_all(name).iter().nth(index as usize) {
-            Some(found) => value.put(frame.keep(found.as_bytes())?),
-            None => Ok(SV_NONE),
-        }
-    })
+    let find = |frame: &mut Frame<'static>, name: &str| {
+        let found = frame.exchange.response_headers().get_all(name).iter().nth(index as usize);
+        found.map(|found| frame.keep(found.as_bytes())).transpose()
+    };
+    // SAFETY: the library's promise (servlet.h 3, 4).
+    unsafe { by_name("response_header", exchange, (name, len), value, find) }
 }
 
 pub unsafe extern "C" fn response_status(exchange: *mut sv_exchange, status: *mut u32) -> sv_status {
