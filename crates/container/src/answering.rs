@@ -64,8 +64,17 @@ impl Future for Answering {
             },
             // Without a waker: the call runs when this poll of the connection is over, and the next one follows.
             Answer::Called(_) if turn.is_next() => Poll::Pending,
-            Answer::Called(answered) => Pin::new(answered).poll(task).map(|answered| Ok(or_failed(answered))),
-            Answer::Later(future) => future.as_mut().poll(task).map(Ok),
+            Answer::Called(answered) => match Pin::new(answered).poll(task) {
+                Poll::Ready(answered) => Poll::Ready(Ok(or_failed(answered))),
+                Poll::Pending => {
+                    turn.waits_for_answer(task.waker());
+                    Poll::Pending
+                }
+            },
+            Answer::Later(future) => {
+                turn.waits_for_answer(task.waker());
+                future.as_mut().poll(task).map(Ok)
+            }
         }
     }
 }

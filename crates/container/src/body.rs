@@ -1,15 +1,13 @@
 //! The body of a response: nothing, all of it, a stream that a servlet writes, or a file.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::BodyError;
+use crate::pipe::{Next, Reader};
 
 /// The servlet failed after the head was sent: the connection is cut, so that the client sees it.
 #[derive(Debug, thiserror::Error)]
@@ -23,32 +21,7 @@ pub enum ResponseBody {
 }
 
 /// What a servlet writes while the client reads.
-pub struct Stream {
-    pieces: Receiver<Bytes>,
-    /// Set when the servlet has written all of it. An end without it is a cut: whatever became of the servlet, a part never
-    /// looks like the whole.
-    whole: Arc<AtomicBool>,
-}
-
-/// The servlet's end of a [`Stream`].
-pub struct StreamWriter {
-    pub pieces: Sender<Bytes>,
-    whole: Arc<AtomicBool>,
-}
-
-impl StreamWriter {
-    /// That was all of it.
-    pub fn finish(self) {
-        self.whole.store(true, Ordering::Release);
-    }
-}
-
-/// A stream that holds up to this many pieces.
-pub fn stream(pieces: usize) -> (StreamWriter, Stream) {
-    let whole = Arc::new(AtomicBool::new(false));
-    let (sender, receiver) = tokio::sync::mpsc::channel(pieces);
-    (StreamWriter { pieces: sender, whole: whole.clone() }, Stream { pieces: receiver, whole })
-}
+pub struct Stream(pub(crate) Reader);
 
 impl ResponseBody {
     pub fn empty() -> ResponseBody {
@@ -64,10 +37,11 @@ impl Body for ResponseBody {
         match self.get_mut() {
             ResponseBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             ResponseBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            ResponseBody::Stream(stream) => stream.pieces.poll_recv(task).map(|piece| match piece {
-                Some(piece) => Some(Ok(Frame::data(piece))),
-                None if stream.whole.load(Ordering::Acquire) => None,
-                None => Some(Err(Cut.into())),
+            ResponseBody::Stream(stream) => stream.0.poll_next(task).map(|next| match next {
+                Next::Piece(piece) => Some(Ok(Frame::data(piece))),
+                Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+                Next::End => None,
+                Next::Cut => Some(Err(Cut.into())),
             }),
             ResponseBody::File(file) => {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))

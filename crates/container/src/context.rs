@@ -10,6 +10,7 @@ use serval_static_files::Folder;
 
 use crate::execution::Pool;
 use crate::generation::Generation;
+use crate::sessions::Sessions;
 
 pub struct Context {
     /// "" for the root context.
@@ -21,7 +22,9 @@ pub struct Context {
     pub development: bool,
     /// Opened anew by each generation, which may have other media types.
     pub folder: ArcSwap<Folder>,
-    pub pool: Pool,
+    pub pool: Arc<Pool>,
+    /// They stay when its generations go.
+    pub sessions: Sessions,
     /// What requests get; replaced as a whole.
     pub current: ArcSwap<Generation>,
     /// The number of its host.
@@ -51,10 +54,11 @@ impl Context {
         first: Arc<Generation>,
         host: usize,
     ) -> Context {
-        let pool = Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout);
+        let pool = Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout));
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
         let folder = ArcSwap::from_pointee(folder);
-        Context { path, name, webapp, settings, development, folder, pool, current, host, waiting }
+        let sessions = Sessions::default();
+        Context { path, name, webapp, settings, development, folder, pool, sessions, current, host, waiting }
     }
 
     /// As the folder of a webapp at this path is named: `ROOT`, `a#b`.

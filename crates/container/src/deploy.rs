@@ -230,7 +230,7 @@ impl Container {
         let now = Inputs::of(webapp)?;
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
-        let first = Generation::of_files(number, name.clone(), web, self.lives.clone());
+        let first = Generation::of_files(number, name.clone(), web, &settings, self.lives.clone());
         let development = self.deployment.config.development;
         let context = Context::new(path.clone(), name, webapp.to_owned(), settings, development, folder, first, host);
         let context = Arc::new(context);
@@ -274,7 +274,7 @@ impl Container {
             routes
         });
         let generation = context.current.load();
-        generation.retired.store(true, Ordering::Relaxed);
+        generation.retire();
         self.event(&context.name, "gone", generation.number, Duration::ZERO, String::new());
     }
 
@@ -363,6 +363,7 @@ impl Container {
         if let Err(error) = std::fs::create_dir_all(&copies) {
             return of_system(format!("{} cannot be made: {error}", copies.display()));
         }
+        let name = format!("g{number}-{}", self.exchanges.fetch_add(1, Ordering::Relaxed));
         let plan = Plan {
             number,
             context: context.name.clone(),
@@ -370,14 +371,17 @@ impl Container {
             libraries: inputs.libraries,
             web,
             settings: context.settings.clone(),
-            copy_to: copies.join(format!("g{number}-{}", self.exchanges.fetch_add(1, Ordering::Relaxed))),
+            copy_to: copies.join(&name),
+            temp: copies.join(format!("{name}.temp")),
+            pool: context.pool.clone(),
+            before: context.current.load_full(),
             work: self.deployment.folder_of("work", context),
             lives: self.lives.clone(),
         };
         let load = tokio::task::spawn_blocking(move || {
             if plan.libraries.is_empty() {
-                let Plan { number, context, web, lives, .. } = plan;
-                return Ok(Generation::of_files(number, context, web, lives));
+                let Plan { number, context, web, settings, lives, .. } = plan;
+                return Ok(Generation::of_files(number, context, web, &settings, lives));
             }
             Generation::load(plan)
         });
@@ -407,7 +411,7 @@ impl Container {
         if count > 0 || context.waiting() != Waiting::Building {
             context.set_waiting(Waiting::No);
         }
-        old.retired.store(true, Ordering::Relaxed);
+        old.retire();
         self.event(&context.name, "ready", number, began.elapsed(), detail);
         for name in next.changed_dependencies(&old) {
             tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
@@ -417,8 +421,9 @@ impl Container {
         let (name, drain) = (context.name.clone(), context.settings.drain_timeout);
         tokio::spawn(async move {
             tokio::time::sleep(drain).await;
-            if weak.strong_count() > 0 {
-                tracing::warn!(context = %name, generation = old_number, "exchanges still run in this old generation after {drain:?}");
+            if let Some(old) = weak.upgrade() {
+                tracing::warn!(context = %name, generation = old_number, "exchanges still run in this old generation after {drain:?} (drain_timeout): tasks are ended, calls go on");
+                old.cut();
             }
         });
         Loaded::Swapped

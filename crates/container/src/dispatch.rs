@@ -3,48 +3,48 @@
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
-use serval_abi::{SV_DELETE, SV_GET, SV_HEAD, SV_METHOD_OTHER, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE};
-use serval_loader::library::{Outcome, Servlet};
+use serval_abi::{
+    SV_DELETE, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD, SV_METHOD_OTHER,
+    SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE,
+};
+use serval_loader::filter::Entered;
+use serval_loader::servlet::{Outcome, Scope, Servlet};
 use serval_static_files::{Found, respond, status_when_missing};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::answer;
 use crate::answering::{Answer, Answering, or_failed};
+use crate::asynchronous::{Work, drive_detached};
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
+use crate::events::Change;
 use crate::exchange::{Exchange, Request};
 use crate::execution::{self, Busy, Place, watched};
 use crate::generation::Generation;
 use crate::mapping::Match;
 use crate::turn::{Io, Turn};
 
-/// Answers by the servlet that was found.
-pub fn servlet(
+/// Answers by the filters of this path and by what was found for it; `None`: the static files.
+pub fn to(
     turn: &Arc<Turn>,
     request: Box<Request>,
     context: Arc<Context>,
     generation: Arc<Generation>,
-    found: Match,
+    found: Option<Match>,
 ) -> Answer {
-    let Some(servlet) = generation.servlet(found.servlet) else {
-        return answer::page(StatusCode::NOT_FOUND, "").into();
-    };
-    if let Some(seconds) = servlet.unavailable_for() {
-        return answer::servlet_unavailable(seconds, "").into();
+    let servlet = found.as_ref().and_then(|found| generation.servlet(found.servlet));
+    let mut may_run_inline = !turn.is_busy() && servlet.is_none_or(Servlet::may_run_inline);
+    if generation.is_on_the_way(request.target.path(), servlet) {
+        may_run_inline &= generation.may_pass_inline(request.target.path(), servlet);
+    } else {
+        let Some(servlet) = servlet else { return file(&request, &context, request.target.path()).into() };
+        if let Some(answer) = instead_of(servlet, &request, &context) {
+            return answer.into();
+        }
     }
-    if let Some(answer) = by_method(&request.method, servlet.methods()) {
-        return answer.into();
-    }
-    if request
-        .body
-        .as_ref()
-        .is_some_and(|body| http_body::Body::size_hint(body).lower() > context.settings.request_body_bytes_max)
-    {
-        return answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "").into();
-    }
-    let may_run_inline = servlet.may_run_inline() && !turn.is_busy();
     let (head, answered) = oneshot::channel();
-    let exchange = Box::new(Exchange::new(request, context, generation, found, head));
+    let exchange = Box::new(Exchange::new(request, context, generation, turn.clone(), found, head));
     if may_run_inline && let Some(place) = turn.inline.try_enter() {
         turn.hand_in(InlineCall { place, exchange });
         return Answer::Called(answered);
@@ -83,7 +83,7 @@ impl InlineCall {
 /// Hands the call to a thread of its context's pool as soon as there is one.
 async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> {
     let context = exchange.context().clone();
-    let permit = context.pool.enter().await.map_err(|busy| pool_busy(&context, busy))?;
+    let permit = context.pool.enter().await.map_err(|busy| pool_busy(&exchange, busy))?;
     // The generation, which waits for all that hold it, is its owner.
     drop(tokio::task::spawn_blocking(move || {
         run(exchange, false);
@@ -92,30 +92,141 @@ async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> 
     Ok(())
 }
 
+/// The way of a request through the libraries: listener functions, filters, servlet.
 fn run(mut exchange: Box<Exchange>, inline: bool) {
     watched(exchange.call(inline), |generation| {
-        let outcome = match generation.servlet(exchange.servlet()) {
-            Some(servlet) => servlet.service(&mut *exchange),
-            None => Outcome::Next,
-        };
-        match outcome {
-            Outcome::Done => exchange.finish(),
-            Outcome::Next => {
-                let response = exchange.next();
-                exchange.answer(response);
-            }
-            Outcome::Failed(status, text) => exchange.failed(status, &text),
-        }
+        generation.request_event(SV_EVENT_REQUEST_INITIALIZED, &mut *exchange, Change::default());
+        dispatch(exchange, generation, inline);
     });
 }
 
-fn pool_busy(context: &Context, busy: Busy) -> Response<ResponseBody> {
+fn dispatch(mut exchange: Box<Exchange>, generation: &Generation, inline: bool) {
+    let mut scope = Scope::new();
+    let outcome = through_filters(&mut exchange, generation).unwrap_or_else(|| serve(&mut exchange, &mut scope, generation));
+    settle(exchange, scope, outcome, inline);
+}
+
+/// `None`: all of them have let it pass.
+fn through_filters(exchange: &mut Exchange, generation: &Generation) -> Option<Outcome> {
+    if generation.filter_maps.is_empty() {
+        return None;
+    }
+    for number in exchange.filters() {
+        let Some(filter) = generation.filter(number) else { continue };
+        let mut entered = Entered::new();
+        match filter.on_request(&mut entered, exchange) {
+            Outcome::Next => exchange.entered(number, entered),
+            Outcome::Failed(status, text) => {
+                return Some(Outcome::Failed(status, format!("the filter `{}`: {text}", filter.name())));
+            }
+            _ => return Some(Outcome::Done),
+        }
+    }
+    None
+}
+
+fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) -> Outcome {
+    let Some(servlet) = exchange.servlet().and_then(|servlet| generation.servlet(servlet)) else { return Outcome::Next };
+    if let Some(answer) = instead_of(servlet, exchange.request(), exchange.context()) {
+        exchange.answer(answer);
+        return Outcome::Done;
+    }
+    if matches!(exchange.request().method, Method::GET | Method::HEAD)
+        && let Some(modified) = servlet.last_modified(scope, exchange)
+        && exchange.is_answered_by_date(modified)
+    {
+        return Outcome::Done;
+    }
+    servlet.service(scope, exchange)
+}
+
+/// What follows from how a call, or a task, has ended.
+pub fn settle(mut exchange: Box<Exchange>, scope: Scope, outcome: Outcome, inline: bool) {
+    let result = match outcome {
+        Outcome::Pending(task) => return go_on(Work::new(task, scope, exchange), inline),
+        Outcome::Detached => match exchange.completion() {
+            Some(completion) => {
+                // Its owner is the generation, which it holds.
+                drop(Handle::current().spawn(drive_detached(scope, exchange, completion)));
+                return;
+            }
+            None => SV_E_STATE,
+        },
+        Outcome::Done if exchange.has_a_way() => return again(exchange, scope),
+        Outcome::Done => {
+            exchange.finish();
+            SV_OK
+        }
+        Outcome::Next => {
+            exchange.answer_by_file();
+            SV_OK
+        }
+        Outcome::Failed(status, text) => {
+            exchange.failed(status, &text);
+            status
+        }
+    };
+    end(exchange, scope, result);
+}
+
+/// Polls a new task for the first time where its servlet has just run, which is most often all that it needs.
+fn go_on(work: Box<Work>, inline: bool) {
+    if let Some(work) = work.step(inline) {
+        // Its owner is the generation, which it holds.
+        drop(Handle::current().spawn(work.drive()));
+    }
+}
+
+/// async_dispatch: the way of a request, once more.
+fn again(mut exchange: Box<Exchange>, scope: Scope) {
+    exchange.end_filters(SV_OK);
+    drop(scope);
+    let path = exchange.takes_its_way().flatten();
+    exchange.dispatch_again(path, |generation, path| generation.mapper.find(path).or_else(|| generation.mapper.find_default(path)));
+    let context = exchange.context().clone();
+    drop(Handle::current().spawn(async move {
+        let permit = context.pool.enter_patiently().await;
+        let run = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            watched(exchange.call(false), |generation| dispatch(exchange, generation, false));
+        });
+        let _ = run.await;
+    }));
+}
+
+/// The exchange is over: the filters are told, then the listener functions.
+pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
+    exchange.end_filters(result);
+    // Its memory lives until the servlet has returned, and it has.
+    drop(scope);
+    let generation = exchange.generation().clone();
+    generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
+    exchange.release();
+}
+
+fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {
     let text = match busy {
         Busy::QueueFull => "its queue is full (queue_max)",
         Busy::WaitedTooLong => "a request waited too long for a thread (queue_timeout)",
     };
-    tracing::warn!(context = %context.name, "a request was answered 503: all threads are busy, and {text}");
+    let (context, generation) = (&exchange.context().name, exchange.generation().number);
+    tracing::warn!(
+        %context, generation, servlet = exchange.servlet_name(), request = exchange.request().id,
+        "a request was answered 503: all threads are busy (workers_max), and {text}; see which calls are slow, or raise the bound"
+    );
     answer::unavailable(1, "All threads of this application are busy.")
+}
+
+/// What the container answers in a servlet's place.
+fn instead_of(servlet: &Servlet, request: &Request, context: &Context) -> Option<Response<ResponseBody>> {
+    if let Some(seconds) = servlet.unavailable_for() {
+        return Some(answer::servlet_unavailable(seconds, ""));
+    }
+    if let Some(answer) = by_method(&request.method, servlet.methods()) {
+        return Some(answer);
+    }
+    let at_least = request.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
+    (at_least > context.settings.request_body_bytes_max).then(|| answer::closing(StatusCode::PAYLOAD_TOO_LARGE, ""))
 }
 
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).

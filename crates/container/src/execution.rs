@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 
@@ -100,6 +101,7 @@ pub struct Pool {
     queued: AtomicUsize,
     queue_max: usize,
     queue_timeout: Duration,
+    runtime: Handle,
 }
 
 /// Why there was no thread for a call.
@@ -110,8 +112,21 @@ pub enum Busy {
 }
 
 impl Pool {
+    /// Called inside the runtime.
     pub fn new(workers_max: usize, queue_max: usize, queue_timeout: Duration) -> Pool {
-        Pool { workers: Arc::new(Semaphore::new(workers_max)), queued: AtomicUsize::new(0), queue_max, queue_timeout }
+        let workers = Arc::new(Semaphore::new(workers_max));
+        Pool { workers, queued: AtomicUsize::new(0), queue_max, queue_timeout, runtime: Handle::current() }
+    }
+
+    /// Where its threads come from.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Waits for a thread's place as long as it takes: for what has been let in already.
+    pub async fn enter_patiently(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        self.workers.clone().acquire_owned().await.ok()
     }
 
     /// Waits for a thread's place, as long as the queue has room and the time has not run out.
@@ -229,14 +244,14 @@ pub fn wait<F: Future>(pool: &Pool, future: F) -> Result<F::Output, NoThread> {
 }
 
 fn block<F: Future>(future: F) -> F::Output {
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+    tokio::task::block_in_place(|| Handle::current().block_on(future))
 }
 
 /// A call of a servlet under way.
 pub struct Call {
     pub generation: Arc<Generation>,
-    /// Its number in the generation.
-    pub servlet: usize,
+    /// Its number in the generation; `None`: the static files, behind filters.
+    pub servlet: Option<usize>,
     pub exchange_id: u64,
     pub slow_after: Duration,
     /// On an I/O thread.
@@ -293,7 +308,7 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
         {
             let Call { generation, servlet, exchange_id, .. } = &running.call;
             tracing::warn!(
-                context = %generation.context, servlet = generation.servlet_name(*servlet),
+                context = %generation.context, servlet = name_of(generation, *servlet),
                 generation = generation.number, request = exchange_id,
                 "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
             );
@@ -311,7 +326,7 @@ pub struct Watch {
 impl Watch {
     /// Called inside the runtime that the calls run on.
     pub fn start(inline: Arc<Inline>) -> Watch {
-        let runtime = tokio::runtime::Handle::current();
+        let runtime = Handle::current();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("sv-watch".to_owned()).spawn(move || {
@@ -337,7 +352,7 @@ impl Drop for Watch {
     }
 }
 
-fn look(inline: &Inline, runtime: &tokio::runtime::Handle) {
+fn look(inline: &Inline, runtime: &Handle) {
     let mut stuck = 0;
     let mut long = false;
     let seats: Vec<Arc<Seat>> =
@@ -358,7 +373,7 @@ fn look(inline: &Inline, runtime: &tokio::runtime::Handle) {
         running.next = age * 2;
         let Call { generation, servlet, exchange_id, .. } = &running.call;
         tracing::warn!(
-            context = %generation.context, servlet = generation.servlet_name(*servlet),
+            context = %generation.context, servlet = name_of(generation, *servlet),
             generation = generation.number, request = exchange_id,
             "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
              (slow_after in server.toml says when to say this)", age.as_secs_f64()
@@ -371,8 +386,12 @@ fn look(inline: &Inline, runtime: &tokio::runtime::Handle) {
     }
 }
 
+fn name_of(generation: &Generation, servlet: Option<usize>) -> &str {
+    servlet.map_or("default", |servlet| generation.servlet_name(servlet))
+}
+
 fn goes_to_the_pool(Call { generation, servlet, exchange_id, .. }: &Call, age: Duration) {
-    let Some(servlet) = generation.servlet(*servlet) else { return };
+    let Some(servlet) = servlet.and_then(|servlet| generation.servlet(servlet)) else { return };
     if servlet.keep_off_io_threads() {
         tracing::warn!(
             context = %generation.context, servlet = servlet.name(), generation = generation.number, request = exchange_id,

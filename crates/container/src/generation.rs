@@ -5,18 +5,32 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
-use serval_abi::SV_E_LIMIT;
-use serval_config::{ContextSettings, Web};
+use serval_abi::{
+    SV_DISPATCH_REQUEST, SV_E_LIMIT, SV_EVENT_CONTEXT_ATTRIBUTE, SV_EVENT_CONTEXT_DESTROYED,
+    SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED,
+};
+use serval_config::{ContextSettings, SessionSettings, Web};
 use serval_loader::exchange::{Answer, Fault, Level, Place};
-use serval_loader::library::{Library, Module, Servlet};
+use serval_loader::filter::Filter;
+use serval_loader::library::Library;
+use serval_loader::module::Module;
 use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
+use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::mapping::{Mapper, PatternError};
+use crate::declared::{Plans, declared};
+use crate::events::{Change, event_of_context};
+use crate::filters::FilterMaps;
+use crate::jobs::Jobs;
+use crate::mapping::Mapper;
 
+/// The name under which filters know the static files.
+pub const DEFAULT_SERVLET: &str = "default";
+const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
 /// LIMIT: bytes of all context attributes together.
 const ATTRIBUTE_BYTES_MAX: usize = 16 << 20;
 
@@ -32,15 +46,34 @@ pub struct Generation {
     pub number: u64,
     pub context: Arc<str>,
     pub mapper: Mapper,
+    pub filter_maps: FilterMaps,
     pub web: Web,
+    pub session_settings: SessionSettings,
     pub retired: AtomicBool,
+    pub stage: watch::Sender<Stage>,
+    /// Where its exchanges may write what they do not keep; removed with it.
+    pub temp: Option<PathBuf>,
     loaded: Option<Loaded>,
+    /// All kinds of events that its listener functions want.
+    listens_to: u32,
     lives: Arc<Lives>,
+}
+
+/// What exchanges that go on by themselves are told of their generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Serving,
+    /// A newer one has taken over.
+    Retired,
+    /// Its time is up.
+    Cut,
 }
 
 struct Loaded {
     made: Made,
     copy: PrivateCopy,
+    side: Arc<Side>,
+    temp: PathBuf,
 }
 
 impl Loaded {
@@ -73,37 +106,68 @@ pub struct Plan {
     /// Where its private copy goes; must not exist.
     pub copy_to: PathBuf,
     pub work: PathBuf,
+    /// A folder for this generation alone; made when it is asked for.
+    pub temp: PathBuf,
+    pub pool: Arc<crate::execution::Pool>,
+    /// The one that serves until this one does: its modules hand over to those of the same name.
+    pub before: Arc<Generation>,
     pub lives: Arc<Lives>,
 }
 
 impl Generation {
     /// A generation without libraries: static files only.
-    pub fn of_files(number: u64, context: Arc<str>, web: Web, lives: Arc<Lives>) -> Arc<Generation> {
+    pub fn of_files(
+        number: u64,
+        context: Arc<str>,
+        web: Web,
+        settings: &ContextSettings,
+        lives: Arc<Lives>,
+    ) -> Arc<Generation> {
         lives.live.fetch_add(1, Ordering::Relaxed);
-        let retired = AtomicBool::new(false);
-        Arc::new(Generation { number, context, mapper: Mapper::default(), web, retired, loaded: None, lives })
+        Arc::new(Generation {
+            number,
+            context,
+            mapper: Mapper::default(),
+            filter_maps: FilterMaps::default(),
+            session_settings: web.session_settings(settings),
+            web,
+            retired: AtomicBool::new(false),
+            stage: watch::Sender::new(Stage::Serving),
+            temp: None,
+            loaded: None,
+            listens_to: 0,
+            lives,
+        })
     }
 
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
     pub fn load(plan: Plan) -> Result<Arc<Generation>, LoadError> {
         let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
+        let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
-        let mapper = match made.fill(&plan, &copy) {
-            Ok(mapper) => mapper,
+        let Plans { mapper, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
+            Ok(plans) => plans,
             Err(error) => {
-                made.destroy(&plan.lives);
+                made.destroy(&side, &plan.lives);
                 let _ = copy.remove();
+                let _ = std::fs::remove_dir_all(&plan.temp);
                 return Err(error);
             }
         };
+        let _ = side.modules.set(made.modules.iter().map(Arc::downgrade).collect());
         plan.lives.live.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(Generation {
             number: plan.number,
             context: plan.context,
             mapper,
+            filter_maps,
+            session_settings: plan.web.session_settings(&plan.settings),
             web: plan.web,
             retired: AtomicBool::new(false),
-            loaded: Some(Loaded { made, copy }),
+            stage: watch::Sender::new(Stage::Serving),
+            temp: Some(plan.temp.clone()),
+            listens_to: made.modules.iter().fold(0, |kinds, module| kinds | module.listens_to()),
+            loaded: Some(Loaded { made, copy, side, temp: plan.temp }),
             lives: plan.lives,
         }))
     }
@@ -112,9 +176,75 @@ impl Generation {
         self.loaded.as_ref()?.made.servlets.get(number)
     }
 
+    pub fn filter(&self, number: usize) -> Option<&Filter> {
+        self.loaded.as_ref()?.made.filters.get(number)
+    }
+
     /// For the log.
     pub fn servlet_name(&self, number: usize) -> &str {
         self.servlet(number).map_or("", Servlet::name)
+    }
+
+    fn web_servlet(&self, number: usize) -> Option<&serval_config::WebServlet> {
+        let name = self.servlet(number)?.name();
+        self.web.servlets.iter().find(|servlet| servlet.name == name)
+    }
+
+    /// Whether a servlet takes multipart bodies: by web.toml, else by its declaration.
+    pub fn is_multipart(&self, number: usize) -> bool {
+        let configured = self.web_servlet(number).and_then(|servlet| servlet.multipart);
+        configured.unwrap_or_else(|| self.servlet(number).is_some_and(Servlet::is_multipart))
+    }
+
+    /// What web.toml says of how long an asynchronous exchange of this servlet may take.
+    pub fn async_timeout(&self, number: usize) -> Option<Duration> {
+        self.web_servlet(number)?.async_timeout
+    }
+
+    /// A newer one has taken over, or the server stops: what goes on by itself is told.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.stage.send_if_modified(|stage| *stage == Stage::Serving && { *stage = Stage::Retired; true });
+    }
+
+    /// Ends what goes on by itself.
+    pub fn cut(&self) {
+        self.stage.send_replace(Stage::Cut);
+    }
+
+    /// Calls `tell` with each module that has listener functions for this kind of event.
+    pub fn tell(&self, kind: u32, mut tell: impl FnMut(&Module)) {
+        if self.listens_to & kind == 0 {
+            return;
+        }
+        for module in self.loaded.iter().flat_map(|loaded| &loaded.made.modules) {
+            if module.listens_to() & kind != 0 {
+                tell(module);
+            }
+        }
+    }
+
+    /// Whether filters or listener functions are called for requests of this path.
+    pub fn is_on_the_way(&self, path: &str, servlet: Option<&Servlet>) -> bool {
+        self.listens_to & REQUEST_EVENTS != 0 || !self.filters_of(path, servlet).is_empty()
+    }
+
+    /// Whether all of them promise not to block; listener functions promise nothing.
+    pub fn may_pass_inline(&self, path: &str, servlet: Option<&Servlet>) -> bool {
+        let promises = |filter: usize| self.filter(filter).is_some_and(Filter::is_nonblocking);
+        self.listens_to & REQUEST_EVENTS == 0 && self.filters_of(path, servlet).into_iter().all(promises)
+    }
+
+    fn filters_of(&self, path: &str, servlet: Option<&Servlet>) -> Vec<usize> {
+        if self.filter_maps.is_empty() {
+            return Vec::new();
+        }
+        self.filter_maps.find(Some(path), servlet.map_or(DEFAULT_SERVLET, Servlet::name), SV_DISPATCH_REQUEST)
+    }
+
+    /// What a module of this name hands over to the next generation's.
+    fn saved(&self, name: &str) -> Option<Vec<u8>> {
+        self.loaded.as_ref()?.made.modules.iter().find(|module| module.name() == name)?.save()
     }
 
     /// The libraries that others here need, and that are not what they were in `older`.
@@ -139,9 +269,10 @@ impl Drop for Generation {
         let lives = self.lives.clone();
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
         let end = move || {
-            if let Some(Loaded { made, copy }) = loaded {
-                made.destroy(&lives);
+            if let Some(Loaded { made, copy, side, temp }) = loaded {
+                made.destroy(&side, &lives);
                 let _ = copy.remove();
+                let _ = std::fs::remove_dir_all(temp);
                 tracing::info!(
                     %context, generation = number, left_mapped = lives.left_mapped.load(Ordering::Relaxed),
                     "the generation is destroyed; its code stays mapped (left mapped), since this version does not unload yet"
@@ -162,42 +293,71 @@ impl Drop for Generation {
 struct Made {
     libraries: Vec<Arc<Library>>,
     modules: Vec<Arc<Module>>,
+    /// The listener functions know that the context is there.
+    initialized: bool,
+    filters: Vec<Filter>,
     servlets: Vec<Servlet>,
 }
 
 impl Made {
-    fn fill(&mut self, plan: &Plan, copy: &PrivateCopy) -> Result<Mapper, LoadError> {
+    /// The order of SEMANTICS 25: modules, listener functions, filters, servlets.
+    fn fill(&mut self, plan: &Plan, copy: &PrivateCopy, side: &Arc<Side>) -> Result<Plans, LoadError> {
         let refused = |file: &Path, refusal| Refused { file: file.to_owned(), refusal };
         for file in servlet_libraries(plan, copy)? {
             let library = Library::open(file).map_err(|refusal| refused(file, refusal))?;
             self.libraries.extend(library.map(Arc::new));
         }
-        let declared = &self.libraries;
-        let side = Arc::new(Side::new(plan));
-        let (instances, mapper) = instances(declared, &plan.web).map_err(LoadError::Mapping)?;
-        for library in declared {
+        let libraries = self.libraries.clone();
+        let plans = declared(&libraries, &plan.web).map_err(LoadError::Mapping)?;
+        for library in &libraries {
             let module = library.start(side.clone()).map_err(|refusal| refused(library.path(), refusal))?;
-            self.modules.push(Arc::new(module));
+            let module = Arc::new(module);
+            self.modules.push(module.clone());
+            if let Some(saved) = plan.before.saved(module.name()) {
+                module.restore(&saved).map_err(|refusal| refused(library.path(), refusal))?;
+            }
         }
-        let mut order: Vec<usize> = (0..instances.len()).collect();
-        order.sort_by_key(|&number| match instances[number].load_order {
+        self.initialized = true;
+        self.tell(SV_EVENT_CONTEXT_INITIALIZED);
+        for filter in &plans.filters {
+            let path = libraries[filter.library].path();
+            let made = Filter::create(&self.modules[filter.library], filter.index, &filter.name, filter.init.clone());
+            self.filters.push(made.map_err(|refusal| refused(path, refusal))?);
+        }
+        let mut order: Vec<usize> = (0..plans.servlets.len()).collect();
+        order.sort_by_key(|&number| match plans.servlets[number].load_order {
             order if order < 0 => i32::MAX,
             order => order,
         });
-        let mut made: Vec<Option<Servlet>> = instances.iter().map(|_| None).collect();
-        for number in order {
-            let Instance { library, index, name, init, .. } = &instances[number];
-            let servlet = Servlet::create(&self.modules[*library], *index, name, init.clone())
-                .map_err(|refusal| refused(declared[*library].path(), refusal))?;
-            made[number] = Some(servlet);
-        }
+        let mut made: Vec<Option<Servlet>> = plans.servlets.iter().map(|_| None).collect();
+        let mut create = |number: usize| {
+            let servlet = &plans.servlets[number];
+            let path = libraries[servlet.library].path();
+            let created =
+                Servlet::create(&self.modules[servlet.library], servlet.index, &servlet.name, servlet.init.clone());
+            made[number] = Some(created.map_err(|refusal| refused(path, refusal))?);
+            Ok::<(), Refused>(())
+        };
+        let created = order.into_iter().try_for_each(&mut create);
         self.servlets.extend(made.into_iter().flatten());
-        Ok(mapper)
+        created?;
+        Ok(plans)
     }
 
-    /// Servlets before modules, each in reverse order; the libraries stay mapped.
-    fn destroy(mut self, lives: &Lives) {
+    fn tell(&self, kind: u32) {
+        for module in &self.modules {
+            event_of_context(module, kind, Change::default());
+        }
+    }
+
+    /// Servlets before filters before modules, each in reverse order; the libraries stay mapped.
+    fn destroy(mut self, side: &Side, lives: &Lives) {
+        side.jobs.close(&side.context, side.number);
         while self.servlets.pop().is_some() {}
+        while self.filters.pop().is_some() {}
+        if self.initialized {
+            self.tell(SV_EVENT_CONTEXT_DESTROYED);
+        }
         while self.modules.pop().is_some() {}
         lives.left_mapped.fetch_add(self.libraries.len(), Ordering::Relaxed);
     }
@@ -229,88 +389,6 @@ fn servlet_libraries<'a>(plan: &Plan, copy: &'a PrivateCopy) -> Result<Vec<&'a P
     Ok(all.iter().filter(|(_, facts)| has_entry(facts)).map(|(file, _)| file.as_path()).collect())
 }
 
-/// A servlet that is to be created.
-struct Instance {
-    library: usize,
-    index: usize,
-    name: String,
-    init: Vec<(String, String)>,
-    load_order: i32,
-    patterns: Vec<String>,
-}
-
-/// What the libraries declare, as web.toml changes it.
-fn instances(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Mapper), Refusal> {
-    let mut instances: Vec<Instance> = Vec::new();
-    for (number, library) in libraries.iter().enumerate() {
-        for (index, servlet) in library.declared().servlets.iter().enumerate() {
-            if instances.iter().any(|other| other.name == servlet.name) {
-                return Err(Refusal::NameConflict(servlet.name.clone()));
-            }
-            instances.push(Instance {
-                library: number,
-                index,
-                name: servlet.name.clone(),
-                init: servlet.init.clone(),
-                load_order: servlet.load_order,
-                patterns: servlet.patterns.clone(),
-            });
-        }
-    }
-    let classes: Vec<(usize, usize, String)> =
-        instances.iter().map(|instance| (instance.library, instance.index, instance.name.clone())).collect();
-    for servlet in &web.servlets {
-        let class = servlet.class.as_ref().unwrap_or(&servlet.name);
-        let Some((library, index, _)) = classes.iter().find(|(_, _, name)| name == class) else {
-            let known: Vec<&str> = classes.iter().map(|(_, _, name)| name.as_str()).collect();
-            return Err(Refusal::NoSuchServlet(class.clone(), known.join(", ")));
-        };
-        if !servlet.enabled {
-            instances.retain(|instance| instance.name != servlet.name);
-            continue;
-        }
-        let found = instances.iter().position(|instance| instance.name == servlet.name);
-        let at = found.unwrap_or_else(|| {
-            let declared = &libraries[*library].declared().servlets[*index];
-            instances.push(Instance {
-                library: *library,
-                index: *index,
-                name: servlet.name.clone(),
-                init: declared.init.clone(),
-                load_order: declared.load_order,
-                patterns: Vec::new(),
-            });
-            instances.len() - 1
-        });
-        let instance = &mut instances[at];
-        instance.load_order = servlet.load_on_startup.unwrap_or(instance.load_order);
-        if let Some(patterns) = &servlet.url_patterns {
-            instance.patterns.clone_from(patterns);
-        }
-        for (name, value) in &servlet.init {
-            instance.init.retain(|(known, _)| known != name);
-            instance.init.push((name.clone(), value.clone()));
-        }
-    }
-    let mut mapper = Mapper::default();
-    for (number, instance) in instances.iter().enumerate() {
-        for pattern in &instance.patterns {
-            mapper.add(pattern, number).map_err(|error| match error {
-                PatternError::Malformed => {
-                    Refusal::BadPattern { servlet: instance.name.clone(), pattern: pattern.clone() }
-                }
-                PatternError::Template => Refusal::NotYet(format!("the URL pattern `{pattern}`")),
-                PatternError::Taken(other) => Refusal::PatternConflict {
-                    pattern: pattern.clone(),
-                    first: instances[other].name.clone(),
-                    second: instance.name.clone(),
-                },
-            })?;
-        }
-    }
-    Ok((instances, mapper))
-}
-
 /// The generation as its libraries see it.
 struct Side {
     context: Arc<str>,
@@ -320,7 +398,13 @@ struct Side {
     mime: Vec<(String, String)>,
     root: Option<String>,
     work: Option<String>,
+    temp: PathBuf,
+    /// Once it was asked for.
+    temp_text: OnceLock<Option<String>>,
     attributes: Mutex<Vec<(String, Vec<u8>)>>,
+    jobs: Arc<Jobs>,
+    /// Whom to tell of attributes; they hold this.
+    modules: OnceLock<Vec<Weak<Module>>>,
 }
 
 impl Side {
@@ -335,7 +419,11 @@ impl Side {
             mime: plan.web.mime.clone(),
             root: text(&plan.webapp),
             work: text(&plan.work).filter(|_| std::fs::create_dir_all(&plan.work).is_ok()),
+            temp: plan.temp.clone(),
+            temp_text: OnceLock::new(),
             attributes: Mutex::default(),
+            jobs: Jobs::new(plan.pool.clone(), plan.settings.queue_max.max(1)),
+            modules: OnceLock::new(),
         }
     }
 }
@@ -374,7 +462,10 @@ impl serval_loader::exchange::Context for Side {
         match place {
             Place::Root => self.root.as_deref(),
             Place::Work => self.work.as_deref(),
-            Place::Temp => None,
+            Place::Temp => {
+                let made = || self.temp.to_str().filter(|_| std::fs::create_dir_all(&self.temp).is_ok()).map(str::to_owned);
+                self.temp_text.get_or_init(made).as_deref()
+            }
         }
     }
 
@@ -395,12 +486,27 @@ impl serval_loader::exchange::Context for Side {
         if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
             return Err(Fault::new(SV_E_LIMIT, "the context attributes are over 16 MiB"));
         }
-        attributes.retain(|(known, _)| known != name);
+        let at = attributes.iter().position(|(known, _)| known == name);
+        let old = at.map(|at| attributes.remove(at).1);
         attributes.extend(value.map(|value| (name.to_owned(), value.to_vec())));
+        drop(attributes);
+        if old.is_some() || value.is_some() {
+            for module in self.modules.get().into_iter().flatten().filter_map(Weak::upgrade) {
+                event_of_context(&module, SV_EVENT_CONTEXT_ATTRIBUTE, Change { name, value, old_value: old.as_deref() });
+            }
+        }
         Ok(())
     }
 
     fn generation(&self) -> u64 {
         self.number
+    }
+
+    fn post(&self, job: Box<dyn FnOnce() + Send>) -> Answer {
+        self.jobs.post(job)
+    }
+
+    fn resource(&self, _: &str) -> Option<&str> {
+        None
     }
 }

@@ -6,16 +6,24 @@
 
 mod answer;
 mod answering;
+mod asynchronous;
 mod body;
 mod context;
+mod declared;
 mod deploy;
 mod dispatch;
+mod events;
 mod exchange;
 mod execution;
+mod filters;
 mod generation;
+mod jobs;
 mod mapping;
+mod multipart;
 mod parameters;
+mod pipe;
 mod sending;
+mod sessions;
 mod target;
 mod turn;
 mod webapp;
@@ -30,6 +38,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt as _};
 use http::{Request, StatusCode};
+use serval_abi::SV_EVENT_SESSION_DESTROYED;
 
 use answering::Answer;
 pub use answering::Answering;
@@ -213,6 +222,26 @@ impl Container {
         }
     }
 
+    /// Tells what goes on by itself in all contexts, such as event streams, that the server stops.
+    pub fn retire(&self) {
+        for context in self.contexts() {
+            context.current.load().retire();
+        }
+    }
+
+    /// Ends the sessions whose time is up, and tells their listener functions, which may block. To be called now and then.
+    pub fn expire_sessions(&self) {
+        for context in self.contexts() {
+            for session in context.sessions.expired() {
+                context.current.load().session_ends(SV_EVENT_SESSION_DESTROYED, &session);
+            }
+        }
+    }
+
+    fn contexts(&self) -> Vec<Arc<Context>> {
+        self.hosts.iter().flat_map(|host| host.routes.load().by_path.values().cloned().collect::<Vec<_>>()).collect()
+    }
+
     /// Unmounts everything and waits until its exchanges have ended and it is destroyed, or the deadline; true: nothing was cut.
     pub async fn stop(&self, deadline: Instant) -> bool {
         self.deployment.clear().await;
@@ -250,14 +279,15 @@ fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc
                 found = Some(servlet);
                 request.target.go_to(path);
             }
-            Some(Welcome::File(file)) => return dispatch::file(&request, &context, &file).into(),
+            Some(Welcome::File(file)) => {
+                request.target.go_to(file);
+                return dispatch::to(turn, request, context, generation, None);
+            }
             None => {}
         }
     }
-    match found.or_else(|| generation.mapper.find_default(request.target.path())) {
-        Some(found) => dispatch::servlet(turn, request, context, generation, found),
-        None => dispatch::file(&request, &context, request.target.path()).into(),
-    }
+    let found = found.or_else(|| generation.mapper.find_default(request.target.path()));
+    dispatch::to(turn, request, context, generation, found)
 }
 
 /// WEB-INF and META-INF at the top of a webapp, in any case (SEMANTICS 7).

@@ -6,7 +6,7 @@ use foldhash::HashMap;
 
 use serval_abi::{
     SV_MATCH_CONTEXT_ROOT as CONTEXT_ROOT, SV_MATCH_DEFAULT as DEFAULT, SV_MATCH_EXACT as EXACT,
-    SV_MATCH_EXTENSION as EXTENSION, SV_MATCH_PATH as PATH,
+    SV_MATCH_EXTENSION as EXTENSION, SV_MATCH_PATH as PATH, SV_MATCH_TEMPLATE as TEMPLATE,
 };
 
 /// A servlet's number, and the pattern that leads to it.
@@ -28,6 +28,8 @@ pub struct Mapper {
     extensions: HashMap<String, Entry>,
     context_root: Option<Entry>,
     default: Option<Entry>,
+    /// Patterns with `{name}` segments; of two that match, the one that first has a literal where the other has a name.
+    templates: Vec<Entry>,
 }
 
 /// How a path was mapped. Paths are context-relative and decoded; the parts are read from the path that was mapped.
@@ -53,10 +55,20 @@ impl Match {
         Some(&path[self.split..]).filter(|info| !info.is_empty())
     }
 
+    /// What stands in the path for `{name}` of the pattern.
+    pub fn parameter<'p>(&self, name: &str, path: &'p str) -> Option<&'p str> {
+        if self.kind != TEMPLATE {
+            return None;
+        }
+        let both = self.pattern.split('/').zip(path.split('/'));
+        both.filter_map(|(segment, value)| Some((parameter_name(segment)?, value)))
+            .find_map(|(found, value)| (found == name).then_some(value))
+    }
+
     /// What the pattern's wildcard stood for, or the exact path, without its slash (Servlet 12, HttpServletMapping).
     pub fn value<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.kind {
-            EXACT => Some(&path[1..]),
+            EXACT | TEMPLATE => Some(&path[1..]),
             PATH => path[self.split..].strip_prefix('/'),
             EXTENSION => Some(&path[1..path.len() + 1 - self.pattern.len()]),
             _ => Some(""),
@@ -68,7 +80,7 @@ impl Match {
 pub enum PatternError {
     /// Not a URL pattern at all.
     Malformed,
-    /// It has a {name}, which this version does not know yet.
+    /// A `{name}` that is not a whole segment, has no name, or stands there twice.
     Template,
     /// Already mapped to this servlet.
     Taken(usize),
@@ -76,8 +88,8 @@ pub enum PatternError {
 
 impl Mapper {
     pub fn add(&mut self, pattern: &str, servlet: usize) -> Result<(), PatternError> {
-        if pattern.split('/').any(|segment| segment.starts_with('{') && segment.ends_with('}')) {
-            return Err(PatternError::Template);
+        if pattern.starts_with('/') && pattern.contains(['{', '}']) {
+            return self.add_template(pattern, servlet);
         }
         let entry = Entry { servlet, pattern: pattern.into() };
         let (map, key) = if pattern.is_empty() {
@@ -99,10 +111,37 @@ impl Mapper {
         if known.servlet == servlet { Ok(()) } else { Err(PatternError::Taken(known.servlet)) }
     }
 
+    fn add_template(&mut self, pattern: &str, servlet: usize) -> Result<(), PatternError> {
+        let mut names: Vec<&str> = Vec::new();
+        for segment in pattern.split('/').filter(|segment| segment.contains(['{', '}', '*'])) {
+            let name = parameter_name(segment).ok_or(PatternError::Template)?;
+            let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            if name.is_empty() || !good || names.contains(&name) {
+                return Err(PatternError::Template);
+            }
+            names.push(name);
+        }
+        // Two that match the same paths are one, whatever their names are.
+        let shape = |pattern: &str| {
+            let segments = pattern.split('/').map(|segment| parameter_name(segment).map_or(Some(segment.to_owned()), |_| None));
+            segments.collect::<Vec<_>>()
+        };
+        if let Some(known) = self.templates.iter().find(|known| shape(&known.pattern) == shape(pattern)) {
+            return if known.servlet == servlet { Ok(()) } else { Err(PatternError::Taken(known.servlet)) };
+        }
+        self.templates.push(Entry { servlet, pattern: pattern.into() });
+        // Literals before names, from the left.
+        self.templates.sort_by_cached_key(|entry| {
+            entry.pattern.split('/').map(|segment| parameter_name(segment).is_some()).collect::<Vec<_>>()
+        });
+        Ok(())
+    }
+
     /// Maps a path that begins with a slash. `None`: nothing but the static files is left.
     pub fn find(&self, path: &str) -> Option<Match> {
         self.find_root(path)
             .or_else(|| self.find_exact(path))
+            .or_else(|| self.find_template(path))
             .or_else(|| self.find_path(path))
             .or_else(|| self.find_extension(path))
     }
@@ -114,6 +153,22 @@ impl Mapper {
 
     pub fn find_exact(&self, path: &str) -> Option<Match> {
         self.exact.get(path).map(|entry| Match::new(entry, EXACT, path.len()))
+    }
+
+    fn find_template(&self, path: &str) -> Option<Match> {
+        let matches = |pattern: &str| {
+            let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
+            loop {
+                match (wanted.next(), found.next()) {
+                    (None, None) => return true,
+                    (Some(wanted), Some(found)) if parameter_name(wanted).is_some() && !found.is_empty() => {}
+                    (Some(wanted), Some(found)) if wanted == found => {}
+                    _ => return false,
+                }
+            }
+        };
+        let entry = self.templates.iter().find(|entry| matches(&entry.pattern))?;
+        Some(Match::new(entry, TEMPLATE, path.len()))
     }
 
     /// The longest one, by segments.
@@ -145,6 +200,11 @@ pub fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
     let cut_at = |end: usize| path.as_bytes()[..end].iter().rposition(|&b| b == b'/').map(|end| &path[..end]);
     let first = if path.len() <= longest { Some(path) } else { cut_at(longest + 1) };
     std::iter::successors(first, move |prefix| cut_at(prefix.len()))
+}
+
+/// The name of a segment `{name}` of a template.
+fn parameter_name(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
 }
 
 fn set(place: &mut Option<Entry>, entry: Entry) -> Result<(), PatternError> {
@@ -212,6 +272,28 @@ mod tests {
         assert_eq!(mapper.add("/x", 1), Err(PatternError::Taken(0)));
         assert_eq!(mapper.find("/x").unwrap().servlet, 0);
         assert_eq!(mapper.add("x", 1), Err(PatternError::Malformed));
-        assert_eq!(mapper.add("/items/{id}", 1), Err(PatternError::Template));
+    }
+
+    #[test]
+    fn templates() {
+        let mut mapper = Mapper::default();
+        for (servlet, pattern) in ["/{a}/new", "/items/{id}", "/items/new", "/items/*", "/{a}/{b}"].iter().enumerate() {
+            mapper.add(pattern, servlet).unwrap();
+        }
+        let found = |path: &str| mapper.find(path).map(|found| found.servlet);
+        assert_eq!(found("/items/7"), Some(1));
+        assert_eq!(found("/items/new"), Some(2), "an exact pattern goes before a template");
+        assert_eq!(found("/x/new"), Some(0));
+        assert_eq!(found("/x/y"), Some(4));
+        assert_eq!(found("/items/"), Some(3), "a name stands for something");
+        assert_eq!(found("/items/7/8"), Some(3));
+        assert_eq!(found("/x"), None);
+        let item = mapper.find("/items/a b").unwrap();
+        assert_eq!((item.parameter("id", "/items/a b"), item.parameter("x", "/items/a b")), (Some("a b"), None));
+        assert_eq!((item.servlet_path("/items/7"), item.path_info("/items/7")), ("/items/7", None));
+        assert_eq!(mapper.add("/items/{other}", 9), Err(PatternError::Taken(1)));
+        for wrong in ["/x/{}", "/x/{a}/{a}", "/x{a}", "/{a}/*", "/{a b}"] {
+            assert_eq!(mapper.add(wrong, 9), Err(PatternError::Template), "{wrong}");
+        }
     }
 }

@@ -1,43 +1,32 @@
 //! The response of an exchange on its way: held in a buffer while it can still be changed, then sent piece by piece.
 //!
-//! Owned by `exchange`, which says what is allowed when; this keeps length and body true to each other.
-
-use std::borrow::Cow;
-use std::time::Duration;
+//! Owned by `exchange`, which says what is allowed when, and leads bodies through filters; this keeps length and body true to each
+//! other.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use serval_abi::{SV_E_ARG, SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_TIMEOUT};
+use serval_abi::{SV_E_ARG, SV_E_LIMIT};
 use serval_loader::exchange::{Answer, Fault, HeaderChange};
 use serval_loader::table::HEADERS_MAX;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::answer;
-use crate::body::{self, ResponseBody, StreamWriter};
-use crate::execution::{NoThread, Pool, let_connection_go_on, wait};
+use crate::body::{ResponseBody, Stream};
+use crate::pipe::{Gone, Writer, pipe};
 
-/// What a streamed response has under way: this many pieces of at most this size.
-const PIECES: usize = 2;
-const PIECE_BYTES: usize = 32 << 10;
 /// LIMIT: what a servlet may hold back (servlet.h, set_buffer_size).
 pub const BUFFER_BYTES_MAX: usize = 16 << 20;
-pub const NO_THREAD: &str = "all threads of this context are busy (workers_max), so there is none to wait on";
-
-/// How long to wait for a client that does not read, and on whose thread.
-pub struct Patience<'a> {
-    pub pool: &'a Pool,
-    pub limit: Duration,
-}
 
 pub struct Sending {
     /// Until the response is committed.
     head: Option<oneshot::Sender<Response<ResponseBody>>>,
-    stream: Option<StreamWriter>,
+    pub stream: Option<Writer>,
     pub status: StatusCode,
     pub headers: HeaderMap,
+    pub trailers: HeaderMap,
     charset: Option<String>,
-    buffer: BytesMut,
+    /// What was written and not sent yet.
+    pub buffer: BytesMut,
     pub buffer_size: usize,
     /// Bytes that the servlet has written.
     pub written: u64,
@@ -49,7 +38,7 @@ pub struct Sending {
     pub finished: bool,
     /// The client could not be written to any more.
     failed: bool,
-    for_head: bool,
+    pub for_head: bool,
 }
 
 /// The servlet wrote less than it had announced.
@@ -67,6 +56,7 @@ impl Sending {
             stream: None,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
+            trailers: HeaderMap::new(),
             charset: None,
             buffer: BytesMut::new(),
             buffer_size,
@@ -84,7 +74,7 @@ impl Sending {
     }
 
     /// Whether it goes out without a body, whatever was written (RFC 9110 9.3.2, 15.3.5, 15.3.6, 15.4.5).
-    fn has_no_body(&self) -> bool {
+    pub fn has_no_body(&self) -> bool {
         const NO_BODY: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
         self.for_head || NO_BODY.contains(&self.status)
     }
@@ -95,9 +85,30 @@ impl Sending {
             (Some(head), _) => head.is_closed(),
             // Nobody takes the body of an answer to HEAD, and that is no sign.
             (None, Some(_)) if self.for_head => self.failed,
-            (None, Some(stream)) => stream.pieces.is_closed(),
+            (None, Some(stream)) => stream.is_gone(),
             (None, None) => self.failed,
         }
+    }
+
+    /// What of these bytes is inside of the content length that the servlet has set.
+    pub fn within_length<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.written));
+        &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))]
+    }
+
+    /// What it had announced is there.
+    pub fn has_reached_length(&self) -> bool {
+        self.length == Some(self.written)
+    }
+
+    /// Keeps bytes back, if they fit and nothing was sent yet.
+    pub fn hold(&mut self, bytes: &[u8]) -> bool {
+        let fits = self.head.is_some() && self.buffer.len() + bytes.len() <= self.buffer_size;
+        if fits {
+            self.buffer.extend_from_slice(bytes);
+            self.written += bytes.len() as u64;
+        }
+        fits
     }
 
     pub fn set_header(&mut self, change: HeaderChange, name: HeaderName, value: Option<HeaderValue>) -> Answer {
@@ -148,8 +159,8 @@ impl Sending {
         Ok(())
     }
 
-    /// A whole answer; [`Sending::may_respond`] has been asked.
-    pub fn respond(&mut self, status: u16, headers: HeaderMap, body: Bytes) {
+    /// The head of a whole answer; [`Sending::may_respond`] has been asked.
+    pub fn set_answer(&mut self, status: u16, headers: HeaderMap, body_len: usize) {
         self.reset_buffer();
         self.status = StatusCode::from_u16(status).unwrap_or(self.status);
         // One that was set before is of another body.
@@ -172,8 +183,21 @@ impl Sending {
                 }
             }
         }
-        self.written = body.len() as u64;
-        self.send_whole(body);
+        self.written = body_len as u64;
+    }
+
+    /// Takes status and headers of an answer that is not the servlet's; what was set before stays, under other names.
+    pub fn adopt(&mut self, status: StatusCode, headers: HeaderMap) {
+        self.reset_buffer();
+        self.headers.remove(CONTENT_LENGTH);
+        self.headers.remove(CONTENT_TYPE);
+        (self.length, self.charset) = (None, None);
+        self.status = status;
+        if self.headers.is_empty() {
+            self.headers = headers;
+        } else {
+            self.headers.extend(headers);
+        }
     }
 
     pub fn redirect(&mut self, location: HeaderValue) {
@@ -198,108 +222,23 @@ impl Sending {
         self.written = 0;
     }
 
-    pub fn write(&mut self, bytes: &[u8], patience: &Patience<'_>) -> Answer {
-        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.written));
-        let mut bytes = &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-        self.written += bytes.len() as u64;
-        let all = self.length == Some(self.written);
-        if self.for_head {
-            if all && self.head.is_some() {
-                self.send_whole(Bytes::new());
-                self.finished = false;
-            }
-            return Ok(());
-        }
-        if self.head.is_some() && self.buffer.len() + bytes.len() <= self.buffer_size {
-            self.buffer.extend_from_slice(bytes);
-            if all {
-                // What it had announced is there: the rest is dropped, and no error.
-                let body = std::mem::take(&mut self.buffer).freeze();
-                self.send_whole(body);
-                self.finished = false;
-            }
-            return Ok(());
-        }
-        self.commit();
-        if self.has_no_body() {
-            return Ok(());
-        }
-        self.drain(patience)?;
-        while !bytes.is_empty() {
-            let (piece, rest) = bytes.split_at(bytes.len().min(PIECE_BYTES));
-            self.send(Bytes::copy_from_slice(piece), patience)?;
-            bytes = rest;
-        }
-        Ok(())
-    }
-
     /// Drops what is past a content length that was set after it was written: more than was announced would be read as the
     /// next response.
-    fn drop_surplus(&mut self) {
+    pub fn drop_surplus(&mut self) {
         if let Some(length) = self.length.filter(|&length| length < self.written) {
             self.written = length;
             self.buffer.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         }
     }
 
-    pub fn flush(&mut self, patience: &Patience<'_>) -> Answer {
-        self.commit();
-        self.drain(patience)?;
-        let_connection_go_on();
-        Ok(())
-    }
-
-    /// The servlet has nothing more to say.
-    pub fn finish(&mut self) -> Result<(), Short> {
-        if self.head.is_some() {
-            self.drop_surplus();
-        }
-        let written = self.written;
-        let short = self
-            .length
-            .filter(|&length| written < length && !self.has_no_body())
-            .map(|length| Short { written, length });
-        if self.head.is_none() {
-            if let (Some(stream), None) = (self.stream.take(), &short) {
-                stream.finish();
-            }
-            return short.map_or(Ok(()), Err);
-        }
-        let body = std::mem::take(&mut self.buffer).freeze();
-        match short {
-            None => {
-                self.send_whole(body);
-                Ok(())
-            }
-            Some(short) => {
-                // The length stands, and the client sees that it is not reached: the stream ends without its finish.
-                let (writer, stream) = body::stream(1);
-                let _ = writer.pieces.try_send(body);
-                self.send_head(ResponseBody::Stream(stream));
-                Err(short)
-            }
-        }
-    }
-
-    /// The page of a send_error, with the headers of the servlet.
-    pub fn error_page(&mut self, reason: &str) {
-        let page = answer::page(self.status, reason);
-        self.headers.remove(CONTENT_LENGTH);
-        self.headers.extend(page.headers().clone());
-        self.charset = None;
-        self.send_head(page.into_body());
-    }
-
-    /// Something else answers.
-    pub fn answer(&mut self, response: Response<ResponseBody>) {
-        if let Some(head) = self.head.take() {
-            let _ = head.send(response);
-        }
-        self.finished = true;
+    /// Whether the servlet has written less than it announced, now that it has nothing more to say.
+    pub fn short(&self) -> Option<Short> {
+        let length = self.length.filter(|&length| self.written < length && !self.has_no_body())?;
+        Some(Short { written: self.written, length })
     }
 
     /// Hands the head to the connection: from here on status and headers are fixed.
-    fn send_head(&mut self, body: ResponseBody) {
+    pub fn send_head(&mut self, body: ResponseBody) {
         let Some(head) = self.head.take() else { return };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -321,7 +260,8 @@ impl Sending {
         self.finished = self.stream.is_none();
     }
 
-    fn send_whole(&mut self, body: Bytes) {
+    /// Sends all of it at once.
+    pub fn send_whole(&mut self, body: Bytes) {
         if self.for_head && !self.headers.contains_key(CONTENT_LENGTH) {
             self.headers.insert(CONTENT_LENGTH, HeaderValue::from(self.written));
         }
@@ -329,46 +269,37 @@ impl Sending {
         self.send_head(ResponseBody::Full(body));
     }
 
-    fn commit(&mut self) {
-        if self.head.is_some() {
-            self.drop_surplus();
-            if self.has_no_body() && !self.for_head {
-                self.buffer.clear();
-                self.send_whole(Bytes::new());
-                self.finished = false;
-                return;
-            }
-            let (writer, stream) = body::stream(PIECES);
-            self.stream = Some(writer);
-            self.send_head(ResponseBody::Stream(stream));
+    /// Sends the head; the body follows, if there is one.
+    pub fn send_stream(&mut self) {
+        if self.has_no_body() && !self.for_head {
+            self.buffer.clear();
+            self.send_whole(Bytes::new());
+            self.finished = false;
+            return;
         }
+        let (writer, reader) = pipe();
+        self.stream = Some(writer);
+        self.send_head(ResponseBody::Stream(Stream(reader)));
     }
 
-    fn drain(&mut self, patience: &Patience<'_>) -> Answer {
-        while !self.buffer.is_empty() {
-            let piece = self.buffer.split_to(self.buffer.len().min(PIECE_BYTES)).freeze();
-            self.send(piece, patience)?;
-        }
-        Ok(())
+    /// Nobody is told a length any more, because filters change the body.
+    pub fn forget_length(&mut self) {
+        self.headers.remove(CONTENT_LENGTH);
+        self.length = None;
     }
 
-    /// Hands on a piece, and waits as long as the client is slow.
-    fn send(&mut self, piece: Bytes, patience: &Patience<'_>) -> Answer {
-        const GONE: Fault = Fault { status: SV_E_CLOSED, text: Cow::Borrowed("the client has gone") };
-        let Some(stream) = &self.stream else { return Err(GONE) };
-        let piece = match stream.pieces.try_send(piece) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(GONE),
-            Err(mpsc::error::TrySendError::Full(piece)) => piece,
-        };
-        let fault = match wait(patience.pool, tokio::time::timeout(patience.limit, stream.pieces.send(piece))) {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(_))) => GONE,
-            Ok(Err(_)) => Fault::new(SV_E_TIMEOUT, "the client has not read for write_timeout"),
-            Err(NoThread) => Fault::new(SV_E_BUSY, NO_THREAD),
-        };
+    /// Hands on a piece of the body.
+    pub fn push(&mut self, piece: Bytes) -> Result<(), Gone> {
+        let pushed = self.stream.as_ref().map_or(Err(Gone), |stream| stream.push(piece));
+        if pushed.is_err() {
+            self.give_up();
+        }
+        pushed
+    }
+
+    /// What was not sent is not sent; the client sees a cut, if anything had been sent.
+    pub fn give_up(&mut self) {
         (self.stream, self.failed) = (None, true);
-        Err(fault)
     }
 }
 

@@ -8,7 +8,9 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
 
 use crate::Container;
 use crate::dispatch::InlineCall;
@@ -22,12 +24,63 @@ pub struct Turn {
     busy: AtomicBool,
     /// A request was read, and nobody has asked for its answer yet.
     unheard: AtomicBool,
+    /// An exchange that goes on without its thread wants to know when the client leaves.
+    watched: AtomicBool,
+    left: AtomicBool,
+    has_left: Notify,
+    /// The connection's task, while it waits for an answer.
+    waits: Mutex<Option<Waker>>,
 }
 
 impl Turn {
     pub fn new(container: &Container) -> Arc<Turn> {
-        let (busy, unheard) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Turn { inline: container.inline.clone(), next: Mutex::default(), busy, unheard })
+        Arc::new(Turn {
+            inline: container.inline.clone(),
+            next: Mutex::default(),
+            busy: AtomicBool::new(false),
+            unheard: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            has_left: Notify::new(),
+            waits: Mutex::default(),
+        })
+    }
+
+    /// Whether somebody wants to know when the client leaves. Whoever reads the socket looks, at each poll of the connection, for
+    /// an end that hyper does not look for while a response is under way.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::SeqCst)
+    }
+
+    /// Tells that it is of no use to look: the client has sent more, so its end cannot be seen.
+    pub fn cannot_be_watched(&self) {
+        self.watched.store(false, Ordering::SeqCst);
+    }
+
+    /// The client has ended the connection, or its side of it, or the connection is over.
+    pub fn client_leaves(&self) {
+        self.left.store(true, Ordering::SeqCst);
+        self.has_left.notify_waiters();
+    }
+
+    pub(crate) fn watch_client(&self) {
+        if !self.watched.swap(true, Ordering::SeqCst)
+            && let Some(waker) = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            waker.wake();
+        }
+    }
+
+    pub(crate) async fn client_has_left(&self) {
+        let mut told = std::pin::pin!(self.has_left.notified());
+        told.as_mut().enable();
+        if !self.left.load(Ordering::SeqCst) {
+            told.await;
+        }
+    }
+
+    pub(crate) fn waits_for_answer(&self, waker: &Waker) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
     /// Whether an answer is to be asked for. hyper may read the next request while it still sends the last response, and then

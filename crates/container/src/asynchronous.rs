@@ -1,0 +1,351 @@
+//! Exchanges that go on after their servlet has returned (Servlet 2.3.3.3): as a task, which is polled when its waker fires, or
+//! detached, until a thread of the library calls complete. Each has a driver here, a task of the runtime that ends with it: it sees to
+//! time-outs, to clients that leave, and to the end of the generation. The generation waits for its exchanges, and so for the drivers.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serval_abi::{SV_E_CANCELLED, SV_E_CLOSED, SV_E_LIMIT, SV_E_TIMEOUT, SV_OK, sv_status};
+use serval_loader::detached::Detached;
+use serval_loader::exchange::{Answer, Fault};
+use serval_loader::servlet::{Outcome, Polled, Scope, Task};
+use tokio::sync::Notify;
+
+use crate::context::Context;
+use crate::dispatch;
+use crate::exchange::Exchange;
+use crate::execution::{Call, watched};
+use crate::generation::{Generation, Stage};
+use crate::turn::Turn;
+
+/// LIMIT: timers of one task.
+const TIMERS_MAX: usize = 10_000;
+
+/// What wakes one task. Many wakes count as one, none before the end is lost, and one after it does nothing.
+#[derive(Default)]
+pub struct TaskWake {
+    woken: Notify,
+    /// When to wake it by the clock.
+    timers: Mutex<Vec<Instant>>,
+}
+
+impl TaskWake {
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner).iter().min().copied()
+    }
+
+    /// Waits for a wake, or for a timer.
+    pub async fn woken(&self) {
+        tokio::select! {
+            biased;
+            () = self.woken.notified() => {}
+            () = sleep_until(self.next_timer()) => {}
+        }
+        let now = Instant::now();
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner).retain(|timer| *timer > now);
+    }
+}
+
+impl std::task::Wake for TaskWake {
+    fn wake(self: Arc<Self>) {
+        self.woken.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.notify_one();
+    }
+}
+
+impl serval_loader::exchange::Wake for TaskWake {
+    fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    fn wake_after(&self, after: Duration) -> Answer {
+        // So far away that nobody waits for it.
+        let Some(at) = Instant::now().checked_add(after) else { return Ok(()) };
+        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        if timers.len() >= TIMERS_MAX {
+            return Err(Fault::new(SV_E_LIMIT, "a task has at most 10,000 timers"));
+        }
+        timers.push(at);
+        drop(timers);
+        // The driver looks when the next one is.
+        self.woken.notify_one();
+        Ok(())
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+/// A task of a servlet, with what belongs to it. Dropped in this order.
+pub struct Work {
+    task: Task,
+    scope: Scope,
+    exchange: Box<Exchange>,
+}
+
+impl Work {
+    pub fn new(task: Task, scope: Scope, mut exchange: Box<Exchange>) -> Box<Work> {
+        exchange.goes_on();
+        Box::new(Work { task, scope, exchange })
+    }
+
+    fn call(&self, inline: bool) -> Call {
+        self.exchange.call(inline)
+    }
+
+    /// Polls it once, on the calling thread, and sees to what follows. Gives it back as long as it is not over.
+    pub fn step(mut self: Box<Self>, inline: bool) -> Option<Box<Work>> {
+        watched(self.call(inline), |_| {
+            self.exchange.set_polled(Some(Waker::from(self.exchange.task_wake())));
+            let outcome = match self.task.poll(&mut self.scope, &mut *self.exchange) {
+                Polled::Pending if !self.exchange.has_a_way() => return Some(self),
+                Polled::Pending | Polled::Done => Outcome::Done,
+                Polled::Failed(status, text) => Outcome::Failed(status, text),
+            };
+            self.end(outcome, inline);
+            None
+        })
+    }
+
+    fn end(self, outcome: Outcome, inline: bool) {
+        let Work { task, scope, exchange } = self;
+        drop(task);
+        dispatch::settle(exchange, scope, outcome, inline);
+    }
+
+    /// Ends it in the middle.
+    fn cancel(self: Box<Self>, why: Why) {
+        watched(self.call(true), |_| {
+            let Work { task, scope, mut exchange } = *self;
+            let (status, result, reason) = why.answer();
+            drop(task);
+            exchange.cut_off(status, reason);
+            dispatch::end(exchange, scope, result);
+        });
+    }
+
+    /// Drives it to its end.
+    pub async fn drive(mut self: Box<Self>) {
+        let wake = self.exchange.task_wake();
+        let mut watcher = Watcher::new(&self.exchange);
+        loop {
+            match watcher.next(wake.woken(), self.exchange.deadline()).await {
+                Why::Event | Why::Retired => {
+                    let inline = watcher.may_be_polled_inline();
+                    match watcher.somewhere(inline, move || self.step(inline)).await {
+                        Some(Some(work)) => self = work,
+                        _ => return,
+                    }
+                    // One that always wakes itself lets the others have their turn.
+                    tokio::task::coop::consume_budget().await;
+                }
+                why => {
+                    watcher.say(why);
+                    let inline = watcher.may_be_polled_inline();
+                    watcher.somewhere(inline, move || self.cancel(why)).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// How a detached exchange tells its driver.
+#[derive(Default)]
+pub struct Completion {
+    result: Mutex<Option<sv_status>>,
+    deadline: Mutex<Option<Instant>>,
+    changed: Notify,
+}
+
+impl Completion {
+    pub fn complete(&self, result: sv_status) {
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.changed.notify_one();
+    }
+
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+        self.changed.notify_one();
+    }
+
+    fn result(&self) -> Option<sv_status> {
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until a detached exchange is completed, and finishes it. What it may not wait for is answered before, and told to the
+/// library; but the exchange stays, since complete is still owed.
+pub async fn drive_detached(scope: Scope, mut exchange: Box<Exchange>, completion: Arc<Completion>) {
+    exchange.goes_on();
+    let mut watcher = Watcher::new(&exchange);
+    let detached = Detached::begin(scope, exchange);
+    let mut over = false;
+    loop {
+        if let Some(result) = completion.result() {
+            let Some((scope, exchange)) = detached.take() else { return };
+            let outcome = match result {
+                SV_OK => Outcome::Done,
+                status => Outcome::Failed(status, format!("it was completed with status {status}")),
+            };
+            watcher.somewhere(false, move || {
+                watched(exchange.call(false), |_| dispatch::settle(exchange, scope, outcome, false));
+            })
+            .await;
+            return;
+        }
+        let deadline = completion.deadline().filter(|_| !over);
+        let why = watcher.next(completion.changed.notified(), deadline).await;
+        let (status, code, reason) = match why {
+            Why::Event => continue,
+            why => why.answer(),
+        };
+        over |= why != Why::Retired;
+        if why != Why::Left {
+            watcher.say(why);
+        }
+        // A call of the library may be under way, which is waited for: on a thread that may wait.
+        let same = detached.clone();
+        let told = tokio::task::spawn_blocking(move || {
+            if why != Why::Retired {
+                same.with(|exchange| {
+                    exchange.is_over(Fault::new(code, reason));
+                    exchange.cut_off(status, reason);
+                });
+            }
+            same.tell();
+        });
+        let _ = told.await;
+    }
+}
+
+/// What a driver has waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// What the exchange itself waits for.
+    Event,
+    Left,
+    TimedOut,
+    Retired,
+    Cut,
+}
+
+impl Why {
+    /// What it answers when nothing was sent, what the library gets to know, and a sentence.
+    fn answer(self) -> (StatusCode, sv_status, &'static str) {
+        match self {
+            Why::TimedOut => {
+                let why = "an asynchronous request was not completed in time (async_timeout)";
+                (StatusCode::INTERNAL_SERVER_ERROR, SV_E_TIMEOUT, why)
+            }
+            Why::Left => (StatusCode::BAD_REQUEST, SV_E_CLOSED, "the client has gone"),
+            Why::Cut => {
+                let why = "its generation was replaced, and it had not ended after drain_timeout";
+                (StatusCode::SERVICE_UNAVAILABLE, SV_E_CANCELLED, why)
+            }
+            Why::Event | Why::Retired => (StatusCode::OK, SV_OK, ""),
+        }
+    }
+}
+
+/// What both kinds of drivers look at.
+struct Watcher {
+    context: Arc<Context>,
+    generation: Arc<Generation>,
+    turn: Arc<Turn>,
+    stage: tokio::sync::watch::Receiver<Stage>,
+    /// The servlet promises to go on when the client has gone, or that is known already.
+    keeps: bool,
+    inline: bool,
+    servlet: Option<usize>,
+    request: u64,
+}
+
+impl Watcher {
+    fn new(exchange: &Exchange) -> Watcher {
+        let (context, generation) = (exchange.context().clone(), exchange.generation().clone());
+        let turn = exchange.turn().clone();
+        let keeps = exchange.servlet().and_then(|servlet| generation.servlet(servlet)).is_some_and(|servlet| servlet.keeps());
+        turn.watch_client();
+        let mut stage = generation.stage.subscribe();
+        // One that has retired meanwhile is news, too.
+        stage.mark_changed();
+        let inline = exchange.has_only_nonblocking_filters();
+        Watcher { context, generation, turn, stage, keeps, inline, servlet: exchange.servlet(), request: exchange.request().id }
+    }
+
+    /// Waits for the first that comes; `event` is what the exchange itself waits for.
+    async fn next(&mut self, event: impl Future<Output = ()>, deadline: Option<Instant>) -> Why {
+        tokio::select! {
+            biased;
+            why = stage_of(&mut self.stage) => why,
+            () = self.turn.client_has_left(), if !self.keeps => {
+                self.keeps = true;
+                Why::Left
+            }
+            () = sleep_until(deadline) => Why::TimedOut,
+            () = event => Why::Event,
+        }
+    }
+
+    fn may_be_polled_inline(&self) -> bool {
+        let servlet = self.servlet.and_then(|servlet| self.generation.servlet(servlet));
+        self.inline && servlet.is_some_and(|servlet| !servlet.is_off_io_threads())
+    }
+
+    /// Runs what calls the library: on this I/O thread when there is a place, else on a thread of the context's pool.
+    async fn somewhere<T: Send + 'static>(&self, inline: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        if inline && let Some(place) = self.turn.inline.enter().await {
+            let result = work();
+            drop(place);
+            return Some(result);
+        }
+        let permit = self.context.pool.enter_patiently().await;
+        let run = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        run.await.ok()
+    }
+
+    fn say(&self, why: Why) {
+        let (_, _, reason) = why.answer();
+        let servlet = self.servlet.map_or("", |servlet| self.generation.servlet_name(servlet));
+        let (context, generation, request) = (&self.generation.context, self.generation.number, self.request);
+        match why {
+            Why::TimedOut | Why::Cut => tracing::warn!(%context, generation, servlet, request, "a request was ended: {reason}"),
+            _ => tracing::debug!(%context, generation, servlet, request, "a request was ended: {reason}"),
+        }
+    }
+}
+
+async fn stage_of(stage: &mut tokio::sync::watch::Receiver<Stage>) -> Why {
+    loop {
+        if stage.changed().await.is_err() {
+            return pending().await;
+        }
+        match *stage.borrow_and_update() {
+            Stage::Serving => {}
+            Stage::Retired => return Why::Retired,
+            Stage::Cut => return Why::Cut,
+        }
+    }
+}

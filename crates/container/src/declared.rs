@@ -1,0 +1,210 @@
+//! What a generation is to have: the servlets and filters that its libraries declare, as web.toml changes them, and their maps.
+
+use std::sync::Arc;
+
+use serval_abi::{
+    SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_DISPATCH_REQUEST,
+};
+use serval_config::{Dispatcher, Web, WebFilter};
+use serval_loader::Refusal;
+use serval_loader::library::{DeclaredFilter, Library};
+
+use crate::filters::FilterMaps;
+use crate::mapping::{Mapper, PatternError};
+
+/// All that is to be created, in the order of its numbers.
+pub struct Plans {
+    pub servlets: Vec<Instance>,
+    pub filters: Vec<Instance>,
+    pub mapper: Mapper,
+    pub filter_maps: FilterMaps,
+}
+
+/// A servlet or filter that is to be created.
+pub struct Instance {
+    pub library: usize,
+    /// Of its declaration in the library.
+    pub index: usize,
+    pub name: String,
+    pub init: Vec<(String, String)>,
+    pub load_order: i32,
+    patterns: Vec<String>,
+}
+
+pub fn declared(libraries: &[Arc<Library>], web: &Web) -> Result<Plans, Refusal> {
+    let (servlets, mapper) = servlets(libraries, web)?;
+    let (filters, filter_maps) = filters(libraries, web)?;
+    Ok(Plans { servlets, filters, mapper, filter_maps })
+}
+
+/// What the libraries declare, as web.toml changes it.
+fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Mapper), Refusal> {
+    let mut instances: Vec<Instance> = Vec::new();
+    for (number, library) in libraries.iter().enumerate() {
+        for (index, servlet) in library.declared().servlets.iter().enumerate() {
+            if instances.iter().any(|other| other.name == servlet.name) {
+                return Err(Refusal::NameConflict(servlet.name.clone()));
+            }
+            instances.push(Instance {
+                library: number,
+                index,
+                name: servlet.name.clone(),
+                init: servlet.init.clone(),
+                load_order: servlet.load_order,
+                patterns: servlet.patterns.clone(),
+            });
+        }
+    }
+    let classes: Vec<(usize, usize, String)> =
+        instances.iter().map(|instance| (instance.library, instance.index, instance.name.clone())).collect();
+    for servlet in &web.servlets {
+        let class = servlet.class.as_ref().unwrap_or(&servlet.name);
+        let Some((library, index, _)) = classes.iter().find(|(_, _, name)| name == class) else {
+            let known: Vec<&str> = classes.iter().map(|(_, _, name)| name.as_str()).collect();
+            return Err(Refusal::NoSuchServlet(class.clone(), known.join(", ")));
+        };
+        if !servlet.enabled {
+            instances.retain(|instance| instance.name != servlet.name);
+            continue;
+        }
+        let found = instances.iter().position(|instance| instance.name == servlet.name);
+        let at = found.unwrap_or_else(|| {
+            let declared = &libraries[*library].declared().servlets[*index];
+            instances.push(Instance {
+                library: *library,
+                index: *index,
+                name: servlet.name.clone(),
+                init: declared.init.clone(),
+                load_order: declared.load_order,
+                patterns: Vec::new(),
+            });
+            instances.len() - 1
+        });
+        let instance = &mut instances[at];
+        instance.load_order = servlet.load_on_startup.unwrap_or(instance.load_order);
+        if let Some(patterns) = &servlet.url_patterns {
+            instance.patterns.clone_from(patterns);
+        }
+        for (name, value) in &servlet.init {
+            instance.init.retain(|(known, _)| known != name);
+            instance.init.push((name.clone(), value.clone()));
+        }
+    }
+    let mut mapper = Mapper::default();
+    for (number, instance) in instances.iter().enumerate() {
+        for pattern in &instance.patterns {
+            mapper.add(pattern, number).map_err(|error| match error {
+                PatternError::Malformed | PatternError::Template => {
+                    Refusal::BadPattern { servlet: instance.name.clone(), pattern: pattern.clone() }
+                }
+                PatternError::Taken(other) => Refusal::PatternConflict {
+                    pattern: pattern.clone(),
+                    first: instances[other].name.clone(),
+                    second: instance.name.clone(),
+                },
+            })?;
+        }
+    }
+    Ok((instances, mapper))
+}
+
+
+/// A filter with its maps.
+struct Mapped {
+    instance: Instance,
+    order: i32,
+    maps: Vec<Map>,
+}
+
+struct Map {
+    patterns: Vec<String>,
+    servlets: Vec<String>,
+    dispatches: u32,
+}
+
+fn filters(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, FilterMaps), Refusal> {
+    let mut all: Vec<Mapped> = Vec::new();
+    let mut classes: Vec<(usize, usize, &DeclaredFilter)> = Vec::new();
+    for (library, of) in libraries.iter().enumerate() {
+        for (index, filter) in of.declared().filters.iter().enumerate() {
+            if classes.iter().any(|(_, _, other)| other.name == filter.name) {
+                return Err(Refusal::NameConflict(filter.name.clone()));
+            }
+            classes.push((library, index, filter));
+            all.push(mapped(library, index, filter, &filter.name));
+        }
+    }
+    for filter in &web.filters {
+        let class = filter.class.as_ref().unwrap_or(&filter.name);
+        let Some(&(library, index, declared)) = classes.iter().find(|(_, _, declared)| declared.name == *class) else {
+            let known: Vec<&str> = classes.iter().map(|(_, _, declared)| declared.name.as_str()).collect();
+            return Err(Refusal::NoSuchFilter(class.clone(), known.join(", ")));
+        };
+        if !filter.enabled {
+            all.retain(|other| other.instance.name != filter.name);
+            continue;
+        }
+        let at = all.iter().position(|other| other.instance.name == filter.name).unwrap_or_else(|| {
+            all.push(mapped(library, index, declared, &filter.name));
+            all.len() - 1
+        });
+        change(&mut all[at], filter);
+    }
+    all.sort_by_key(|filter| filter.order);
+    let mut maps = FilterMaps::default();
+    for (number, filter) in all.iter().enumerate() {
+        for map in &filter.maps {
+            for pattern in &map.patterns {
+                if !maps.add_pattern(number, pattern, map.dispatches) {
+                    let servlet = filter.instance.name.clone();
+                    return Err(Refusal::BadPattern { servlet, pattern: pattern.clone() });
+                }
+            }
+            map.servlets.iter().for_each(|servlet| maps.add_servlet(number, servlet, map.dispatches));
+        }
+    }
+    Ok((all.into_iter().map(|filter| filter.instance).collect(), maps))
+}
+
+fn mapped(library: usize, index: usize, declared: &DeclaredFilter, name: &str) -> Mapped {
+    let DeclaredFilter { patterns, servlets, dispatches, init, order, .. } = declared;
+    Mapped {
+        instance: Instance {
+            library,
+            index,
+            name: name.to_owned(),
+            init: init.clone(),
+            load_order: 0,
+            patterns: Vec::new(),
+        },
+        order: *order,
+        maps: vec![Map { patterns: patterns.clone(), servlets: servlets.clone(), dispatches: *dispatches }],
+    }
+}
+
+fn change(mapped: &mut Mapped, filter: &WebFilter) {
+    mapped.order = filter.order.unwrap_or(mapped.order);
+    for (name, value) in &filter.init {
+        mapped.instance.init.retain(|(known, _)| known != name);
+        mapped.instance.init.push((name.clone(), value.clone()));
+    }
+    if let Some(maps) = &filter.maps {
+        let bits = |dispatchers: &[Dispatcher]| dispatchers.iter().fold(0, |bits, dispatcher| bits | bit(*dispatcher));
+        let map = |map: &serval_config::WebFilterMap| Map {
+            patterns: map.url_patterns.clone(),
+            servlets: map.servlets.clone(),
+            dispatches: bits(&map.dispatchers),
+        };
+        mapped.maps = maps.iter().map(map).collect();
+    }
+}
+
+fn bit(dispatcher: Dispatcher) -> u32 {
+    match dispatcher {
+        Dispatcher::Request => SV_DISPATCH_REQUEST,
+        Dispatcher::Forward => SV_DISPATCH_FORWARD,
+        Dispatcher::Include => SV_DISPATCH_INCLUDE,
+        Dispatcher::Error => SV_DISPATCH_ERROR,
+        Dispatcher::Async => SV_DISPATCH_ASYNC,
+    }
+}

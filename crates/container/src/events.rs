@@ -1,0 +1,118 @@
+//! Listener functions (Servlet 11): what a generation's modules are told of its context, requests and sessions.
+
+use bytes::Bytes;
+use serval_abi::SV_E_STATE;
+use serval_loader::exchange::{Answer, Exchange, Fault};
+use serval_loader::module::{Event, Module};
+
+use crate::generation::Generation;
+use crate::sessions::Session;
+
+/// What an attribute's event is about, and of a changed id the one before.
+#[derive(Default, Clone, Copy)]
+pub struct Change<'a> {
+    pub name: &'a str,
+    /// `None`: removed.
+    pub value: Option<&'a [u8]>,
+    /// `None`: added.
+    pub old_value: Option<&'a [u8]>,
+}
+
+/// Tells one module of its context.
+pub fn event_of_context(module: &Module, kind: u32, change: Change<'_>) {
+    if module.listens_to() & kind == 0 {
+        return;
+    }
+    module.event(&mut Event {
+        kind,
+        exchange: None,
+        session: None,
+        has_session: false,
+        session_id: "",
+        name: change.name,
+        value: change.value,
+        old_value: change.old_value,
+    });
+}
+
+impl Generation {
+    pub fn request_event(&self, kind: u32, exchange: &mut dyn Exchange, change: Change<'_>) {
+        self.tell(kind, |module| {
+            module.event(&mut Event {
+                kind,
+                exchange: Some(&mut *exchange),
+                session: None,
+                has_session: false,
+                session_id: "",
+                name: change.name,
+                value: change.value,
+                old_value: change.old_value,
+            });
+        });
+    }
+
+    pub fn session_event(&self, kind: u32, exchange: &mut dyn Exchange, id: &str, change: Change<'_>) {
+        self.tell(kind, |module| {
+            module.event(&mut Event {
+                kind,
+                exchange: Some(&mut *exchange),
+                session: None,
+                has_session: true,
+                session_id: id,
+                name: change.name,
+                value: change.value,
+                old_value: change.old_value,
+            });
+        });
+    }
+
+    /// Of a session that ends without a request.
+    pub fn session_ends(&self, kind: u32, session: &Session) {
+        let id = session.facts().id;
+        self.tell(kind, |module| {
+            module.event(&mut Event {
+                kind,
+                exchange: None,
+                session: Some(&mut Ending(session)),
+                has_session: true,
+                session_id: &id,
+                name: "",
+                value: None,
+                old_value: None,
+            });
+        });
+    }
+}
+
+/// A session that has ended: it may be looked at.
+struct Ending<'a>(&'a Session);
+
+fn ended<T>() -> Answer<T> {
+    Err(Fault::new(SV_E_STATE, "the session has ended"))
+}
+
+impl serval_loader::exchange::Session for Ending<'_> {
+    fn attribute(&mut self, name: &str) -> Answer<Option<Bytes>> {
+        Ok(self.0.attribute(name))
+    }
+
+    fn attributes(&mut self) -> Answer<Vec<(String, Bytes)>> {
+        Ok(self.0.attributes())
+    }
+
+    fn set(&mut self, _: &str, _: Option<&[u8]>) -> Answer {
+        ended()
+    }
+
+    fn change_id(&mut self) -> Answer<String> {
+        ended()
+    }
+
+    fn set_max_inactive(&mut self, _: i64) -> Answer {
+        ended()
+    }
+
+    fn invalidate(&mut self) -> Answer {
+        ended()
+    }
+}

@@ -1,0 +1,433 @@
+//! One request and its response inside a context: what the loader's table asks for, on the container's side.
+//!
+//! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
+//! is the request's side, `writing` the response's, `session` the client's record, `table` what libraries call.
+
+mod reading;
+mod session;
+mod table;
+mod writing;
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use serval_abi::{SV_DISPATCH_ASYNC, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_STATE};
+use serval_loader::exchange::{Answer, Fault, Wake, printable};
+use serval_loader::filter::Entered;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::answer;
+use crate::asynchronous::{Completion, TaskWake};
+use crate::body::ResponseBody;
+use crate::context::Context;
+use crate::execution::Call;
+use crate::generation::{DEFAULT_SERVLET, Generation};
+use crate::mapping::Match;
+use crate::multipart;
+use crate::sending::Sending;
+use crate::target::Target;
+use crate::turn::Turn;
+use crate::{Peer, RequestBody};
+
+/// LIMIT: bytes of all request attributes together.
+const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+const NO_THREAD: &str = "all threads of this context are busy (workers_max), so there is none to wait on";
+
+/// The parts of a request that a servlet sees.
+pub struct Request {
+    pub id: u64,
+    pub method: Method,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub target: Target,
+    pub peer: Arc<Peer>,
+    pub body: Option<RequestBody>,
+}
+
+pub struct Exchange {
+    request: Box<Request>,
+    context: Arc<Context>,
+    generation: Arc<Generation>,
+    turn: Arc<Turn>,
+    /// `None`: the static files.
+    found: Option<Match>,
+    /// SV_DISPATCH_*, of the dispatch that is under way.
+    dispatch: u32,
+    content_length: Option<u64>,
+    body_read: u64,
+    /// How long the body's next piece may still take, while it is waited for in a poll.
+    body_wait: Option<std::pin::Pin<Box<Sleep>>>,
+    trailers: Option<HeaderMap>,
+    /// What hindered it and is not the servlet's mistake, with the status to answer.
+    hindered: Option<(StatusCode, Fault)>,
+    /// Once they were asked for.
+    parameters: Option<Answer<Vec<(String, String)>>>,
+    /// A form that is being read.
+    form: Option<Vec<u8>>,
+    parts: Parts,
+    cookies: Option<Vec<(String, String)>>,
+    attributes: Vec<(String, Bytes)>,
+    session: session::Use,
+    chain: Chain,
+    response: Sending,
+    failure: Option<String>,
+    unavailable: Option<u32>,
+    asynchronous: Async,
+    /// In a poll: what to wake when it is worth trying again.
+    polled: Option<Waker>,
+}
+
+/// The parts of a multipart body.
+enum Parts {
+    Unread,
+    Reading(Box<multipart::Reader>),
+    Read(Answer<multipart::Parts>),
+}
+
+/// The filters that have let the request pass, and what they are doing.
+#[derive(Default)]
+struct Chain {
+    /// Outermost first, with their numbers in the generation.
+    entered: Vec<(usize, Entered)>,
+    /// One of them changes the body.
+    rewrites: bool,
+    /// on_response has been called.
+    responded: bool,
+    stage: Stage,
+    /// What a filter writes in place of a piece.
+    output: Option<Vec<u8>>,
+}
+
+/// What a library may do now.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// In on_response: the head may be changed, nothing written.
+    Head,
+    /// In on_body: only `write`.
+    Body,
+    /// In on_end: nothing.
+    End,
+}
+
+/// What an exchange is when its servlet has returned and it goes on.
+#[derive(Default)]
+struct Async {
+    wake: Option<Arc<TaskWake>>,
+    /// It was detached.
+    completion: Option<Arc<Completion>>,
+    deadline: Option<Instant>,
+    /// Set by set_timeout, also before it goes on; `Some(None)`: none.
+    timeout: Option<Option<Duration>>,
+    /// async_dispatch: to which path, or the original one.
+    goes_to: Option<Option<String>>,
+    /// Why it has ended for the library, though it may not know yet.
+    over: Option<Fault>,
+}
+
+impl Exchange {
+    pub fn new(
+        request: Box<Request>,
+        context: Arc<Context>,
+        generation: Arc<Generation>,
+        turn: Arc<Turn>,
+        found: Option<Match>,
+        head: oneshot::Sender<Response<ResponseBody>>,
+    ) -> Exchange {
+        let content_length = match &request.body {
+            Some(_) => request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
+            None => Some(0),
+        };
+        let response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
+        Exchange {
+            content_length,
+            request,
+            context,
+            generation,
+            turn,
+            found,
+            dispatch: SV_DISPATCH_REQUEST,
+            body_read: 0,
+            body_wait: None,
+            trailers: None,
+            hindered: None,
+            parameters: None,
+            form: None,
+            parts: Parts::Unread,
+            cookies: None,
+            attributes: Vec::new(),
+            session: session::Use::default(),
+            chain: Chain::default(),
+            response,
+            failure: None,
+            unavailable: None,
+            asynchronous: Async::default(),
+            polled: None,
+        }
+    }
+
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    pub fn turn(&self) -> &Arc<Turn> {
+        &self.turn
+    }
+
+    /// The number of its servlet in the generation; `None`: the static files.
+    pub fn servlet(&self) -> Option<usize> {
+        self.found.as_ref().map(|found| found.servlet)
+    }
+
+    pub fn servlet_name(&self) -> &str {
+        self.found.as_ref().map_or(DEFAULT_SERVLET, |found| self.generation.servlet_name(found.servlet))
+    }
+
+    /// The filters of the dispatch that is under way, outermost first.
+    pub fn filters(&self) -> Vec<usize> {
+        self.generation.filter_maps.find(Some(self.request.target.path()), self.servlet_name(), self.dispatch)
+    }
+
+    /// The call that is about to begin.
+    pub fn call(&self, inline: bool) -> Call {
+        Call {
+            generation: self.generation.clone(),
+            servlet: self.servlet(),
+            exchange_id: self.request.id,
+            slow_after: self.context.settings.slow_after,
+            inline,
+        }
+    }
+
+    /// A filter has let the request pass, and is told of what follows.
+    pub fn entered(&mut self, filter: usize, entered: Entered) {
+        self.chain.rewrites |= self.generation.filter(filter).is_some_and(|filter| filter.has_on_body());
+        self.chain.entered.push((filter, entered));
+    }
+
+    /// Ends the filters, innermost first.
+    pub fn end_filters(&mut self, result: i32) {
+        let generation = self.generation.clone();
+        self.chain.stage = Stage::End;
+        while let Some((number, entered)) = self.chain.entered.pop() {
+            if let Some(filter) = generation.filter(number) {
+                filter.on_end(entered, self, result);
+            }
+        }
+        // What follows is another dispatch, or nothing.
+        (self.chain.stage, self.chain.rewrites) = (Stage::Open, false);
+    }
+
+    /// The servlet has returned SV_OK.
+    pub fn finish(&mut self) {
+        self.finish_response();
+    }
+
+    /// A servlet or filter has returned an error status; `text` is for the log.
+    pub fn failed(&mut self, returned: i32, text: &str) {
+        // Another error than the one that it met is the servlet's own.
+        self.hindered = self.hindered.take().filter(|(_, met)| met.status == returned);
+        let reason = self.failure.take().unwrap_or_else(|| text.to_owned());
+        let (context, generation) = (&self.generation.context, self.generation.number);
+        let (servlet, request) = (self.servlet_name(), self.request.id);
+        match &self.hindered {
+            None => {
+                tracing::error!(%context, generation, %servlet, request, "a servlet failed: {}", printable(&reason));
+            }
+            Some((StatusCode::SERVICE_UNAVAILABLE, why)) => {
+                tracing::warn!(%context, generation, %servlet, request, "a request was given up: {}", why.text);
+            }
+            // What clients do is no error of ours.
+            Some((_, why)) => tracing::debug!(%context, generation, %servlet, request, "a request ended: {}", why.text),
+        }
+        if self.response.is_committed() {
+            // What was sent is cut, so that the client sees it is not whole.
+            return self.response.give_up();
+        }
+        if let (Some(seconds), Some(servlet)) =
+            (self.unavailable, self.servlet().and_then(|servlet| self.generation.servlet(servlet)))
+        {
+            servlet.is_unavailable_for(seconds);
+        }
+        let shown = if self.context.development { reason.as_str() } else { "" };
+        let page = match (self.unavailable, &self.hindered) {
+            (Some(seconds), _) => answer::servlet_unavailable(seconds, shown),
+            (None, Some((StatusCode::SERVICE_UNAVAILABLE, _))) => answer::unavailable(1, shown),
+            (None, Some((status, why))) if status.is_client_error() => answer::closing(*status, &why.text),
+            (None, Some((status, _))) => answer::closing(*status, shown),
+            (None, None) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, shown),
+        };
+        self.answer(page);
+    }
+
+    /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
+    pub fn answer_by_file(&mut self) {
+        let response = crate::dispatch::file(&self.request, &self.context, self.request.target.path());
+        self.answer(response);
+    }
+
+    /// Answers 304 when the client has what was last changed then (ms since 1970), or else says when it was (Servlet 4, RFC 9110
+    /// 13.1.3). Seconds are compared.
+    pub fn is_answered_by_date(&mut self, modified: i64) -> bool {
+        let Ok(modified) = u64::try_from(modified) else { return false };
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified / 1000);
+        let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(modified)) else { return false };
+        let headers = &self.request.headers;
+        let known = headers.get(IF_MODIFIED_SINCE).filter(|_| !headers.contains_key(IF_NONE_MATCH));
+        let known = known.and_then(|known| httpdate::parse_http_date(known.to_str().ok()?).ok());
+        self.response.headers.insert(LAST_MODIFIED, date);
+        let unchanged = known.is_some_and(|known| known >= modified);
+        if unchanged {
+            self.response.status = StatusCode::NOT_MODIFIED;
+            self.finish();
+        }
+        unchanged
+    }
+
+    /// It is over: nothing of a library is called for it any more.
+    pub fn release(&mut self) {
+        self.leave_session();
+    }
+
+    // ------------------------------------------------------------------------------------------ while it is asynchronous
+
+    /// Polled from now on, or not any more.
+    pub fn set_polled(&mut self, waker: Option<Waker>) {
+        self.polled = waker;
+    }
+
+    /// What wakes its task.
+    pub fn task_wake(&mut self) -> Arc<TaskWake> {
+        self.asynchronous.wake.get_or_insert_with(Arc::default).clone()
+    }
+
+    /// The servlet has returned, and the exchange goes on: its time begins, unless the servlet has set one.
+    pub fn goes_on(&mut self) {
+        if self.asynchronous.timeout.is_none() {
+            let configured = self.servlet().and_then(|servlet| self.generation.async_timeout(servlet));
+            let timeout = configured.unwrap_or(self.context.settings.async_timeout);
+            self.set_async_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
+        }
+    }
+
+    fn set_async_timeout(&mut self, timeout: Option<Duration>) {
+        self.asynchronous.timeout = Some(timeout);
+        self.asynchronous.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // The driver looks at it anew.
+        if let Some(wake) = &self.asynchronous.wake {
+            wake.wake();
+        }
+        if let Some(completion) = &self.asynchronous.completion {
+            completion.set_deadline(self.asynchronous.deadline);
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.asynchronous.deadline
+    }
+
+    pub fn completion(&self) -> Option<Arc<Completion>> {
+        self.asynchronous.completion.clone()
+    }
+
+    /// For a library it is over: its functions answer this.
+    pub fn is_over(&mut self, fault: Fault) {
+        self.asynchronous.over.get_or_insert(fault);
+    }
+
+    /// Whether async_dispatch was called.
+    pub fn has_a_way(&self) -> bool {
+        self.asynchronous.goes_to.is_some()
+    }
+
+    /// Whether what is called while it is written may run on an I/O thread.
+    pub fn has_only_nonblocking_filters(&self) -> bool {
+        let filters = self.chain.entered.iter().map(|(number, _)| self.generation.filter(*number));
+        filters.flatten().all(|filter| filter.is_nonblocking())
+    }
+
+    /// Where async_dispatch sends it.
+    pub fn takes_its_way(&mut self) -> Option<Option<String>> {
+        self.asynchronous.goes_to.take()
+    }
+
+    /// Another dispatch of it begins.
+    pub fn dispatch_again(&mut self, path: Option<String>, found: impl FnOnce(&Generation, &str) -> Option<Match>) {
+        if let Some(path) = path {
+            self.request.target.go_to(path);
+        }
+        self.dispatch = SV_DISPATCH_ASYNC;
+        self.found = found(&self.generation, self.request.target.path());
+        self.asynchronous = Async::default();
+        self.polled = None;
+    }
+
+    /// What its time-out answers, or that the server has no more time for it.
+    pub fn cut_off(&mut self, status: StatusCode, reason: &str) {
+        if self.response.is_committed() {
+            return self.response.give_up();
+        }
+        let shown = if self.context.development { reason } else { "" };
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => self.answer(answer::unavailable(1, shown)),
+            status => self.answer(answer::page(status, shown)),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------ what is allowed
+
+    /// Output is taken.
+    fn open(&self) -> Answer {
+        if let Some(fault) = &self.asynchronous.over {
+            return Err(fault.clone());
+        }
+        match self.chain.stage {
+            Stage::Open if !self.response.finished => Ok(()),
+            Stage::Open => Err(Fault::new(SV_E_STATE, "the response is finished")),
+            Stage::Head => Err(Fault::new(SV_E_STATE, "in on_response nothing is written")),
+            Stage::Body => Err(Fault::new(SV_E_STATE, "in on_body only `write` may be called")),
+            Stage::End => Err(Fault::new(SV_E_STATE, "in on_end the response is over")),
+        }
+    }
+
+    /// Status and headers may still be changed.
+    fn uncommitted(&self) -> Answer {
+        match self.chain.stage {
+            _ if self.response.is_committed() => Err(Fault::new(SV_E_STATE, "the response is committed")),
+            Stage::Open | Stage::Head => Ok(()),
+            Stage::Body | Stage::End => Err(Fault::new(SV_E_STATE, "the head is not the filter's any more")),
+        }
+    }
+
+    /// Notes what the servlet cannot be blamed for.
+    fn hindered(&mut self, status: StatusCode, fault: Fault) -> Fault {
+        self.hindered = Some((status, fault.clone()));
+        fault
+    }
+
+    /// The client does not read, or has gone.
+    fn client_failed(&mut self, fault: Fault) -> Fault {
+        let status =
+            if fault.status == SV_E_BUSY { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::REQUEST_TIMEOUT };
+        self.hindered(status, fault)
+    }
+
+    /// On a thread of a library's own: lets it use the runtime's timers meanwhile.
+    fn inside<'c>(&self, context: &'c Context) -> Option<tokio::runtime::EnterGuard<'c>> {
+        self.asynchronous.completion.as_ref().map(|_| context.pool.runtime().enter())
+    }
+}

@@ -1,0 +1,252 @@
+//! The request side of an exchange: its body, and what is read from it.
+//!
+//! A function that has to wait does so on the calling thread, or in a poll answers "would block" and goes on where it was when it is
+//! called again.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
+use http_body::Body as _;
+use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_IO, SV_E_LIMIT, SV_E_REQUEST, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};
+use serval_loader::exchange::{Answer, Fault, Part};
+
+use super::{Exchange, NO_THREAD, Parts};
+use crate::execution::wait;
+use crate::multipart::{self, Bad};
+use crate::parameters::{self, BadParameters};
+
+impl Exchange {
+    /// The next piece of the body, never empty.
+    pub(super) fn next_chunk(&mut self) -> Answer<Option<Bytes>> {
+        if let Some(fault) = &self.asynchronous.over {
+            return Err(fault.clone());
+        }
+        loop {
+            if self.request.body.is_none() {
+                return match &self.hindered {
+                    Some((_, fault)) => Err(fault.clone()),
+                    None => Ok(None),
+                };
+            }
+            let frame = match self.next_frame()? {
+                Some(frame) => frame,
+                None => {
+                    self.request.body = None;
+                    return Ok(None);
+                }
+            };
+            let data = match frame.into_data() {
+                Ok(data) if data.is_empty() => continue,
+                Ok(data) => data,
+                Err(frame) => {
+                    self.trailers = frame.into_trailers().ok();
+                    continue;
+                }
+            };
+            self.body_read += data.len() as u64;
+            if self.body_read > self.context.settings.request_body_bytes_max {
+                let text = "the body is longer than request_body_bytes_max";
+                return Err(self.body_failed(StatusCode::PAYLOAD_TOO_LARGE, SV_E_LIMIT, text));
+            }
+            return Ok(Some(data));
+        }
+    }
+
+    fn next_frame(&mut self) -> Answer<Option<http_body::Frame<Bytes>>> {
+        const SLOW: &str = "the client has not sent its body for body_timeout";
+        let limit = self.request.peer.body_timeout;
+        let Some(body) = self.request.body.as_mut() else { return Ok(None) };
+        let frame = if let Some(waker) = &self.polled {
+            let mut task = Task::from_waker(waker);
+            match Pin::new(&mut *body).poll_frame(&mut task) {
+                Poll::Ready(frame) => {
+                    self.body_wait = None;
+                    Ok(frame)
+                }
+                Poll::Pending => {
+                    let wait = self.body_wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                    if wait.as_mut().poll(&mut task).is_pending() {
+                        return Err(Fault::would_block());
+                    }
+                    Err((StatusCode::REQUEST_TIMEOUT, SV_E_TIMEOUT, SLOW))
+                }
+            }
+        } else {
+            let context = self.context.clone();
+            let _inside = self.asynchronous.completion.as_ref().map(|_| context.pool.runtime().enter());
+            let next = poll_fn(|task| Pin::new(&mut *body).poll_frame(task));
+            match wait(&context.pool, tokio::time::timeout(limit, next)) {
+                Ok(Ok(frame)) => Ok(frame),
+                Ok(Err(_)) => Err((StatusCode::REQUEST_TIMEOUT, SV_E_TIMEOUT, SLOW)),
+                Err(_) => Err((StatusCode::SERVICE_UNAVAILABLE, SV_E_BUSY, NO_THREAD)),
+            }
+        };
+        match frame {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(frame))) => Ok(Some(frame)),
+            Ok(Some(Err(_))) => {
+                Err(self.body_failed(StatusCode::BAD_REQUEST, SV_E_CLOSED, "the body was cut or is broken"))
+            }
+            Err((status, code, text)) => Err(self.body_failed(status, code, text)),
+        }
+    }
+
+    pub(super) fn body_failed(&mut self, status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Fault {
+        self.request.body = None;
+        self.hindered(status, Fault::new(code, text))
+    }
+
+    pub(super) fn read_parameters(&mut self) -> Answer<()> {
+        if self.parameters.is_some() {
+            return Ok(());
+        }
+        match self.find_parameters() {
+            Err(fault) if fault.status == SV_WOULD_BLOCK => Err(fault),
+            found => {
+                self.parameters = Some(found);
+                Ok(())
+            }
+        }
+    }
+
+    fn find_parameters(&mut self) -> Answer<Vec<(String, String)>> {
+        let count_max = self.context.settings.parameter_count_max;
+        let form = self.read_form()?;
+        let mut all = Vec::new();
+        let query = self.request.target.query().unwrap_or("").as_bytes();
+        let parsed =
+            parameters::parse(query, count_max, &mut all).and_then(|()| parameters::parse(&form, count_max, &mut all));
+        match parsed {
+            Ok(()) => {}
+            Err(BadParameters::Malformed(text)) => {
+                return Err(self.hindered(StatusCode::BAD_REQUEST, Fault::new(SV_E_REQUEST, text)));
+            }
+            Err(BadParameters::TooMany) => return Err(self.too_many_parameters()),
+        }
+        if self.is_multipart_here() && self.multipart_boundary().is_some() {
+            for part in self.read_parts()?.unwrap_or_default() {
+                // A part with a file name is no parameter (SEMANTICS 15).
+                if part.file_name.is_none() {
+                    let value = text_of(part)?;
+                    all.push((part.name.clone(), value));
+                }
+            }
+            if all.len() > count_max {
+                return Err(self.too_many_parameters());
+            }
+        }
+        Ok(all)
+    }
+
+    fn too_many_parameters(&mut self) -> Fault {
+        let fault = Fault::new(SV_E_LIMIT, "more parameters than parameter_count_max");
+        self.hindered(StatusCode::BAD_REQUEST, fault)
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        self.request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    }
+
+    /// The form body, when this request has one that parameters are read from (SEMANTICS 15).
+    fn read_form(&mut self) -> Answer<Vec<u8>> {
+        let is_form = self.content_type().is_some_and(|value| {
+            value.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        });
+        let untouched = self.body_read == 0 || self.form.is_some();
+        if self.request.method != Method::POST || !is_form || !untouched {
+            return Ok(Vec::new());
+        }
+        let bytes_max = self.context.settings.form_bytes_max;
+        self.form.get_or_insert_default();
+        while let Some(chunk) = self.next_chunk()? {
+            let form = self.form.get_or_insert_default();
+            if (form.len() + chunk.len()) as u64 > bytes_max {
+                let text = "the form is longer than form_bytes_max";
+                return Err(self.body_failed(StatusCode::PAYLOAD_TOO_LARGE, SV_E_LIMIT, text));
+            }
+            form.extend_from_slice(&chunk);
+        }
+        Ok(self.form.take().unwrap_or_default())
+    }
+
+    fn is_multipart_here(&self) -> bool {
+        self.servlet().is_some_and(|servlet| self.generation.is_multipart(servlet))
+    }
+
+    fn multipart_boundary(&self) -> Option<Result<String, Bad>> {
+        self.content_type().and_then(multipart::boundary)
+    }
+
+    /// The parts of a multipart body, which is read whole by the first call; `None`: the body is of another type.
+    pub(super) fn read_parts(&mut self) -> Answer<Option<&[Part]>> {
+        if !self.is_multipart_here() {
+            let text = "this servlet does not take multipart bodies: declare it with SV_MULTIPART, or set multipart = true in web.toml";
+            return Err(Fault::new(SV_E_STATE, text));
+        }
+        if let Parts::Unread = self.parts {
+            let Some(boundary) = self.multipart_boundary() else { return Ok(None) };
+            let limits = self.generation.web.multipart_settings(&self.context.settings);
+            self.parts = match boundary {
+                _ if self.body_read > 0 => {
+                    return Err(Fault::new(SV_E_STATE, "the body has been read otherwise already"));
+                }
+                Ok(boundary) => Parts::Reading(Box::new(multipart::Reader::new(
+                    &boundary,
+                    limits,
+                    self.generation.temp.as_deref().unwrap_or(std::path::Path::new("")),
+                ))),
+                Err(bad) => Parts::Read(Err(self.bad_parts(bad))),
+            };
+        }
+        if let Parts::Reading(_) = self.parts {
+            let read = match self.read_rest_of_parts() {
+                Err(fault) if fault.status == SV_WOULD_BLOCK => return Err(fault),
+                read => read,
+            };
+            self.parts = Parts::Read(read);
+        }
+        match &self.parts {
+            Parts::Read(Ok(parts)) => Ok(Some(&parts.0)),
+            Parts::Read(Err(fault)) => Err(fault.clone()),
+            _ => Ok(None),
+        }
+    }
+
+    fn read_rest_of_parts(&mut self) -> Answer<multipart::Parts> {
+        while let Some(chunk) = self.next_chunk()? {
+            let Parts::Reading(reader) = &mut self.parts else { break };
+            if let Err(bad) = reader.feed(&chunk) {
+                return Err(self.bad_parts(bad));
+            }
+        }
+        match std::mem::replace(&mut self.parts, Parts::Unread) {
+            Parts::Reading(reader) => reader.finish().map_err(|bad| self.bad_parts(bad)),
+            _ => Ok(multipart::Parts::default()),
+        }
+    }
+
+    fn bad_parts(&mut self, Bad(status, text): Bad) -> Fault {
+        let code = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => SV_E_LIMIT,
+            StatusCode::BAD_REQUEST => SV_E_REQUEST,
+            _ => SV_E_IO,
+        };
+        self.body_failed(status, code, text)
+    }
+}
+
+/// The value of a part that is a parameter.
+fn text_of(part: &Part) -> Answer<String> {
+    use serval_loader::exchange::PartContent;
+    let bytes = match &part.content {
+        PartContent::Data(data) => data.to_vec(),
+        PartContent::File(path) => std::fs::read(path)
+            .map_err(|error| Fault::new(SV_E_IO, format!("a part that was written to a file is gone: {error}")))?,
+    };
+    String::from_utf8(bytes).map_err(|_| Fault::new(SV_E_REQUEST, format!("the part {:?} is not UTF-8", part.name)))
+}

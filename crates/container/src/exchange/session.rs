@@ -1,0 +1,254 @@
+//! The session of an exchange (Servlet 7, SEMANTICS 17): found by the id that the client brought, made when it is first asked for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::SET_COOKIE;
+use serval_abi::{
+    SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_CREATED, SV_EVENT_SESSION_DESTROYED,
+    SV_EVENT_SESSION_ID_CHANGED,
+};
+use serval_config::{SameSite, Secure, SessionSettings};
+use serval_loader::exchange::{Answer, Exchange as _, Fault, SessionInfo};
+
+use super::{Exchange, Stage};
+use crate::events::Change;
+use crate::sessions::Session;
+
+/// What an exchange has to do with sessions.
+#[derive(Default)]
+pub struct Use {
+    /// The client's ids were looked at.
+    looked: bool,
+    current: Option<Arc<Session>>,
+    /// What the client sent.
+    requested: Option<String>,
+    by_url: bool,
+    was_valid: bool,
+    /// The client does not know the id yet.
+    news: bool,
+    /// Its listener functions are being told that it ends: they may still look at its attributes.
+    ending: bool,
+}
+
+impl Use {
+    pub fn has_news(&self) -> bool {
+        self.news
+    }
+}
+
+impl Exchange {
+    fn session_settings(&self) -> &SessionSettings {
+        &self.generation.session_settings
+    }
+
+    /// Looks for the session that the client means: of several cookies the first one that is valid.
+    fn look_for_session(&mut self) {
+        if std::mem::replace(&mut self.session.looked, true) {
+            return;
+        }
+        let name = self.session_settings().cookie_name.clone();
+        let cookies = self.cookies().map(<[_]>::to_vec).unwrap_or_default();
+        let mut ids: Vec<String> =
+            cookies.into_iter().filter(|(known, _)| *known == name).map(|(_, value)| value).collect();
+        if ids.is_empty() && self.session_settings().url_rewriting {
+            ids.extend(self.request.target.path_parameter("jsessionid").map(str::to_owned));
+            self.session.by_url = !ids.is_empty();
+        }
+        let sessions = &self.context.sessions;
+        let found = ids.iter().find_map(|id| Some((id.clone(), sessions.enter(id)?)));
+        self.session.requested = ids.first().cloned();
+        if let Some((id, session)) = found {
+            self.session.requested = Some(id);
+            (self.session.current, self.session.was_valid) = (Some(session), true);
+        }
+    }
+
+    /// The session, as long as it lives.
+    fn live_session(&mut self) -> Answer<Arc<Session>> {
+        self.look_for_session();
+        match &self.session.current {
+            Some(session) if session.is_valid() => Ok(session.clone()),
+            _ => Err(Fault::new(SV_E_STATE, "the session was invalidated, or there is none")),
+        }
+    }
+
+    fn readable_session(&mut self) -> Answer<Arc<Session>> {
+        match &self.session.current {
+            Some(session) if self.session.ending => Ok(session.clone()),
+            _ => self.live_session(),
+        }
+    }
+
+    /// Whether there is one now.
+    pub(super) fn find_session(&mut self, create: bool) -> Answer<bool> {
+        self.look_for_session();
+        if self.session.current.as_ref().is_some_and(|session| session.is_valid()) {
+            return Ok(true);
+        }
+        if !create {
+            return Ok(false);
+        }
+        if self.response.is_committed() {
+            return Err(Fault::new(SV_E_STATE, "the response is committed, so the client cannot be told of a new session"));
+        }
+        if matches!(self.chain.stage, Stage::Body | Stage::End) {
+            return Err(Fault::new(SV_E_STATE, "a filter makes no session here"));
+        }
+        self.leave_session();
+        let settings = self.session_settings();
+        let session = self.context.sessions.create(settings.timeout, settings.sessions_max)?;
+        let id = session.facts().id;
+        (self.session.current, self.session.news) = (Some(session), true);
+        self.session_event(SV_EVENT_SESSION_CREATED, &id, Change::default());
+        Ok(true)
+    }
+
+    pub(super) fn info_of_session(&mut self) -> SessionInfo {
+        self.look_for_session();
+        let facts = self.session.current.as_ref().filter(|session| session.is_valid()).map(|session| {
+            let facts = session.facts();
+            (facts, session.created)
+        });
+        let by_url = self.session.by_url;
+        let requested = self.session.requested.clone();
+        SessionInfo {
+            id: facts.as_ref().map(|(facts, _)| facts.id.to_string()),
+            is_new: facts.as_ref().is_some_and(|(facts, _)| facts.is_new),
+            requested_by_cookie: requested.is_some() && !by_url,
+            requested_by_url: requested.is_some() && by_url,
+            requested_id: requested,
+            requested_valid: self.session.was_valid,
+            created: facts.as_ref().map_or(0, |(_, created)| *created),
+            accessed: facts.as_ref().map_or(0, |(facts, _)| facts.accessed),
+            max_inactive: facts.as_ref().map_or(0, |(facts, _)| facts.max_inactive),
+        }
+    }
+
+    /// The response is about to be committed: a client that does not know its id yet is told.
+    pub(super) fn send_session_cookie(&mut self) {
+        if !std::mem::replace(&mut self.session.news, false) {
+            return;
+        }
+        let Ok(session) = self.live_session() else { return };
+        let cookie = self.session_cookie(&session.facts().id);
+        if let Ok(value) = HeaderValue::from_str(&cookie) {
+            self.response.headers.append(SET_COOKIE, value);
+        }
+    }
+
+    fn session_cookie(&self, id: &str) -> String {
+        let settings = self.session_settings();
+        let mut cookie = format!("{}={id}", settings.cookie_name);
+        if let Some(age) = settings.cookie_max_age {
+            cookie.push_str(&format!("; Max-Age={}", age.as_secs()));
+            let expires = std::time::SystemTime::now() + age;
+            cookie.push_str(&format!("; Expires={}", httpdate::fmt_http_date(expires)));
+        }
+        if let Some(domain) = &settings.cookie_domain {
+            cookie.push_str(&format!("; Domain={domain}"));
+        }
+        let own_path = if self.context.path.is_empty() { "/" } else { &self.context.path };
+        cookie.push_str(&format!("; Path={}", settings.cookie_path.as_deref().unwrap_or(&encoded(own_path))));
+        let secure = match settings.secure {
+            Secure::Auto => self.request.peer.secure,
+            Secure::Always => true,
+            Secure::Never => false,
+        };
+        if secure {
+            cookie.push_str("; Secure");
+        }
+        if settings.http_only {
+            cookie.push_str("; HttpOnly");
+        }
+        match settings.same_site {
+            Some(SameSite::Lax) => cookie.push_str("; SameSite=Lax"),
+            Some(SameSite::Strict) => cookie.push_str("; SameSite=Strict"),
+            Some(SameSite::None) => cookie.push_str("; SameSite=None"),
+            None => {}
+        }
+        cookie
+    }
+
+    /// The request is over for its session.
+    pub(super) fn leave_session(&mut self) {
+        if let Some(session) = self.session.current.take() {
+            session.leave();
+        }
+    }
+
+    fn session_event(&mut self, kind: u32, id: &str, change: Change<'_>) {
+        let generation = self.generation.clone();
+        generation.session_event(kind, self, id, change);
+    }
+
+    /// A URL that carries the id, when the client does not send it otherwise (SEMANTICS 12).
+    pub(super) fn with_session_id(&self, url: &str) -> String {
+        let settings = self.session_settings();
+        let session = self.session.current.as_ref().filter(|session| session.is_valid());
+        let by_cookie = self.session.was_valid && !self.session.by_url;
+        let (Some(session), true, false) = (session, settings.url_rewriting, by_cookie) else { return url.to_owned() };
+        let (path, rest) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+        let below = |path: &str| path.strip_prefix(self.context.path.as_str()).is_some_and(|p| p.is_empty() || p.starts_with('/'));
+        let is_ours = !path.is_empty() && !path.contains("://") && !path.starts_with("//") && (!path.starts_with('/') || below(path));
+        if !is_ours || path.contains(";jsessionid=") {
+            return url.to_owned();
+        }
+        format!("{path};jsessionid={}{rest}", session.facts().id)
+    }
+}
+
+/// A path as a cookie has it.
+fn encoded(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b";,%\"\\".contains(&byte);
+    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+impl serval_loader::exchange::Session for Exchange {
+    fn attribute(&mut self, name: &str) -> Answer<Option<Bytes>> {
+        Ok(self.readable_session()?.attribute(name))
+    }
+
+    fn attributes(&mut self) -> Answer<Vec<(String, Bytes)>> {
+        Ok(self.readable_session()?.attributes())
+    }
+
+    fn set(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
+        let session = self.live_session()?;
+        let old = session.set(name, value, self.session_settings().session_bytes_max)?;
+        if old.is_some() || value.is_some() {
+            let change = Change { name, value, old_value: old.as_deref() };
+            self.session_event(SV_EVENT_SESSION_ATTRIBUTE, &session.facts().id, change);
+        }
+        Ok(())
+    }
+
+    fn change_id(&mut self) -> Answer<String> {
+        let session = self.live_session()?;
+        if self.response.is_committed() {
+            return Err(Fault::new(SV_E_STATE, "the response is committed, so the client cannot be told of another id"));
+        }
+        let (old, new) = self.context.sessions.change_id(&session)?;
+        self.session.news = true;
+        let change = Change { old_value: Some(old.as_bytes()), ..Change::default() };
+        self.session_event(SV_EVENT_SESSION_ID_CHANGED, &new, change);
+        Ok(new.to_string())
+    }
+
+    fn set_max_inactive(&mut self, seconds: i64) -> Answer {
+        self.live_session()?.set_max_inactive(seconds)
+    }
+
+    fn invalidate(&mut self) -> Answer {
+        let session = self.live_session()?;
+        let id = session.facts().id;
+        if self.context.sessions.remove(&session) {
+            self.session.ending = true;
+            self.session_event(SV_EVENT_SESSION_DESTROYED, &id, Change::default());
+            self.session.ending = false;
+        }
+        self.session.news = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! What libraries call of an exchange, by the loader's table; each function is a few lines over `reading`, `writing` and `session`.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{COOKIE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use serval_abi::{
+    SV_DISPATCH_INCLUDE, SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, sv_status,
+};
+use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
+
+use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
+use crate::asynchronous::Completion;
+use crate::events::Change;
+use crate::execution::let_connection_go_on;
+use crate::parameters;
+use crate::sending::BUFFER_BYTES_MAX;
+
+impl serval_loader::exchange::Exchange for Exchange {
+    fn head(&self) -> Head<'_> {
+        let Request { id, method, version, headers, target, peer, .. } = &*self.request;
+        let path = target.path();
+        Head {
+            method: method.as_str(),
+            http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
+            dispatch: self.dispatch,
+            scheme: if peer.secure { "https" } else { "http" },
+            server_name: &target.server_name,
+            server_port: target.server_port,
+            secure: peer.secure,
+            target: target.raw(),
+            request_uri: target.request_uri(),
+            query: target.query(),
+            context_path: target.raw_context_path(),
+            servlet_path: self.found.as_ref().map_or(path, |found| found.servlet_path(path)),
+            path_info: self.found.as_ref().and_then(|found| found.path_info(path)),
+            match_kind: self.found.as_ref().map_or(serval_abi::SV_MATCH_DEFAULT, |found| found.kind),
+            match_pattern: self.found.as_ref().map_or("/", |found| &found.pattern),
+            match_value: self.found.as_ref().map_or(Some(""), |found| found.value(path)),
+            servlet_name: self.servlet_name(),
+            headers,
+            content_length: self.content_length,
+            remote_addr: &peer.remote_text,
+            local_addr: &peer.local_text,
+            remote_port: peer.remote.port(),
+            local_port: peer.local.port(),
+            id: *id,
+            connection_id: peer.connection_id,
+        }
+    }
+
+    fn parameters(&mut self) -> Answer<&[(String, String)]> {
+        self.read_parameters()?;
+        match &self.parameters {
+            Some(Ok(all)) => Ok(all),
+            Some(Err(fault)) => Err(fault.clone()),
+            None => Ok(&[]),
+        }
+    }
+
+    fn path_parameter(&self, name: &str) -> Option<&str> {
+        self.found.as_ref()?.parameter(name, self.request.target.path())
+    }
+
+    fn cookies(&mut self) -> Answer<&[(String, String)]> {
+        let headers = &self.request.headers;
+        Ok(self.cookies.get_or_insert_with(|| {
+            let mut all = Vec::new();
+            headers.get_all(COOKIE).iter().for_each(|header| parameters::cookies(header.as_bytes(), &mut all));
+            all
+        }))
+    }
+
+    fn parts(&mut self) -> Answer<Option<&[Part]>> {
+        self.read_parts()
+    }
+
+    fn attribute(&self, name: &str) -> Option<&[u8]> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| &value[..])
+    }
+
+    fn attributes(&self) -> Vec<(&str, &[u8])> {
+        self.attributes.iter().map(|(name, value)| (name.as_str(), &value[..])).collect()
+    }
+
+    fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
+        let others = || self.attributes.iter().filter(|(known, _)| known != name);
+        let used: usize = others().map(|(name, value)| name.len() + value.len()).sum();
+        if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
+            return Err(Fault::new(SV_E_LIMIT, "the request attributes are over 1 MiB"));
+        }
+        let at = self.attributes.iter().position(|(known, _)| known == name);
+        let old = at.map(|at| self.attributes.remove(at).1);
+        self.attributes.extend(value.map(|value| (name.to_owned(), Bytes::copy_from_slice(value))));
+        if old.is_some() || value.is_some() {
+            let change = Change { name, value, old_value: old.as_deref() };
+            let generation = self.generation.clone();
+            generation.request_event(SV_EVENT_REQUEST_ATTRIBUTE, self, change);
+        }
+        Ok(())
+    }
+
+    fn principal(&self) -> Option<(&str, &str)> {
+        None
+    }
+
+    fn in_role(&self, _: &str) -> bool {
+        false
+    }
+
+    fn login(&mut self, _: &str, _: &str) -> Answer<bool> {
+        Err(Fault::new(SV_E_UNSUPPORTED, "this server has no realm yet, so nobody can log in"))
+    }
+
+    fn logout(&mut self) -> Answer {
+        Ok(())
+    }
+
+    fn read_chunk(&mut self) -> Answer<Option<Bytes>> {
+        self.next_chunk()
+    }
+
+    fn refuse_body(&mut self, text: String) -> Fault {
+        self.body_failed(StatusCode::PAYLOAD_TOO_LARGE, SV_E_LIMIT, text)
+    }
+
+    fn trailers(&mut self) -> Answer<&HeaderMap> {
+        if self.request.body.is_some() {
+            return Err(Fault::new(SV_E_STATE, "the trailers come after the body, which was not read to its end"));
+        }
+        Ok(self.trailers.get_or_insert_default())
+    }
+
+    fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer {
+        self.uncommitted()?;
+        self.open()?;
+        self.response.may_respond(status, headers, body_len)
+    }
+
+    fn respond(&mut self, status: u16, headers: HeaderMap, body: Bytes) {
+        self.respond_with(status, headers, body);
+    }
+
+    fn set_status(&mut self, status: u16) -> Answer {
+        self.uncommitted()?;
+        if self.response.finished && self.chain.stage == Stage::Open {
+            return Err(Fault::new(SV_E_STATE, "the response is finished"));
+        }
+        self.response.status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        Ok(())
+    }
+
+    fn set_header(&mut self, change: HeaderChange, name: HeaderName, value: Option<HeaderValue>) -> Answer {
+        self.uncommitted()?;
+        self.response.set_header(change, name, value)
+    }
+
+    fn response_headers(&self) -> &HeaderMap {
+        &self.response.headers
+    }
+
+    fn response_status(&self) -> u16 {
+        self.response.status.as_u16()
+    }
+
+    fn set_charset(&mut self, charset: Option<&str>) -> Answer {
+        self.uncommitted()?;
+        self.response.set_charset(charset);
+        Ok(())
+    }
+
+    fn set_buffer_size(&mut self, bytes: usize) -> Answer {
+        self.uncommitted()?;
+        if self.response.written > 0 {
+            return Err(Fault::new(SV_E_STATE, "there is output already"));
+        }
+        if bytes > BUFFER_BYTES_MAX {
+            return Err(Fault::new(SV_E_LIMIT, "a response buffer is at most 16 MiB"));
+        }
+        self.response.buffer_size = bytes;
+        Ok(())
+    }
+
+    fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        self.open()?;
+        if self.response.trailers.len() >= serval_loader::table::HEADERS_MAX {
+            return Err(Fault::new(SV_E_LIMIT, "a response has at most 1,000 trailers"));
+        }
+        self.response.trailers.insert(name, value);
+        Ok(())
+    }
+
+    fn informational(&mut self, _: u16, _: HeaderMap) -> Answer {
+        self.uncommitted()?;
+        Err(Fault::new(SV_E_UNSUPPORTED, "this connection cannot send informational responses"))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Answer<usize> {
+        self.take(bytes)
+    }
+
+    fn write_owned(&mut self, bytes: Bytes) -> Answer {
+        self.take_owned(bytes)
+    }
+
+    fn flush(&mut self) -> Answer {
+        self.flush_out()
+    }
+
+    fn reset(&mut self) -> Answer {
+        self.uncommitted()?;
+        self.open()?;
+        self.response.reset();
+        Ok(())
+    }
+
+    fn reset_buffer(&mut self) -> Answer {
+        self.uncommitted()?;
+        self.open()?;
+        self.response.reset_buffer();
+        Ok(())
+    }
+
+    fn send_error(&mut self, status: u16, text: &str) -> Answer {
+        self.uncommitted()?;
+        self.open()?;
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.response.reset_buffer();
+        self.response.status = status;
+        self.response.error = Some(text.to_owned());
+        self.response.finished = true;
+        Ok(())
+    }
+
+    fn redirect(&mut self, location: HeaderValue) -> Answer {
+        self.uncommitted()?;
+        self.open()?;
+        self.response.redirect(location);
+        if self.request.version == Version::HTTP_10 {
+            self.make_location_absolute();
+        }
+        Ok(())
+    }
+
+    fn committed(&self) -> bool {
+        self.response.is_committed()
+    }
+
+    fn encode_url(&self, url: &str) -> String {
+        self.with_session_id(url)
+    }
+
+    fn fail(&mut self, kind: &str, text: &str) {
+        self.failure = Some(if kind.is_empty() { text.to_owned() } else { format!("{kind}: {text}") });
+    }
+
+    fn unavailable(&mut self, seconds: u32, text: &str) {
+        self.unavailable = Some(seconds);
+        self.failure = Some(text.to_owned());
+    }
+
+    fn dispatch(&mut self, how: Dispatch, target: &str) -> Answer<sv_status> {
+        self.dispatch_to(how, target)
+    }
+
+    fn cancelled(&self) -> bool {
+        let_connection_go_on();
+        self.asynchronous.over.is_some() || self.response.is_unwanted()
+    }
+
+    fn retiring(&self) -> bool {
+        self.generation.retired.load(Ordering::Relaxed)
+    }
+
+    fn lease(&self) -> Arc<dyn Any + Send + Sync> {
+        self.generation.clone()
+    }
+
+    fn detach(&mut self) -> Answer {
+        if self.asynchronous.completion.is_some() {
+            return Err(Fault::new(SV_E_STATE, "the exchange is detached already"));
+        }
+        if self.polled.is_some() || self.chain.stage != Stage::Open || self.dispatch == SV_DISPATCH_INCLUDE {
+            return Err(Fault::new(SV_E_STATE, "only service detaches, and not in an include"));
+        }
+        self.asynchronous.completion = Some(Arc::new(Completion::default()));
+        Ok(())
+    }
+
+    fn completed(&mut self, result: sv_status) {
+        if let Some(completion) = &self.asynchronous.completion {
+            completion.complete(result);
+        }
+    }
+
+    fn async_dispatch(&mut self, path: Option<&str>) -> Answer {
+        if self.asynchronous.completion.is_none() && self.polled.is_none() {
+            return Err(Fault::new(SV_E_STATE, "the exchange is neither a task's nor detached"));
+        }
+        if self.asynchronous.goes_to.is_some() {
+            return Err(Fault::new(SV_E_STATE, "async_dispatch was called already"));
+        }
+        let path = path.map(|path| self.inside_context(path).ok_or_else(no_such_path)).transpose()?;
+        self.asynchronous.goes_to = Some(path);
+        if let Some(completion) = &self.asynchronous.completion {
+            completion.complete(serval_abi::SV_OK);
+        }
+        Ok(())
+    }
+
+    fn set_timeout(&mut self, after: Option<Duration>) -> Answer {
+        self.set_async_timeout(after);
+        Ok(())
+    }
+
+    fn waker(&mut self) -> Option<Arc<dyn Wake>> {
+        if self.asynchronous.completion.is_some() || !self.makes_tasks() {
+            return None;
+        }
+        Some(self.task_wake())
+    }
+
+    fn session(&mut self, create: bool) -> Answer<bool> {
+        self.find_session(create)
+    }
+
+    fn session_info(&mut self) -> SessionInfo {
+        self.info_of_session()
+    }
+}
+
+fn no_such_path() -> Fault {
+    Fault::new(SV_E_ARG, "the path is not one of this context")
+}
+
+impl Exchange {
+    /// Whether its servlet has a poll.
+    fn makes_tasks(&self) -> bool {
+        self.servlet().and_then(|servlet| self.generation.servlet(servlet)).is_some_and(|servlet| servlet.has_poll())
+    }
+
+    /// HTTP/1.0 knows no relative Location.
+    fn make_location_absolute(&mut self) {
+        let target = &self.request.target;
+        let Some(location) = self.response.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
+        if location.contains("://") || target.server_name.is_empty() {
+            return;
+        }
+        let scheme = if self.request.peer.secure { "https" } else { "http" };
+        let usual = if self.request.peer.secure { 443 } else { 80 };
+        let port = if target.server_port == usual { String::new() } else { format!(":{}", target.server_port) };
+        let folder = target.request_uri().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
+        let absolute = format!("{scheme}://{}{port}{path}", target.server_name);
+        if let Ok(absolute) = HeaderValue::from_str(&absolute) {
+            self.response.headers.insert(LOCATION, absolute);
+        }
+    }
+}

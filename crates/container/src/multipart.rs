@@ -1,0 +1,414 @@
+//! multipart/form-data (RFC 7578, RFC 2046 5.1), piece by piece: small parts stay in memory, larger ones go to files, which are removed
+//! with the value. Own code, since a library would have to take pieces from a body that may say "not yet", and bound each part's head.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use serval_config::MultipartSettings;
+use serval_loader::exchange::{Part, PartContent};
+
+/// LIMIT: bytes of a boundary (RFC 2046 5.1.1 says 70).
+const BOUNDARY_MAX: usize = 200;
+/// LIMIT: header fields of one part.
+const HEADERS_MAX: usize = 32;
+
+/// Why the parts cannot be given: the status to answer, and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad(pub StatusCode, pub String);
+
+fn malformed<T>(text: &str) -> Result<T, Bad> {
+    Err(Bad(StatusCode::BAD_REQUEST, format!("the multipart body is malformed: {text}")))
+}
+
+fn too_large<T>(text: String) -> Result<T, Bad> {
+    Err(Bad(StatusCode::PAYLOAD_TOO_LARGE, text))
+}
+
+/// The boundary of a content type, if it is multipart/form-data.
+pub fn boundary(content_type: &str) -> Option<Result<String, Bad>> {
+    let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let boundary = parameter(parameters, "boundary").filter(|found| (1..=BOUNDARY_MAX).contains(&found.len()));
+    Some(boundary.map_or_else(|| malformed("its content type has no boundary"), Ok))
+}
+
+/// The value of a parameter, in quotes or not (RFC 9110 5.6.6).
+fn parameter(text: &str, name: &str) -> Option<String> {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([';', ' ', '\t']);
+        let (found, after) = rest.split_once('=')?;
+        let (value, after) = match after.strip_prefix('"') {
+            None => {
+                let end = after.find(';').unwrap_or(after.len());
+                (after[..end].trim_end().to_owned(), &after[end..])
+            }
+            Some(quoted) => {
+                let mut value = String::new();
+                let mut chars = quoted.char_indices();
+                let end = loop {
+                    match chars.next()? {
+                        // Browsers send a backslash as it is (HTML 4.10.21.8), and quotes as %22.
+                        (at, '\\') if quoted[at + 1..].starts_with(['"', '\\']) => value.push(chars.next()?.1),
+                        (at, '"') => break at + 1,
+                        (_, other) => value.push(other),
+                    }
+                };
+                (value, &quoted[end..])
+            }
+        };
+        if found.trim().eq_ignore_ascii_case(name) {
+            return Some(value);
+        }
+        rest = after;
+    }
+}
+
+/// Where the reader is.
+enum State {
+    /// Before the first boundary, and at the start of the body: it may begin without a line break.
+    Preamble,
+    /// Behind a boundary: a line break, or two dashes.
+    Boundary,
+    Head,
+    Content,
+    Epilogue,
+}
+
+/// Takes the body, piece by piece.
+pub struct Reader {
+    /// CR LF and two dashes before the boundary.
+    delimiter: Vec<u8>,
+    limits: MultipartSettings,
+    folder: PathBuf,
+    state: State,
+    /// What has come and was not used yet: at most a part's head, or a delimiter that has begun.
+    rest: BytesMut,
+    total: u64,
+    part: Option<Begun>,
+    parts: Parts,
+}
+
+/// The parts that were read; their files go with it.
+#[derive(Default)]
+pub struct Parts(pub Vec<Part>);
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for part in &self.0 {
+            if let PartContent::File(path) = &part.content {
+                // It may have been moved away, which is what it is for.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// A part that is being read.
+struct Begun {
+    part: Part,
+    data: Vec<u8>,
+    file: Option<Spilled>,
+}
+
+/// Removed, unless its part has been taken over.
+struct Spilled(File, Option<String>);
+
+impl Drop for Spilled {
+    fn drop(&mut self) {
+        if let Some(path) = &self.1 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Reader {
+    /// `folder` is made when a part is the first to need it.
+    pub fn new(boundary: &str, limits: MultipartSettings, folder: &Path) -> Reader {
+        Reader {
+            delimiter: [b"\r\n--", boundary.as_bytes()].concat(),
+            limits,
+            folder: folder.to_owned(),
+            state: State::Preamble,
+            // As if a line had just ended, for the first boundary.
+            rest: BytesMut::from(&b"\r\n"[..]),
+            total: 0,
+            part: None,
+            parts: Parts::default(),
+        }
+    }
+
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), Bad> {
+        self.total += piece.len() as u64;
+        if self.total > self.limits.request_bytes_max {
+            let most = self.limits.request_bytes_max;
+            return too_large(format!("the multipart body is longer than {most} bytes (multipart_bytes_max)"));
+        }
+        self.rest.extend_from_slice(piece);
+        while self.step()? {}
+        Ok(())
+    }
+
+    /// The body has ended.
+    pub fn finish(self) -> Result<Parts, Bad> {
+        match self.state {
+            State::Epilogue => Ok(self.parts),
+            _ => malformed("it ends before its last boundary"),
+        }
+    }
+
+    /// Uses what it can of the rest; true: there may be more to use.
+    fn step(&mut self) -> Result<bool, Bad> {
+        match self.state {
+            State::Preamble => match find(&self.rest, &self.delimiter) {
+                Some(at) => {
+                    drop(self.rest.split_to(at + self.delimiter.len()));
+                    self.state = State::Boundary;
+                    Ok(true)
+                }
+                None => {
+                    let kept = self.rest.len().min(self.delimiter.len() - 1);
+                    drop(self.rest.split_to(self.rest.len() - kept));
+                    Ok(false)
+                }
+            },
+            State::Boundary => {
+                // RFC 2046 lets white space stand behind a boundary.
+                let blank = self.rest.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
+                if blank > BOUNDARY_MAX {
+                    return malformed("there is too much white space behind a boundary");
+                }
+                match self.rest[blank..] {
+                    [b'\r', b'\n', ..] => {
+                        drop(self.rest.split_to(blank + 2));
+                        self.state = State::Head;
+                        Ok(true)
+                    }
+                    [b'-', b'-', ..] if blank == 0 => {
+                        self.state = State::Epilogue;
+                        Ok(true)
+                    }
+                    [] | [b'\r'] | [b'-'] => Ok(false),
+                    _ => malformed("a boundary is followed by something else than a line break"),
+                }
+            }
+            State::Head => self.head(),
+            State::Content => self.content(),
+            State::Epilogue => {
+                self.rest.clear();
+                Ok(false)
+            }
+        }
+    }
+
+    fn head(&mut self) -> Result<bool, Bad> {
+        let most = self.limits.part_header_bytes_max;
+        // A head may be empty: then the line break is all of it.
+        let end = if self.rest.starts_with(b"\r\n") { Some(2) } else { find(&self.rest, b"\r\n\r\n").map(|at| at + 4) };
+        if end.unwrap_or(self.rest.len()) > most {
+            return too_large(format!("the head of a part is longer than {most} bytes (part_header_bytes_max)"));
+        }
+        let Some(end) = end else { return Ok(false) };
+        if self.parts.0.len() >= self.limits.part_count_max {
+            let most = self.limits.part_count_max;
+            return too_large(format!("the body has more than {most} parts (part_count_max)"));
+        }
+        let head = self.rest.split_to(end);
+        self.part = Some(Begun { part: part(&head)?, data: Vec::new(), file: None });
+        // The line break before the delimiter may be the one that ended the head.
+        self.state = State::Content;
+        Ok(true)
+    }
+
+    fn content(&mut self) -> Result<bool, Bad> {
+        match find(&self.rest, &self.delimiter) {
+            Some(at) => {
+                let content = self.rest.split_to(at);
+                self.add(&content)?;
+                drop(self.rest.split_to(self.delimiter.len()));
+                if let Some(begun) = self.part.take() {
+                    self.parts.0.push(begun.finish());
+                }
+                self.state = State::Boundary;
+                Ok(true)
+            }
+            None => {
+                let kept = self.rest.len().min(self.delimiter.len() - 1);
+                let content = self.rest.split_to(self.rest.len() - kept);
+                self.add(&content)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Bad> {
+        let Some(begun) = &mut self.part else { return Ok(()) };
+        begun.part.size += bytes.len() as u64;
+        if begun.part.size > self.limits.file_bytes_max {
+            let (name, most) = (&begun.part.name, self.limits.file_bytes_max);
+            return too_large(format!("the part {name:?} is longer than {most} bytes (file_bytes_max)"));
+        }
+        let failed = |error: std::io::Error| {
+            Bad(StatusCode::INTERNAL_SERVER_ERROR, format!("a part could not be written to a file: {error}"))
+        };
+        if begun.file.is_none() && begun.data.len() + bytes.len() > self.limits.memory_bytes_max {
+            let (mut file, path) = spill(&self.folder).map_err(failed)?;
+            let written = file.write_all(&begun.data);
+            begun.data = Vec::new();
+            begun.file = Some(Spilled(file, Some(path)));
+            written.map_err(failed)?;
+        }
+        match &mut begun.file {
+            Some(Spilled(file, _)) => file.write_all(bytes).map_err(failed),
+            None => {
+                begun.data.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Begun {
+    fn finish(mut self) -> Part {
+        self.part.content = match self.file.as_mut().and_then(|spilled| spilled.1.take()) {
+            Some(path) => PartContent::File(path),
+            None => PartContent::Data(Bytes::from(std::mem::take(&mut self.data))),
+        };
+        self.part
+    }
+}
+
+/// A new file for one part, and its path.
+fn spill(folder: &Path) -> std::io::Result<(File, String)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("part-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    let text = path.to_str().ok_or_else(|| std::io::Error::other("the path of the folder is not UTF-8"))?.to_owned();
+    Ok((File::options().write(true).create_new(true).open(&path)?, text))
+}
+
+fn part(head: &[u8]) -> Result<Part, Bad> {
+    let mut fields = Vec::new();
+    let text = std::str::from_utf8(head);
+    let Ok(text) = text else { return malformed("the head of a part is not UTF-8") };
+    for line in text.split("\r\n").filter(|line| !line.is_empty()) {
+        let Some((name, value)) = line.split_once(':') else { return malformed("a line of a part's head has no colon") };
+        let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
+        if !token || value.bytes().any(|b| b.is_ascii_control() && b != b'\t') || fields.len() == HEADERS_MAX {
+            return malformed("a part's head has a field that is not allowed");
+        }
+        fields.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).as_bytes().to_vec()));
+    }
+    let field = |name: &str| {
+        let found = fields.iter().find(|(known, _)| known == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok()).map(str::to_owned)
+    };
+    let disposition = field("content-disposition").unwrap_or_default();
+    let (kind, parameters) = disposition.split_once(';').unwrap_or((&disposition, ""));
+    if !kind.trim().eq_ignore_ascii_case("form-data") {
+        return malformed("a part has no Content-Disposition: form-data");
+    }
+    let Some(name) = parameter(parameters, "name") else { return malformed("a part has no name") };
+    Ok(Part {
+        file_name: parameter(parameters, "filename"),
+        content_type: field("content-type"),
+        name,
+        content: PartContent::Data(Bytes::new()),
+        size: 0,
+        headers: fields,
+    })
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> MultipartSettings {
+        MultipartSettings {
+            file_bytes_max: 100,
+            request_bytes_max: 1000,
+            memory_bytes_max: 10,
+            part_count_max: 3,
+            part_header_bytes_max: 200,
+        }
+    }
+
+    /// The parts of a body that comes in pieces of one size, as `name|file name|content`.
+    fn read(body: &str, piece: usize, folder: &Path) -> Result<Vec<String>, Bad> {
+        let mut reader = Reader::new("B", limits(), folder);
+        for piece in body.as_bytes().chunks(piece) {
+            reader.feed(piece)?;
+        }
+        let parts = reader.finish()?;
+        let content = |part: &Part| match &part.content {
+            PartContent::Data(data) => String::from_utf8(data.to_vec()).unwrap(),
+            PartContent::File(path) => format!("@{}", std::fs::read_to_string(path).unwrap()),
+        };
+        let shown = |part: &Part| {
+            let file = part.file_name.as_deref().unwrap_or("-");
+            format!("{}|{file}|{}|{}", part.name, part.size, content(part))
+        };
+        Ok(parts.0.iter().map(shown).collect())
+    }
+
+    #[track_caller]
+    fn check(body: &str, expected: Result<&[&str], (u16, &str)>) {
+        let folder = std::env::temp_dir().join(format!("serval-multipart-{}", std::process::id()));
+        for piece in [1, 2, 3, 7, 1000] {
+            let found = read(body, piece, &folder);
+            match &expected {
+                Ok(parts) => assert_eq!(found.as_deref(), Ok(&parts.iter().map(ToString::to_string).collect::<Vec<_>>()[..]), "{body}"),
+                Err((status, text)) => {
+                    let Bad(found, why) = found.expect_err(body);
+                    assert_eq!(found.as_u16(), *status, "{body}: {why}");
+                    assert!(why.contains(text), "{body}: {why}");
+                }
+            }
+        }
+        assert!(std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0, "no file is left");
+    }
+
+    const HEAD: &str = "Content-Disposition: form-data; name=\"a\"";
+
+    #[test]
+    fn parts_come_whole_whatever_the_pieces_are() {
+        check(&format!("--B\r\n{HEAD}\r\n\r\nx\r\n--B--\r\n"), Ok(&["a|-|1|x"]));
+        check(&format!("before\r\n--B \r\n{HEAD}; filename=\"C:\\\\f \\\"q\\\".txt\"\r\n\r\n\r\n--B--after"), Ok(&["a|C:\\f \"q\".txt|0|"]));
+        check(&format!("--B\r\n{HEAD}\r\n\r\n\r\n--Bx\r\n\r\n-\r\n--B--"), Err((400, "followed by something else")));
+        check(&format!("--B\r\n{HEAD}\r\n\r\n01234567\r\n--90123456789\r\n--B\r\n{HEAD}\r\n\r\n\r\n--B--"), Ok(&["a|-|23|@01234567\r\n--90123456789", "a|-|0|"]));
+        check("--B--\r\n", Ok(&[]));
+    }
+
+    #[test]
+    fn nonsense_and_too_much_are_refused() {
+        check("", Err((400, "ends before its last boundary")));
+        check(&format!("--B\r\n{HEAD}\r\n\r\nx"), Err((400, "ends before its last boundary")));
+        check("--B\r\n\r\nx\r\n--B--", Err((400, "no Content-Disposition")));
+        check("--B\r\nContent-Disposition: form-data\r\n\r\nx\r\n--B--", Err((400, "a part has no name")));
+        check("--B\r\nno colon\r\n\r\nx\r\n--B--", Err((400, "has no colon")));
+        check(&format!("--B\r\n{HEAD}\r\n\r\n{}\r\n--B--", "x".repeat(101)), Err((413, "longer than 100 bytes")));
+        check(&format!("--B\r\nX: {}\r\n{HEAD}\r\n\r\n\r\n--B--", "x".repeat(200)), Err((413, "the head of a part")));
+        check(&"--B\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n".repeat(4), Err((413, "more than 3 parts")));
+        check(&"x".repeat(1001), Err((413, "longer than 1000 bytes")));
+    }
+
+    #[test]
+    fn boundaries() {
+        let found = |content_type| boundary(content_type).map(|found| found.map_err(|Bad(status, _)| status.as_u16()));
+        assert_eq!(found("multipart/form-data; boundary=abc"), Some(Ok("abc".to_owned())));
+        assert_eq!(found("Multipart/Form-Data;charset=x; Boundary=\"a b\""), Some(Ok("a b".to_owned())));
+        assert_eq!(found("multipart/form-data"), Some(Err(400)));
+        assert_eq!(found("multipart/form-data; boundary=\"a"), Some(Err(400)));
+        assert_eq!(found("text/plain; boundary=a"), None);
+    }
+}

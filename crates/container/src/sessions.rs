@@ -1,0 +1,270 @@
+//! The sessions of a context (Servlet 7, SEMANTICS 17): what the server keeps of a client between its requests. They belong to the
+//! context and not to a generation, and their attributes are bytes, so a reload does not touch them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use serval_abi::{SV_E_LIMIT, SV_E_STATE};
+use serval_loader::exchange::{Answer, Fault};
+
+/// LIMIT: attributes of one session; their bytes are bounded by `session_bytes_max`.
+const ATTRIBUTES_MAX: usize = 1000;
+/// What each attribute costs beside its name and value.
+const ATTRIBUTE_BYTES: usize = 64;
+
+/// All sessions of one context, by id. The map is locked for a lookup only, a session for a moment.
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<Arc<str>, Arc<Session>>>);
+
+pub struct Session {
+    /// Milliseconds since 1970.
+    pub created: i64,
+    state: Mutex<State>,
+}
+
+struct State {
+    id: Arc<str>,
+    /// When the request before this one ended, in milliseconds since 1970.
+    accessed: i64,
+    /// The same by a clock that nobody sets.
+    last: Instant,
+    /// Requests that have it now: it does not time out meanwhile.
+    users: usize,
+    /// `None`: it never times out.
+    max_inactive: Option<Duration>,
+    attributes: Vec<(String, Bytes)>,
+    valid: bool,
+    /// The client has not shown yet that it has the id.
+    new: bool,
+}
+
+/// What a session shows of itself.
+pub struct Facts {
+    pub id: Arc<str>,
+    pub is_new: bool,
+    pub accessed: i64,
+    /// Seconds; 0: never.
+    pub max_inactive: i64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn ended() -> Fault {
+    Fault::new(SV_E_STATE, "the session was invalidated")
+}
+
+/// 128 bits of the system's, as 32 hexadecimal digits.
+fn new_id() -> Answer<Arc<str>> {
+    let mut bytes = [0_u8; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        match rustix::rand::getrandom(&mut bytes[filled..], flags) {
+            Ok(more) => filled += more,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                let text = format!("the system has no random bytes for a session's id: {error}");
+                return Err(Fault::new(serval_abi::SV_E_IO, text));
+            }
+        }
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>().into())
+}
+
+impl Sessions {
+    /// The session of that id for a request, which has it until [`Session::leave`]. `None`: there is none, or its time is up.
+    pub fn enter(&self, id: &str) -> Option<Arc<Session>> {
+        let session = lock(&self.0).get(id).cloned()?;
+        let mut state = lock(&session.state);
+        if !state.valid || state.is_over() {
+            return None;
+        }
+        state.users += 1;
+        state.new = false;
+        drop(state);
+        Some(session)
+    }
+
+    /// A new one, which the request that makes it has.
+    pub fn create(&self, max_inactive: Option<Duration>, count_max: usize) -> Answer<Arc<Session>> {
+        let (id, created) = (new_id()?, now());
+        let state = State {
+            id: id.clone(),
+            accessed: created,
+            last: Instant::now(),
+            users: 1,
+            max_inactive,
+            attributes: Vec::new(),
+            valid: true,
+            new: true,
+        };
+        let session = Arc::new(Session { created, state: Mutex::new(state) });
+        let mut all = lock(&self.0);
+        if all.len() >= count_max {
+            let text = format!("there are {count_max} sessions, and that is sessions_max");
+            return Err(Fault::new(SV_E_LIMIT, text));
+        }
+        all.insert(id, session.clone());
+        Ok(session)
+    }
+
+    /// Gives a session another id; the old one is not known any more.
+    pub fn change_id(&self, session: &Arc<Session>) -> Answer<(Arc<str>, Arc<str>)> {
+        let id = new_id()?;
+        let mut all = lock(&self.0);
+        let mut state = lock(&session.state);
+        if !state.valid {
+            return Err(ended());
+        }
+        let old = std::mem::replace(&mut state.id, id.clone());
+        all.remove(&old);
+        all.insert(id.clone(), session.clone());
+        Ok((old, id))
+    }
+
+    /// Ends a session; whether it lived until now.
+    pub fn remove(&self, session: &Session) -> bool {
+        let mut all = lock(&self.0);
+        let mut state = lock(&session.state);
+        all.remove(&state.id);
+        std::mem::replace(&mut state.valid, false)
+    }
+
+    /// Takes out those whose time is up. They are not valid any more.
+    pub fn expired(&self) -> Vec<Arc<Session>> {
+        let mut all = lock(&self.0);
+        let mut over = Vec::new();
+        all.retain(|_, session| {
+            let mut state = lock(&session.state);
+            let stays = !state.is_over();
+            if !stays {
+                state.valid = false;
+                over.push(session.clone());
+            }
+            stays
+        });
+        over
+    }
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.users == 0 && self.max_inactive.is_some_and(|most| self.last.elapsed() >= most)
+    }
+}
+
+impl Session {
+    /// The request that had it is over.
+    pub fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.users = state.users.saturating_sub(1);
+        (state.last, state.accessed) = (Instant::now(), now());
+    }
+
+    pub fn facts(&self) -> Facts {
+        let state = lock(&self.state);
+        let max_inactive = state.max_inactive.map_or(0, |most| i64::try_from(most.as_secs()).unwrap_or(i64::MAX));
+        Facts { id: state.id.clone(), is_new: state.new, accessed: state.accessed, max_inactive }
+    }
+
+    pub fn is_valid(&self) -> bool {
+        lock(&self.state).valid
+    }
+
+    /// Also of one that has just ended: its listener functions may still look.
+    pub fn attributes(&self) -> Vec<(String, Bytes)> {
+        lock(&self.state).attributes.clone()
+    }
+
+    pub fn attribute(&self, name: &str) -> Option<Bytes> {
+        let state = lock(&self.state);
+        state.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    /// Sets or removes an attribute, and returns the value before.
+    pub fn set(&self, name: &str, value: Option<&[u8]>, bytes_max: usize) -> Answer<Option<Bytes>> {
+        let mut state = lock(&self.state);
+        if !state.valid {
+            return Err(ended());
+        }
+        if let Some(value) = value {
+            let others = state.attributes.iter().filter(|(known, _)| known != name);
+            let size = |(name, value): (&str, &[u8])| name.len() + value.len() + ATTRIBUTE_BYTES;
+            let (count, used) = others.fold((1, size((name, value))), |(count, used), (name, value)| {
+                (count + 1, used + size((name, value)))
+            });
+            if used > bytes_max {
+                let text = format!("the attributes of the session would be over {bytes_max} bytes (session_bytes_max)");
+                return Err(Fault::new(SV_E_LIMIT, text));
+            }
+            if count > ATTRIBUTES_MAX {
+                return Err(Fault::new(SV_E_LIMIT, "a session has at most 1,000 attributes"));
+            }
+        }
+        let at = state.attributes.iter().position(|(known, _)| known == name);
+        Ok(match (at, value) {
+            (Some(at), Some(value)) => {
+                Some(std::mem::replace(&mut state.attributes[at].1, Bytes::copy_from_slice(value)))
+            }
+            (Some(at), None) => Some(state.attributes.remove(at).1),
+            (None, Some(value)) => {
+                state.attributes.push((name.to_owned(), Bytes::copy_from_slice(value)));
+                None
+            }
+            (None, None) => None,
+        })
+    }
+
+    pub fn set_max_inactive(&self, seconds: i64) -> Answer {
+        let mut state = lock(&self.state);
+        if !state.valid {
+            return Err(ended());
+        }
+        state.max_inactive = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0).map(Duration::from_secs);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_lives_as_long_as_it_is_used() {
+        let sessions = Sessions::default();
+        let session = sessions.create(Some(Duration::ZERO), 1).unwrap();
+        let id = session.facts().id;
+        assert!(id.len() == 32 && session.facts().is_new);
+        assert!(sessions.expired().is_empty(), "a request has it");
+        assert_eq!(sessions.create(None, 1).err().map(|fault| fault.status), Some(SV_E_LIMIT));
+        session.leave();
+        assert!(sessions.enter(&id).is_none(), "its time is up");
+        assert_eq!(sessions.expired().len(), 1);
+        assert!(!session.is_valid());
+        assert!(session.set("a", Some(b"1"), 100).is_err());
+    }
+
+    #[test]
+    fn another_id_is_the_same_session() {
+        let sessions = Sessions::default();
+        let session = sessions.create(None, 9).unwrap();
+        assert_eq!(session.set("a", Some(b"1"), 1000).unwrap(), None);
+        let (old, new) = sessions.change_id(&session).unwrap();
+        assert!(sessions.enter(&old).is_none());
+        let again = sessions.enter(&new).unwrap();
+        assert_eq!(again.attribute("a").as_deref(), Some(&b"1"[..]));
+        assert!(!again.facts().is_new);
+        assert!(again.set("b", Some(&[0; 1000]), 1000).is_err());
+        assert!(sessions.remove(&again));
+        assert!(!sessions.remove(&session));
+    }
+}
