@@ -7,6 +7,7 @@ mod connection;
 mod guard;
 mod home;
 mod listener;
+mod new;
 mod patient;
 mod run;
 mod sdk;
@@ -38,6 +39,8 @@ enum Command {
     Run,
     /// Say what is wrong with server.toml and each web.toml, without starting
     Check,
+    /// Make a webapp that runs as it is
+    New(new::New),
     /// Say what a servlet library declares, without running its init
     Inspect { library: PathBuf },
     #[command(hide = true)]
@@ -51,6 +54,9 @@ fn main() -> ExitCode {
     let CommandLine { command, home, config } = CommandLine::parse();
     if let Some(Command::Inspect { library }) = &command {
         return inspect(library);
+    }
+    if let Some(Command::New(new)) = &command {
+        return new::run(new, home, config);
     }
     if let Some(Command::Guard { words }) = &command {
         return guard::run(words);
