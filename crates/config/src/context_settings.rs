@@ -8,6 +8,16 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
+/// Of bounds.
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// LIMIT: bytes of an upload. More belongs to a servlet that reads the body by itself.
+pub(crate) const UPLOAD_BYTES_MAX: u64 = 1024 * GIB;
+/// LIMIT: bytes of a part in memory, of which a request may have many.
+pub(crate) const PART_MEMORY_BYTES_MAX: u64 = 16 * MIB;
+/// LIMIT: parts of a request. Each costs its headers, and maybe a file.
+pub(crate) const PART_COUNT_MAX: u64 = 10_000;
+
 /// Holds what a context may use. Every key of it can stand in `[defaults.context]`, for all contexts, and in
 /// `[[host.context]]`, for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +42,25 @@ pub struct ContextSettings {
     pub parameter_count_max: usize,
     /// Bytes of a response that are held back before it is committed, 0 to 64 MiB; default 8 KiB.
     pub response_buffer_bytes: usize,
+    /// How long an async exchange may take, 0 (for ever) to 24 h; default 30 s.
+    pub async_timeout: Duration,
+    /// How long a session may lie unused, 0 (for ever) to 365 d; default 30 min.
+    pub session_timeout: Duration,
+    /// Sessions at once, 0 to 10000000; default 100000. One more is not made. Times `session_bytes_max` it is the memory
+    /// that sessions can take.
+    pub sessions_max: usize,
+    /// Bytes of one session's attributes, with their names, 1 KiB to 64 MiB; default 1 MiB.
+    pub session_bytes_max: usize,
+    /// Bytes of one file of a multipart body, 0 to 1 TiB; default 100 MiB.
+    pub file_bytes_max: u64,
+    /// Bytes of a multipart body, 0 to 1 TiB; default 256 MiB. `request_body_bytes_max` holds too.
+    pub multipart_bytes_max: u64,
+    /// Parts of a multipart body, 1 to 10000; default 50. `parameter_count_max` holds too.
+    pub part_count_max: usize,
+    /// Bytes of one part's headers, 256 B to 64 KiB; default 2 KiB.
+    pub part_header_bytes_max: usize,
+    /// Bytes of a part up to which it stays in memory, and beyond which it is a file, 0 to 16 MiB; default 64 KiB.
+    pub part_memory_bytes_max: usize,
     /// How long a changed library must be quiet before it is loaded, 0 to 1 min; default 150 ms.
     pub settle_time: Duration,
     /// Loads libraries that group or world may write and that belong to another user; default false.
@@ -53,6 +82,15 @@ impl Default for ContextSettings {
             form_bytes_max: 2 * MIB,
             parameter_count_max: 1000,
             response_buffer_bytes: 8 * KIB as usize,
+            async_timeout: Duration::from_secs(30),
+            session_timeout: Duration::from_secs(30 * 60),
+            sessions_max: 100_000,
+            session_bytes_max: MIB as usize,
+            file_bytes_max: 100 * MIB,
+            multipart_bytes_max: 256 * MIB,
+            part_count_max: 50,
+            part_header_bytes_max: 2 * KIB as usize,
+            part_memory_bytes_max: 64 * KIB as usize,
             settle_time: Duration::from_millis(150),
             allow_foreign_writable: false,
             symlinks_outside: false,
@@ -65,13 +103,13 @@ impl ContextSettings {
     pub(crate) fn read(table: &Table<'_, '_>, defaults: &ContextSettings) -> ContextSettings {
         let d = defaults;
         let (zero, least) = (Duration::ZERO, Duration::from_millis(1));
-        let (minute, hour, day) = (Duration::from_secs(60), Duration::from_secs(3600), Duration::from_secs(86_400));
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
         ContextSettings {
             workers_max: table.count("workers_max", d.workers_max as u64, 1..=10_000) as usize,
             queue_max: table.count("queue_max", d.queue_max as u64, 0..=1_000_000) as usize,
             queue_timeout: table.duration("queue_timeout", d.queue_timeout, least..=hour),
-            slow_after: table.duration("slow_after", d.slow_after, least..=day),
-            drain_timeout: table.duration("drain_timeout", d.drain_timeout, zero..=day),
+            slow_after: table.duration("slow_after", d.slow_after, least..=DAY),
+            drain_timeout: table.duration("drain_timeout", d.drain_timeout, zero..=DAY),
             init_timeout: table.duration("init_timeout", d.init_timeout, least..=hour),
             request_body_bytes_max: table.bytes("request_body_bytes_max", d.request_body_bytes_max, 0..=1024 * GIB),
             form_bytes_max: table.bytes("form_bytes_max", d.form_bytes_max, 0..=GIB),
@@ -79,6 +117,20 @@ impl ContextSettings {
                 as usize,
             response_buffer_bytes: table.bytes("response_buffer_bytes", d.response_buffer_bytes as u64, 0..=64 * MIB)
                 as usize,
+            async_timeout: table.duration("async_timeout", d.async_timeout, zero..=DAY),
+            session_timeout: table.duration("session_timeout", d.session_timeout, zero..=YEAR),
+            sessions_max: table.count("sessions_max", d.sessions_max as u64, 0..=10_000_000) as usize,
+            session_bytes_max: table.bytes("session_bytes_max", d.session_bytes_max as u64, KIB..=64 * MIB) as usize,
+            file_bytes_max: table.bytes("file_bytes_max", d.file_bytes_max, 0..=UPLOAD_BYTES_MAX),
+            multipart_bytes_max: table.bytes("multipart_bytes_max", d.multipart_bytes_max, 0..=UPLOAD_BYTES_MAX),
+            part_count_max: table.count("part_count_max", d.part_count_max as u64, 1..=PART_COUNT_MAX) as usize,
+            part_header_bytes_max: table.bytes("part_header_bytes_max", d.part_header_bytes_max as u64, 256..=64 * KIB)
+                as usize,
+            part_memory_bytes_max: table.bytes(
+                "part_memory_bytes_max",
+                d.part_memory_bytes_max as u64,
+                0..=PART_MEMORY_BYTES_MAX,
+            ) as usize,
             settle_time: table.duration("settle_time", d.settle_time, zero..=minute),
             allow_foreign_writable: table.flag("allow_foreign_writable", d.allow_foreign_writable),
             symlinks_outside: table.flag("symlinks_outside", d.symlinks_outside),

@@ -12,7 +12,8 @@
 //! Durations are whole numbers with `ms`, `s`, `m`, `h` or `d`; sizes are whole numbers of bytes, or with `B`, `KiB`,
 //! `MiB`, `GiB` or `TiB`.
 //!
-//! Reading order: `server` (with `context_settings`), `web`, `context_name`; below them `raw` (the file as it is
+//! Reading order: `server` (with `context_settings`), `web` (with `servlets`, `filters`, `session`, `multipart`,
+//! `url_pattern`), `context_name`; below them `raw` (the file as it is
 //! written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,16 @@ mod server;
 mod context_settings;
 
 mod web;
+
+mod servlets;
+
+mod filters;
+
+mod session;
+
+mod multipart;
+
+mod url_pattern;
 
 mod context_name;
 
@@ -35,6 +46,10 @@ mod problem;
 
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
+pub use filters::{Dispatcher, WebFilter, WebFilterMap};
+pub use multipart::{MultipartSettings, WebMultipart};
 pub use problem::{Problem, Problems};
 pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Server, load_server};
-pub use web::{DEFAULT_WELCOME_FILES, Web, WebBuild, WebServlet, load_web};
+pub use servlets::WebServlet;
+pub use session::{SameSite, Secure, SessionSettings, WebSession};
+pub use web::{DEFAULT_WELCOME_FILES, Web, WebBuild, load_web};

@@ -183,7 +183,7 @@ pub(crate) struct Table<'d, 'a> {
     /// Where its header stands; None for the top of the file.
     pub at: Option<usize>,
     /// As it is written: `[server]`, `[[host.context]]`; empty for the top of the file.
-    name: String,
+    pub name: String,
     asked: RefCell<Vec<&'static str>>,
 }
 
@@ -299,6 +299,36 @@ impl<'d, 'a> Table<'d, 'a> {
         };
         self.wrong(&text, key, "is not known", instead);
         default
+    }
+
+    /// Returns what `read` makes of a key, if the key is there.
+    pub(crate) fn given<T>(&self, key: &'static str, read: impl FnOnce(&'static str) -> T) -> Option<T> {
+        let value = read(key);
+        self.entries.contains_key(key).then_some(value)
+    }
+
+    /// Returns true if the key is not there, or has an empty list.
+    pub(crate) fn holds_none(&self, key: &str) -> bool {
+        let list = self.entries.get(key).map(|found| found.get_ref().as_array());
+        list.is_none_or(|list| list.is_some_and(|items| items.is_empty()))
+    }
+
+    /// Returns a boolean, or `None` for a word that stands for neither, and where the key is not there.
+    pub(crate) fn flag_or_word(&self, key: &'static str, word: &str) -> Option<bool> {
+        match self.entries.get(key)?.get_ref() {
+            DeValue::Boolean(_) => Some(self.flag(key, false)),
+            _ => {
+                let kind = format!("true, false or \"{word}\"");
+                let text = self.text(key, &kind, &format!("\"{word}\""))?;
+                match text.value.as_str() {
+                    "true" if text.is_substituted() => return Some(true),
+                    "false" if text.is_substituted() => return Some(false),
+                    value if value == word => {}
+                    _ => self.wrong(&text, key, "is not known", format!("write {kind}")),
+                }
+                None
+            }
+        }
     }
 
     /// Returns a string, if the key is there. `example` is TOML; `kind` says what the string is for.

@@ -641,8 +641,8 @@ server.toml:5:2: unknown key `sever`; did you mean `server`?
 server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
-server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
 "#,
         );
         check(
@@ -710,6 +710,10 @@ backlog = "1KiB"
 [defaults.context]
 form_bytes_max = "2MB"
 request_body_bytes_max = "2048GiB"
+session_timeout = "366d"
+session_bytes_max = 1023
+part_header_bytes_max = 255
+part_count_max = 0
 ----
 server.toml:3:20: `shutdown_timeout` in [server]: `2d` is out of bounds; write 0s to 24h, as in `shutdown_timeout = "30s"`
 server.toml:4:14: `io_threads` in [server]: `99999999999999999999999999999999999999999` is out of bounds; write 0 to 1024, as in `io_threads = 0`
@@ -721,6 +725,10 @@ server.toml:11:16: `head_timeout` in [[listener]]: `0s` is out of bounds; write 
 server.toml:12:11: `backlog` in [[listener]]: `1KiB` is not a whole number; write for example `backlog = 1024`
 server.toml:14:18: `form_bytes_max` in [defaults.context]: `2MB` is not a byte size; write for example `form_bytes_max = "2MiB"`
 server.toml:15:26: `request_body_bytes_max` in [defaults.context]: `2048GiB` is out of bounds; write 0B to 1TiB, as in `request_body_bytes_max = "1GiB"`
+server.toml:16:19: `session_timeout` in [defaults.context]: `366d` is out of bounds; write 0s to 365d, as in `session_timeout = "30m"`
+server.toml:17:21: `session_bytes_max` in [defaults.context]: `1023` is out of bounds; write 1KiB to 64MiB, as in `session_bytes_max = "1MiB"`
+server.toml:18:25: `part_header_bytes_max` in [defaults.context]: `255` is out of bounds; write 256B to 64KiB, as in `part_header_bytes_max = "2KiB"`
+server.toml:19:18: `part_count_max` in [defaults.context]: `0` is out of bounds; write 1 to 10000, as in `part_count_max = 50`
 "#,
         );
     }

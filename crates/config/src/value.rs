@@ -19,13 +19,14 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     }
 }
 
-/// Writes a duration in the largest unit that needs no fraction.
+/// Writes a duration in the largest unit that needs no fraction; in days from two of them on.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
         return "0s".to_owned();
     }
-    let fits = DURATION_UNITS[..4].iter().rev().find(|(_, factor)| millis.is_multiple_of(*factor));
+    let units = if millis < 2 * DURATION_UNITS[4].1 { &DURATION_UNITS[..4] } else { &DURATION_UNITS[..] };
+    let fits = units.iter().rev().find(|(_, factor)| millis.is_multiple_of(*factor));
     let (unit, factor) = fits.expect("every number is a multiple of the first factor, 1");
     format!("{}{unit}", millis / factor)
 }
@@ -100,9 +101,13 @@ mod tests {
     #[test]
     fn shown_as_one_would_write_it() {
         let seconds = Duration::from_secs;
-        for (duration, text) in
-            [(seconds(0), "0s"), (seconds(90), "90s"), (seconds(600), "10m"), (seconds(86_400), "24h")]
-        {
+        for (duration, text) in [
+            (seconds(0), "0s"),
+            (seconds(90), "90s"),
+            (seconds(600), "10m"),
+            (seconds(86_400), "24h"),
+            (seconds(365 * 86_400), "365d"),
+        ] {
             assert_eq!(show_duration(duration), text);
         }
         assert_eq!(show_duration(Duration::from_millis(1500)), "1500ms");

@@ -1,10 +1,13 @@
 //! `WEB-INF/web.toml`: what a webapp overrides of, and adds to, what its libraries declare.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::problem::{Problems, quoted};
+use crate::filters::{WebFilter, filters};
+use crate::multipart::{WebMultipart, multipart};
+use crate::problem::Problems;
 use crate::raw::{self, Document, Table, Text};
+use crate::servlets::{WebServlet, servlets};
+use crate::session::{WebSession, session};
 use crate::substitute::Sources;
 
 /// The welcome files of a webapp that names none.
@@ -23,25 +26,14 @@ pub struct Web {
     pub mime: Vec<(String, String)>,
     /// `[[servlet]]`, in the order of the file; no two have one name.
     pub servlets: Vec<WebServlet>,
+    /// `[[filter]]`, in the order of the file; no two have one name.
+    pub filters: Vec<WebFilter>,
+    /// `[session]`; see [`Web::session_settings`].
+    pub session: WebSession,
+    /// `[multipart]`; see [`Web::multipart_settings`].
+    pub multipart: WebMultipart,
     /// `[build]`.
     pub build: Option<WebBuild>,
-}
-
-/// Holds one `[[servlet]]`: changes to a servlet that a library declares, or another servlet of the same class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebServlet {
-    /// Its name; never empty.
-    pub name: String,
-    /// The servlet declared by the library; None: the one called `name`.
-    pub class: Option<String>,
-    /// URL patterns, which replace the library's own. Each is `""`, or starts with `/` or `*.`.
-    pub url_patterns: Option<Vec<String>>,
-    /// `[servlet.init]`: init parameters, in the order of the file; they go before the library's own.
-    pub init: Vec<(String, String)>,
-    /// The order in which servlets are started: 0 and above with the context, lower first; negative: at first use.
-    pub load_on_startup: Option<i32>,
-    /// False takes the servlet out of service; default true.
-    pub enabled: bool,
 }
 
 /// Holds `[build]`: how the libraries of a webapp are made from its source.
@@ -64,6 +56,9 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
         params: values(top.pairs("params", "currency = \"EUR\"")),
         mime: mime(top),
         servlets: servlets(top),
+        filters: filters(top),
+        session: session(top),
+        multipart: multipart(top),
         build: build(top),
     })
 }
@@ -109,88 +104,6 @@ fn is_media_type(text: &str) -> bool {
     printable && essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
-fn servlets(top: &Table<'_, '_>) -> Vec<WebServlet> {
-    let mut servlets: Vec<WebServlet> = Vec::new();
-    // Each pattern of a servlet that is in service, and whose it is.
-    let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    for table in top.tables("servlet").unwrap_or_default() {
-        let name = table.text("name", "a string", "\"cart\"");
-        let enabled = table.flag("enabled", true);
-        let url_patterns = url_patterns(&table);
-        let servlet = WebServlet {
-            name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
-            class: table.text("class", "a string", "\"cart\"").map(|text| text.value),
-            url_patterns: url_patterns.as_ref().map(|texts| texts.iter().map(|text| text.value.clone()).collect()),
-            init: values(table.pairs("init", "greeting = \"Hello\"")),
-            load_on_startup: table.signed("load_on_startup", "1"),
-            enabled,
-        };
-        table.finish();
-        let problem = |at: Option<usize>, what: String, instead: &str| table.document.problem(at, what, instead);
-        match &name {
-            // A `name` of a wrong type has been noted already.
-            None if table.place_of("name").is_some() => {}
-            None => {
-                problem(
-                    table.at,
-                    "[[servlet]] has no `name`".into(),
-                    "write the declared one, as in `name = \"cart\"`",
-                );
-            }
-            Some(name) if name.value.is_empty() => {
-                problem(
-                    Some(name.at),
-                    "`name` in [[servlet]] is empty".into(),
-                    "write a name, as in `name = \"cart\"`",
-                );
-            }
-            Some(name) if servlets.iter().any(|other| other.name == name.value) => {
-                let what = format!("a second [[servlet]] with the name {}", name.shown());
-                problem(Some(name.at), what, "join the two, or give one another name, and `class` to say what it is");
-            }
-            Some(_) => {}
-        }
-        for pattern in url_patterns.iter().flatten().filter(|_| servlet.enabled) {
-            if let Some(owner) = owners.insert(pattern.value.clone(), servlet.name.clone()) {
-                let what = format!("{} is a URL pattern of the servlet {} already", pattern.shown(), quoted(&owner));
-                problem(Some(pattern.at), what, "remove it from one of the two");
-            }
-        }
-        servlets.push(servlet);
-    }
-    servlets
-}
-
-/// Returns the patterns that are good, each once.
-fn url_patterns(table: &Table<'_, '_>) -> Option<Vec<Text>> {
-    let mut patterns: Vec<Text> = Vec::new();
-    for text in table.texts("url_patterns", "[\"/cart/*\"]")? {
-        match check_pattern(&text.value) {
-            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern", instead),
-            Ok(()) if patterns.iter().any(|other| other.value == text.value) => {}
-            Ok(()) => patterns.push(text),
-        }
-    }
-    Some(patterns)
-}
-
-/// Accepts the kinds of SEMANTICS 4, or returns what to write instead.
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    let kinds = "write \"\" for the context's root, \"/\", \"/a/*\", \"/a/b\" or \"*.ext\"";
-    if pattern.contains(char::is_control) {
-        return Err(kinds.to_owned());
-    }
-    if pattern.is_empty() || pattern.starts_with('/') {
-        return Ok(());
-    }
-    match pattern.strip_prefix("*.") {
-        Some(extension) if !extension.contains('/') => Ok(()),
-        Some(_) => Err("write an extension without `/`, as in \"*.ext\"".to_owned()),
-        None if pattern.starts_with('*') => Err(kinds.to_owned()),
-        None => Err(format!("write {}, with the `/` before it", quoted(&format!("/{pattern}")))),
-    }
-}
-
 fn build(top: &Table<'_, '_>) -> Option<WebBuild> {
     let example = "[\"make\", \"libraries\"]";
     let table = top.table("build")?;
@@ -207,17 +120,39 @@ fn build(top: &Table<'_, '_>) -> Option<WebBuild> {
     Some(WebBuild { command: command.unwrap_or_default().into_iter().map(|text| text.value).collect() })
 }
 
-fn values(pairs: Vec<(Text, Text)>) -> Vec<(String, String)> {
+/// Returns the name of a `[[servlet]]` or `[[filter]]`, empty if it has none, and notes one that is missing or `taken`.
+pub(crate) fn name_of(table: &Table<'_, '_>, example: &str, taken: impl Fn(&str) -> bool) -> String {
+    let problem = |at: Option<usize>, what: String, instead: &str| table.document.problem(at, what, instead);
+    let Some(name) = table.text("name", "a string", example) else {
+        // A `name` of a wrong type has been noted already.
+        if table.place_of("name").is_none() {
+            let instead = format!("write the declared one, as in `name = {example}`");
+            problem(table.at, format!("{} has no `name`", table.name), &instead);
+        }
+        return String::new();
+    };
+    if name.value.is_empty() {
+        let instead = format!("write a name, as in `name = {example}`");
+        problem(Some(name.at), format!("`name` in {} is empty", table.name), &instead);
+    } else if taken(&name.value) {
+        let what = format!("a second {} with the name {}", table.name, name.shown());
+        problem(Some(name.at), what, "join the two, or give one another name, and `class` to say what it is");
+    }
+    name.value
+}
+
+pub(crate) fn values(pairs: Vec<(Text, Text)>) -> Vec<(String, String)> {
     pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
 
-    fn load(toml: &str) -> Result<Web, String> {
+    pub(crate) fn load(toml: &str) -> Result<Web, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.toml");
         fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
@@ -227,7 +162,7 @@ mod tests {
 
     /// The file, a line of dashes, and what is said about it.
     #[track_caller]
-    fn check(case: &str) {
+    pub(crate) fn check(case: &str) {
         let (toml, expected) = case.split_once("----\n").expect("a line of dashes");
         assert_eq!(load(toml).expect_err("problems").trim(), expected.trim(), "\nfor\n{toml}");
     }
@@ -255,8 +190,10 @@ mod tests {
             [[servlet]]
             name = "cart"
             class = "Cart"
-            url_patterns = ["/cart/*", "*.cart", "", "/", "/cart/*"]
+            url_patterns = ["/cart/*", "*.cart", "", "/", "/cart/*", "/cart/{item}"]
             load_on_startup = -1
+            multipart = false
+            async_timeout = "0s"
             [servlet.init]
             size = "10"
             [[servlet]]
@@ -275,7 +212,9 @@ mod tests {
         assert_eq!(web.mime, [pair("wasm", "application/wasm"), pair("txt", "text/plain; charset=utf-8")]);
         let cart = &web.servlets[0];
         assert_eq!((cart.name.as_str(), cart.class.as_deref()), ("cart", Some("Cart")));
-        assert_eq!(cart.url_patterns.as_deref().unwrap(), ["/cart/*", "*.cart", "", "/"]);
+        assert_eq!(cart.url_patterns.as_deref().unwrap(), ["/cart/*", "*.cart", "", "/", "/cart/{item}"]);
+        assert_eq!((cart.multipart, cart.async_timeout), (Some(false), Some(Duration::ZERO)));
+        assert_eq!((web.servlets[1].multipart, web.servlets[1].async_timeout), (None, None));
         assert_eq!((cart.load_on_startup, cart.enabled), (Some(-1), true));
         assert_eq!(cart.init, [pair("size", "10")]);
         assert!(!web.servlets[1].enabled);
@@ -370,12 +309,30 @@ web.toml:7:23: `/x` is a URL pattern of the servlet `a` already; remove it from 
         check(
             r#"
 [[servlet]]
+name = "a"
+url_patterns = ["/items/{id}", "/{id}/{id}", "/items/{name}"]
+async_timeout = "25h"
+multipart = "yes"
+[[servlet]]
+name = "b"
+url_patterns = ["/items/{name}", "/items/*"]
+----
+web.toml:4:32: `url_patterns` in [[servlet]]: `/{id}/{id}` is not a URL pattern; give the second `{id}` another name
+web.toml:4:46: `/items/{name}` is a URL pattern of the servlet `a` already; remove it from one of the two
+web.toml:5:17: `async_timeout` in [[servlet]]: `25h` is out of bounds; write 0s to 24h, as in `async_timeout = "30s"`
+web.toml:6:13: `multipart` in [[servlet]] is the string `yes`, but true or false is needed; write for example `multipart = true`
+web.toml:9:17: `/items/{name}` is a URL pattern of the servlet `a` already; remove it from one of the two
+"#,
+        );
+        check(
+            r#"
+[[servlet]]
 name = 3
 [servlet.init]
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `session`, `multipart`, `build`
 "#,
         );
     }

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod check;
 mod connection;
 mod guard;
 mod home;
 mod listener;
+mod new;
 mod patient;
 mod run;
 mod sdk;
@@ -35,8 +37,10 @@ struct CommandLine {
 enum Command {
     /// Serve (the default)
     Run,
-    /// Say what is wrong with the configuration, without starting
+    /// Say what is wrong with server.toml and each web.toml, without starting
     Check,
+    /// Make a webapp that runs as it is
+    New(new::New),
     /// Say what a servlet library declares, without running its init
     Inspect { library: PathBuf },
     #[command(hide = true)]
@@ -51,6 +55,9 @@ fn main() -> ExitCode {
     if let Some(Command::Inspect { library }) = &command {
         return inspect(library);
     }
+    if let Some(Command::New(new)) = &command {
+        return new::run(new, home, config);
+    }
     if let Some(Command::Guard { words }) = &command {
         return guard::run(words);
     }
@@ -59,11 +66,12 @@ fn main() -> ExitCode {
             eprintln!("{problem}");
             ExitCode::FAILURE
         }
-        Ok(config) if matches!(command, Some(Command::Check)) => check(&config),
+        Ok(config) if matches!(command, Some(Command::Check)) => check::run(&config),
         Ok(config) => run::run(config),
     }
 }
 
+/// Reads the configuration of a home, or says in a sentence for each problem what is wrong.
 fn load(home: Option<PathBuf>, config: Option<PathBuf>) -> Result<serval_config::Server, String> {
     let file = config.unwrap_or_else(|| home.clone().unwrap_or_default().join("conf/server.toml"));
     let file = std::path::absolute(&file).unwrap_or(file);
@@ -77,19 +85,6 @@ fn load(home: Option<PathBuf>, config: Option<PathBuf>) -> Result<serval_config:
     let home = home.unwrap_or_else(|| above.to_owned());
     let home = std::path::absolute(&home).unwrap_or(home);
     serval_config::load_server(&file, &home).map_err(|problems| problems.to_string())
-}
-
-/// Opens each address as a start would, so that the two cannot differ.
-fn check(config: &serval_config::Server) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let _inside = runtime.as_ref().map(|runtime| runtime.enter());
-    for listener in &config.listeners {
-        if let (Err(error), Ok(_)) = (listener::bind(listener), &runtime) {
-            eprintln!("warning: {error}");
-        }
-    }
-    println!("{}: ok", config.file.display());
-    ExitCode::SUCCESS
 }
 
 fn inspect(library: &Path) -> ExitCode {

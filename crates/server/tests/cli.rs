@@ -92,6 +92,41 @@ fn check_says_what_is_wrong_and_where() {
 }
 
 #[test]
+fn check_reads_each_webapps_descriptor() {
+    let home = home(&format!("{ANY_PORT}[[host]]\n[[host.context]]\npath = \"/far\"\nwebapp = \"../else/far\"\n"));
+    let write = |webapp: &str, toml: &str| {
+        let inside = home.path().join(webapp).join("WEB-INF");
+        fs::create_dir_all(&inside).unwrap();
+        fs::write(inside.join("web.toml"), toml).unwrap();
+    };
+    write("webapps/good", "");
+    // Never a webapp.
+    write("webapps/.hidden", "wrong");
+    write("else/far", "[session]\ntimeot = \"1m\"\n");
+    write("webapps/shop", "[[filter]]\n");
+    fs::write(home.path().join("webapps/readme.txt"), "").unwrap();
+    fs::create_dir(home.path().join("webapps/static")).unwrap();
+    let output = serval(home.path(), &["check"]);
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    let [first, second] = lines[..] else { panic!("{said}") };
+    let far = "/webapps/../else/far/WEB-INF/web.toml:2:1: unknown key `timeot` in [session]; did you mean `timeout`?";
+    let shop =
+        "/webapps/shop/WEB-INF/web.toml:1:1: [[filter]] has no `name`; write the declared one, as in `name = \"log\"`";
+    assert!(first.ends_with(far) && second.ends_with(shop), "{said}");
+    fails(output, 1, "");
+    write("webapps/shop", "");
+    write("else/far", "");
+    let output = serval(home.path(), &["check"]);
+    assert!(output.status.success());
+    let shown = home.path().display();
+    let expected = ["conf/server.toml", "webapps/../else/far/WEB-INF/web.toml", "webapps/good/WEB-INF/web.toml"];
+    let expected = expected.map(|file| format!("{shown}/{file}: ok\n")).concat();
+    let expected = format!("{expected}{shown}/webapps/shop/WEB-INF/web.toml: ok\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+#[test]
 fn a_used_port_is_a_warning_in_check_and_an_error_at_start() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
