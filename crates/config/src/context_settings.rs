@@ -46,8 +46,8 @@ pub struct ContextSettings {
     pub async_timeout: Duration,
     /// How long a session may lie unused, 0 (for ever) to 365 d; default 30 min.
     pub session_timeout: Duration,
-    /// Sessions at once, 0 to 10000000; default 100000. One more is not made. Times `session_bytes_max` it is the memory
-    /// that sessions can take.
+    /// Sessions at once, 0 to 10000000; default 100000. One more is not made. Times `session_bytes_max` it is the
+    /// memory that sessions can take.
     pub sessions_max: usize,
     /// Bytes of one session's attributes, with their names, 1 KiB to 64 MiB; default 1 MiB.
     pub session_bytes_max: usize,

@@ -22,7 +22,7 @@ pub struct WebFilter {
     pub enabled: bool,
 }
 
-/// Holds one `[[filter.map]]`, or the map that stands in `[[filter]]` itself: some dispatches that a filter is called for.
+/// Holds one `[[filter.map]]`, or the map that stands in `[[filter]]` itself: dispatches that a filter is called for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebFilterMap {
     /// Each is `""`, `*` (all, dispatches by name too), or starts with `/` or `*.`. No templates.
@@ -112,7 +112,8 @@ fn check_map(table: &Table<'_, '_>) {
     if table.holds_none("url_patterns") && table.holds_none("servlets") {
         let at = MAP_KEYS.into_iter().find_map(|key| table.place_of(key)).or(table.at);
         let what = "a filter's map without `url_patterns` and `servlets`";
-        let instead = "say what it is called for, as in `url_patterns = [\"/*\"]`; `enabled = false` takes a filter out of service";
+        let instead = "say what it is called for, as in `url_patterns = [\"/*\"]`; `enabled = false` takes a filter out \
+                       of service";
         table.document.problem(at, what, instead);
     }
 }

@@ -1,6 +1,7 @@
 //! `[multipart]` of web.toml: the limits of uploads, and what becomes of them with the settings of the context.
 //!
-//! It turns nothing on: a servlet reads multipart bodies if its library says so, or `multipart = true` in `[[servlet]]`.
+//! It turns nothing on: a servlet reads multipart bodies if its library says so, or `multipart = true` in
+//! `[[servlet]]`.
 
 use crate::context_settings::{ContextSettings, PART_COUNT_MAX, PART_MEMORY_BYTES_MAX, UPLOAD_BYTES_MAX};
 use crate::raw::Table;

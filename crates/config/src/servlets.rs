@@ -16,9 +16,9 @@ pub struct WebServlet {
     pub name: String,
     /// The servlet declared by the library; None: the one called `name`.
     pub class: Option<String>,
-    /// URL patterns, which replace the library's own. Each is `""`, or starts with `/` or `*.`. One that starts with `/`
-    /// may have templates, as in `/items/{id}`: whole segments, each with a name of its own of ASCII letters, digits, `_`
-    /// and `-`, and no `*` beside them.
+    /// URL patterns, which replace the library's own. Each is `""`, or starts with `/` or `*.`. One that starts with
+    /// `/` may have templates, as in `/items/{id}`: whole segments, each with a name of its own of ASCII letters,
+    /// digits, `_` and `-`, and no `*` beside them.
     pub url_patterns: Option<Vec<String>>,
     /// Init parameters, `[servlet.init]`, in the order of the file; they go before the library's own.
     pub init: Vec<(String, String)>,

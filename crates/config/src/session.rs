@@ -51,8 +51,8 @@ pub struct SessionSettings {
     pub http_only: bool,
     /// Default [`Secure::Auto`].
     pub secure: Secure,
-    /// Default [`SameSite::Lax`]: a form of another site (CSRF) then comes without the session, and a link with it. None:
-    /// the attribute is not sent, and the browser decides.
+    /// Default [`SameSite::Lax`]: a form of another site (CSRF) then comes without the session, and a link with it.
+    /// None: the attribute is not sent, and the browser decides.
     pub same_site: Option<SameSite>,
     /// Carries the id in URLs too (`;jsessionid=`); default false, for URLs are logged, shared, and sent as `Referer`.
     pub url_rewriting: bool,

@@ -1,5 +1,5 @@
-//! URL patterns as web.toml writes them (SEMANTICS 4; templates as in `servlet.h`, `path_parameter`). Used by `servlets` and
-//! `filters`.
+//! URL patterns as web.toml writes them (SEMANTICS 4; templates as in `servlet.h`, `path_parameter`). Used by
+//! `servlets` and `filters`.
 
 use crate::problem::quoted;
 
@@ -9,8 +9,8 @@ pub(crate) fn check_of_servlet(pattern: &str) -> Result<(), String> {
     check_template(pattern)
 }
 
-/// Accepts the patterns of filters, or returns what to write instead. They have no templates: a filter is asked for every
-/// request, and `/items/*` says the same of it.
+/// Accepts the patterns of filters, or returns what to write instead. They have no templates (`servlet.h`, `sv_filter`):
+/// `/items/*` covers what `/items/{id}` would.
 pub(crate) fn check_of_filter(pattern: &str) -> Result<(), String> {
     // Dispatches by name too.
     if pattern == "*" {
