@@ -110,7 +110,8 @@ impl Work {
     /// Polls it once, on the calling thread, and sees to what follows. Gives it back as long as it is not over.
     pub fn step(mut self: Box<Self>, inline: bool) -> Option<Box<Work>> {
         watched(self.call(inline), |_| {
-            self.exchange.set_polled(Some(Waker::from(self.exchange.task_wake())));
+            let waker = Waker::from(self.exchange.task_wake());
+            self.exchange.set_polled(Some(waker));
             let outcome = match self.task.poll(&mut self.scope, &mut *self.exchange) {
                 Polled::Pending if !self.exchange.has_a_way() => return Some(self),
                 Polled::Pending | Polled::Done => Outcome::Done,

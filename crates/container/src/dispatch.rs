@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serval_abi::{
     SV_DELETE, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD, SV_METHOD_OTHER,
     SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE,
@@ -102,16 +103,21 @@ fn run(mut exchange: Box<Exchange>, inline: bool) {
 
 fn dispatch(mut exchange: Box<Exchange>, generation: &Generation, inline: bool) {
     let mut scope = Scope::new();
-    let outcome = through_filters(&mut exchange, generation).unwrap_or_else(|| serve(&mut exchange, &mut scope, generation));
+    let outcome = nested(&mut exchange, &mut scope, generation, false);
     settle(exchange, scope, outcome, inline);
 }
 
+/// One dispatch: the filters of its path, or of its servlet alone, and the servlet.
+pub fn nested(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation, by_name: bool) -> Outcome {
+    through_filters(exchange, generation, by_name).unwrap_or_else(|| serve(exchange, scope, generation))
+}
+
 /// `None`: all of them have let it pass.
-fn through_filters(exchange: &mut Exchange, generation: &Generation) -> Option<Outcome> {
+fn through_filters(exchange: &mut Exchange, generation: &Generation, by_name: bool) -> Option<Outcome> {
     if generation.filter_maps.is_empty() {
         return None;
     }
-    for number in exchange.filters() {
+    for number in exchange.filters(by_name) {
         let Some(filter) = generation.filter(number) else { continue };
         let mut entered = Entered::new();
         match filter.on_request(&mut entered, exchange) {
@@ -277,6 +283,13 @@ pub fn file(request: &Request, context: &Context, path: &str) -> Response<Respon
             answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
         }
     }
+}
+
+/// The content of a file, and its type; `None`: there is none.
+pub fn file_content(context: &Context, path: &str) -> Option<(ResponseBody, Option<HeaderValue>)> {
+    let Found::File(file) = context.folder.load().lookup(path) else { return None };
+    let (head, body) = respond(file, &Method::GET, &HeaderMap::new()).into_parts();
+    Some((ResponseBody::File(body), head.headers.get(CONTENT_TYPE).cloned()))
 }
 
 fn missing(request: &Request, context: &Context) -> Response<ResponseBody> {

@@ -180,6 +180,13 @@ impl Generation {
         self.loaded.as_ref()?.made.filters.get(number)
     }
 
+    /// The number of the servlet of that name, or of the static files, which are called by theirs.
+    pub fn servlet_named(&self, name: &str) -> Option<Option<usize>> {
+        let servlets = self.loaded.iter().flat_map(|loaded| &loaded.made.servlets);
+        let found = servlets.map(Servlet::name).position(|known| known == name);
+        found.map(Some).or_else(|| (name == DEFAULT_SERVLET).then_some(None))
+    }
+
     /// For the log.
     pub fn servlet_name(&self, number: usize) -> &str {
         self.servlet(number).map_or("", Servlet::name)

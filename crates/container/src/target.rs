@@ -79,6 +79,39 @@ impl Target {
         (self.cleaned, self.context_len) = (Some(path), 0);
     }
 
+    /// The target of a dispatch to a path inside the context, maybe with a query of its own.
+    pub fn of_dispatch(&self, context_path: &str, path: &str, query: Option<&str>) -> Target {
+        let context = self.raw_context_path();
+        let query = query.or(self.query()).map(|query| format!("?{query}")).unwrap_or_default();
+        let raw = format!("{context}{}{query}", Target::encoded(path));
+        let Ok(raw) = PathAndQuery::try_from(raw) else { return self.clone() };
+        Target {
+            raw,
+            cleaned: Some(format!("{context_path}{path}")),
+            context_len: context_path.len(),
+            raw_context_len: context.len(),
+            server_name: self.server_name.clone(),
+            server_port: self.server_port,
+        }
+    }
+
+    /// A path that a library has written, decoded and normalised; `None`: it leads above the root, or is no path.
+    pub fn clean_path(path: &str) -> Option<String> {
+        clean(path).ok().filter(|path| path.starts_with('/'))
+    }
+
+    /// A decoded path as it is sent.
+    pub fn encoded(path: &str) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
+        path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    }
+
+    /// The value of a path parameter, as sent: `/cart;jsessionid=1`.
+    pub fn path_parameter(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.raw.path().split('/').flat_map(|segment| segment.split(';').skip(1));
+        parameters.find_map(|parameter| parameter.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value))
+    }
+
     /// The path of the context that was entered, as sent.
     pub fn raw_context_path(&self) -> &str {
         &self.raw.path()[..self.raw_context_len]

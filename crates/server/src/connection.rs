@@ -56,8 +56,9 @@ pub fn serve(
     }
     let connection =
         http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout, turn.clone())), service);
+    let over = Over(turn.clone());
     let served = async move {
-        let _place = place;
+        let (_place, _over) = (place, over);
         let mut connection = std::pin::pin!(connection);
         let mut stop = Stop::new(stopped);
         let served = poll_fn(|task| {
@@ -71,6 +72,15 @@ pub fn serve(
         }
     };
     Io::new(served, turn)
+}
+
+/// Tells the exchanges of a connection, when it is dropped, that it is over.
+struct Over(Arc<Turn>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.client_leaves();
+    }
 }
 
 /// Tells a connection once that the server stops. Asked at each poll of it, so it asks the channel only when there is something

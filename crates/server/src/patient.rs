@@ -1,5 +1,5 @@
-//! A connection's socket that waits for a client that does not read only so long. What a slow client holds is a connection's
-//! place, and there are `connections_max` of them.
+//! A connection's socket that waits for a client that does not read only so long, and sees when one leaves. What a slow client
+//! holds is a connection's place, and there are `connections_max` of them.
 
 use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -49,6 +49,25 @@ impl Patient {
     }
 }
 
+impl Patient {
+    /// hyper reads nothing while a response is under way, so it does not see that the client leaves. It flushes at each of its
+    /// polls, though. Only looked for when an exchange wants to know.
+    fn look_for_the_end(&self, task: &mut Context<'_>) {
+        if !self.turn.is_watched() {
+            return;
+        }
+        match self.stream.poll_peek(task, &mut ReadBuf::new(&mut [0])) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.turn.cannot_be_watched();
+                self.turn.client_leaves();
+            }
+            // The next request: behind it nothing can be seen.
+            Poll::Ready(Ok(_)) => self.turn.cannot_be_watched(),
+        }
+    }
+}
+
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_read(task, buffer)
@@ -73,6 +92,7 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
+        self.look_for_the_end(task);
         Pin::new(&mut self.stream).poll_flush(task)
     }
 

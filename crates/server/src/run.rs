@@ -16,6 +16,9 @@ use crate::{home, listener, sources, watch as folders};
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
+/// How late a session may end: its listener functions are told then; no request gets it after its time.
+const SESSIONS_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop.
 pub fn run(config: Server) -> ExitCode {
     start_log(&config);
@@ -85,7 +88,8 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     }
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
-    tasks.spawn(folders::watch(container.clone(), pass, builds, stopped));
+    tasks.spawn(folders::watch(container.clone(), pass, builds, stopped.clone()));
+    tasks.spawn(expire_sessions(container.clone(), stopped));
     let ready = async {
         container.settled().await;
         say(format_args!("ready in {} ms", began.elapsed().as_millis()));
@@ -103,6 +107,8 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     tracing::info!("stopping");
     let deadline = Instant::now() + config.shutdown_timeout;
     let _ = stop.send(true);
+    // Event streams have no other end.
+    container.retire();
     let ended = async {
         while tasks.join_next().await.is_some() {}
         container.stop(deadline).await
@@ -117,6 +123,20 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
         return Ok(ExitCode::from(3));
     }
     Ok(if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Looks for sessions whose time is up; on a thread that may block, since their listener functions are called.
+async fn expire_sessions(container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SESSIONS_LOOK) => {}
+            () = told(&mut stopped) => return,
+        }
+        let container = container.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || container.expire_sessions()).await {
+            tracing::error!("sessions could not be looked at: {error}; please report it");
+        }
+    }
 }
 
 /// What asks for the stop: Ctrl-C, and SIGTERM.

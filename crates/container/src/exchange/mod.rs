@@ -3,6 +3,7 @@
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
 //! is the request's side, `writing` the response's, `session` the client's record, `table` what libraries call.
 
+mod dispatching;
 mod reading;
 mod session;
 mod table;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{SV_DISPATCH_ASYNC, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_STATE};
-use serval_loader::exchange::{Answer, Fault, Wake, printable};
+use serval_loader::exchange::{Answer, Fault, printable};
 use serval_loader::filter::Entered;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -54,8 +55,15 @@ pub struct Exchange {
     context: Arc<Context>,
     generation: Arc<Generation>,
     turn: Arc<Turn>,
-    /// `None`: the static files.
+    /// How the path was mapped, as libraries see it; `None`: to the static files.
     found: Option<Match>,
+    /// The servlet that is called: that of `found`, but in an include and by name.
+    serving: Option<usize>,
+    /// Dispatches inside of each other, and how many of them are includes, which cannot change the head.
+    depth: usize,
+    including: usize,
+    /// What an include is of, for the static files.
+    included_path: Option<String>,
     /// SV_DISPATCH_*, of the dispatch that is under way.
     dispatch: u32,
     content_length: Option<u64>,
@@ -67,6 +75,8 @@ pub struct Exchange {
     hindered: Option<(StatusCode, Fault)>,
     /// Once they were asked for.
     parameters: Option<Answer<Vec<(String, String)>>>,
+    /// Of the queries of dispatches that are under way, until the others are read.
+    first_parameters: Vec<(String, String)>,
     /// A form that is being read.
     form: Option<Vec<u8>>,
     parts: Parts,
@@ -93,7 +103,7 @@ enum Parts {
 #[derive(Default)]
 struct Chain {
     /// Outermost first, with their numbers in the generation.
-    entered: Vec<(usize, Entered)>,
+    entered: Vec<Passed>,
     /// One of them changes the body.
     rewrites: bool,
     /// on_response has been called.
@@ -101,6 +111,15 @@ struct Chain {
     stage: Stage,
     /// What a filter writes in place of a piece.
     output: Option<Vec<u8>>,
+}
+
+/// A filter that has let the request pass.
+struct Passed {
+    /// In the generation.
+    filter: usize,
+    entered: Entered,
+    /// Of an include, so it does not see the head.
+    included: bool,
 }
 
 /// What a library may do now.
@@ -151,7 +170,12 @@ impl Exchange {
             context,
             generation,
             turn,
+            serving: found.as_ref().map(|found| found.servlet),
             found,
+            depth: 0,
+            including: 0,
+            included_path: None,
+            first_parameters: Vec::new(),
             dispatch: SV_DISPATCH_REQUEST,
             body_read: 0,
             body_wait: None,
@@ -190,16 +214,17 @@ impl Exchange {
 
     /// The number of its servlet in the generation; `None`: the static files.
     pub fn servlet(&self) -> Option<usize> {
-        self.found.as_ref().map(|found| found.servlet)
+        self.serving
     }
 
     pub fn servlet_name(&self) -> &str {
-        self.found.as_ref().map_or(DEFAULT_SERVLET, |found| self.generation.servlet_name(found.servlet))
+        self.serving.map_or(DEFAULT_SERVLET, |servlet| self.generation.servlet_name(servlet))
     }
 
-    /// The filters of the dispatch that is under way, outermost first.
-    pub fn filters(&self) -> Vec<usize> {
-        self.generation.filter_maps.find(Some(self.request.target.path()), self.servlet_name(), self.dispatch)
+    /// The filters of the dispatch that is under way, outermost first. One by name has no path.
+    pub fn filters(&self, by_name: bool) -> Vec<usize> {
+        let path = self.included_path.as_deref().unwrap_or(self.request.target.path());
+        self.generation.filter_maps.find((!by_name).then_some(path), self.servlet_name(), self.dispatch)
     }
 
     /// The call that is about to begin.
@@ -215,21 +240,34 @@ impl Exchange {
 
     /// A filter has let the request pass, and is told of what follows.
     pub fn entered(&mut self, filter: usize, entered: Entered) {
-        self.chain.rewrites |= self.generation.filter(filter).is_some_and(|filter| filter.has_on_body());
-        self.chain.entered.push((filter, entered));
+        let included = self.including > 0;
+        if self.generation.filter(filter).is_some_and(|filter| filter.has_on_body()) {
+            if included {
+                // What was written before is not for this one; a client that has gone shows later.
+                let _ = self.flush_out();
+            }
+            self.chain.rewrites = true;
+        }
+        self.chain.entered.push(Passed { filter, entered, included });
     }
 
     /// Ends the filters, innermost first.
     pub fn end_filters(&mut self, result: i32) {
+        self.end_filters_from(0, result);
+        self.chain.rewrites = false;
+    }
+
+    fn end_filters_from(&mut self, first: usize, result: i32) {
         let generation = self.generation.clone();
-        self.chain.stage = Stage::End;
-        while let Some((number, entered)) = self.chain.entered.pop() {
-            if let Some(filter) = generation.filter(number) {
+        let stage = std::mem::replace(&mut self.chain.stage, Stage::End);
+        while self.chain.entered.len() > first
+            && let Some(Passed { filter, entered, .. }) = self.chain.entered.pop()
+        {
+            if let Some(filter) = generation.filter(filter) {
                 filter.on_end(entered, self, result);
             }
         }
-        // What follows is another dispatch, or nothing.
-        (self.chain.stage, self.chain.rewrites) = (Stage::Open, false);
+        self.chain.stage = stage;
     }
 
     /// The servlet has returned SV_OK.
@@ -356,7 +394,7 @@ impl Exchange {
 
     /// Whether what is called while it is written may run on an I/O thread.
     pub fn has_only_nonblocking_filters(&self) -> bool {
-        let filters = self.chain.entered.iter().map(|(number, _)| self.generation.filter(*number));
+        let filters = self.chain.entered.iter().map(|passed| self.generation.filter(passed.filter));
         filters.flatten().all(|filter| filter.is_nonblocking())
     }
 
@@ -372,6 +410,7 @@ impl Exchange {
         }
         self.dispatch = SV_DISPATCH_ASYNC;
         self.found = found(&self.generation, self.request.target.path());
+        self.serving = self.found.as_ref().map(|found| found.servlet);
         self.asynchronous = Async::default();
         self.polled = None;
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{
-    SV_DISPATCH_INCLUDE, SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, sv_status,
+    SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status,
 };
 use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
 
@@ -17,6 +17,7 @@ use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
 use crate::asynchronous::Completion;
 use crate::events::Change;
 use crate::execution::let_connection_go_on;
+use crate::generation::DEFAULT_SERVLET;
 use crate::parameters;
 use crate::sending::BUFFER_BYTES_MAX;
 
@@ -41,7 +42,10 @@ impl serval_loader::exchange::Exchange for Exchange {
             match_kind: self.found.as_ref().map_or(serval_abi::SV_MATCH_DEFAULT, |found| found.kind),
             match_pattern: self.found.as_ref().map_or("/", |found| &found.pattern),
             match_value: self.found.as_ref().map_or(Some(""), |found| found.value(path)),
-            servlet_name: self.servlet_name(),
+            servlet_name: match &self.found {
+                Some(found) => self.generation.servlet_name(found.servlet),
+                None => DEFAULT_SERVLET,
+            },
             headers,
             content_length: self.content_length,
             remote_addr: &peer.remote_text,
@@ -136,8 +140,11 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer {
-        self.uncommitted()?;
         self.open()?;
+        if self.including > 0 {
+            return Ok(());
+        }
+        self.uncommitted()?;
         self.response.may_respond(status, headers, body_len)
     }
 
@@ -146,6 +153,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_status(&mut self, status: u16) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         if self.response.finished && self.chain.stage == Stage::Open {
             return Err(Fault::new(SV_E_STATE, "the response is finished"));
@@ -155,6 +165,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_header(&mut self, change: HeaderChange, name: HeaderName, value: Option<HeaderValue>) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         self.response.set_header(change, name, value)
     }
@@ -168,12 +181,18 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_charset(&mut self, charset: Option<&str>) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         self.response.set_charset(charset);
         Ok(())
     }
 
     fn set_buffer_size(&mut self, bytes: usize) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         if self.response.written > 0 {
             return Err(Fault::new(SV_E_STATE, "there is output already"));
@@ -212,6 +231,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn reset(&mut self) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         self.open()?;
         self.response.reset();
@@ -219,6 +241,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn reset_buffer(&mut self) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         self.open()?;
         self.response.reset_buffer();
@@ -226,6 +251,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn send_error(&mut self, status: u16, text: &str) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         self.open()?;
         let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
@@ -237,6 +265,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn redirect(&mut self, location: HeaderValue) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
         self.open()?;
         self.response.redirect(location);
@@ -264,7 +295,7 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn dispatch(&mut self, how: Dispatch, target: &str) -> Answer<sv_status> {
-        self.dispatch_to(how, target)
+        self.dispatch_to(how, target).map(|status| status.unwrap_or(SV_NONE))
     }
 
     fn cancelled(&self) -> bool {
@@ -284,8 +315,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.asynchronous.completion.is_some() {
             return Err(Fault::new(SV_E_STATE, "the exchange is detached already"));
         }
-        if self.polled.is_some() || self.chain.stage != Stage::Open || self.dispatch == SV_DISPATCH_INCLUDE {
-            return Err(Fault::new(SV_E_STATE, "only service detaches, and not in an include"));
+        if self.polled.is_some() || self.chain.stage != Stage::Open || self.depth > 0 {
+            return Err(Fault::new(SV_E_STATE, "only service detaches, and not inside of another dispatch"));
         }
         self.asynchronous.completion = Some(Arc::new(Completion::default()));
         Ok(())
@@ -338,6 +369,11 @@ fn no_such_path() -> Fault {
 }
 
 impl Exchange {
+    /// In an include only writing has an effect (SEMANTICS 11).
+    fn has_no_say(&self) -> bool {
+        self.including > 0
+    }
+
     /// Whether its servlet has a poll.
     fn makes_tasks(&self) -> bool {
         self.servlet().and_then(|servlet| self.generation.servlet(servlet)).is_some_and(|servlet| servlet.has_poll())

@@ -89,6 +89,17 @@ impl Exchange {
     }
 
     /// As [`Exchange::take`], but all: in a poll what has no room goes beyond the bound once.
+    pub(super) fn take_body(&mut self, mut body: ResponseBody) -> Answer {
+        let mut task = Task::from_waker(Waker::noop());
+        while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut task) {
+            let frame = frame.map_err(|error| Fault::new(SV_E_CLOSED, format!("a file was cut: {error}")))?;
+            if let Ok(piece) = frame.into_data() {
+                self.take_all(&piece)?;
+            }
+        }
+        Ok(())
+    }
+
     fn take_all(&mut self, bytes: &[u8]) -> Answer {
         let mut taken = self.take(bytes)?;
         while taken < bytes.len() {
@@ -170,18 +181,14 @@ impl Exchange {
         let generation = self.generation.clone();
         let mut entered = std::mem::take(&mut self.chain.entered);
         let stage = std::mem::replace(&mut self.chain.stage, Stage::Head);
-        let failed = entered.iter_mut().rev().find_map(|(number, entered)| {
-            let filter = generation.filter(*number).filter(|filter| filter.has_on_response())?;
-            let (_, text) = filter.on_response(entered, self).err()?;
+        let failed = entered.iter_mut().rev().filter(|passed| !passed.included).find_map(|passed| {
+            let filter = generation.filter(passed.filter).filter(|filter| filter.has_on_response())?;
+            let (_, text) = filter.on_response(&mut passed.entered, self).err()?;
             Some((filter.name().to_owned(), text))
         });
         (self.chain.entered, self.chain.stage) = (entered, stage);
         if let Some((filter, text)) = failed {
             self.filter_failed(&filter, &text);
-            let (head, body) = answer::page(StatusCode::INTERNAL_SERVER_ERROR, "").into_parts();
-            self.response.headers = HeaderMap::new();
-            self.response.adopt(head.status, head.headers);
-            self.response.send_head(body);
             return Err(Fault::new(SV_E_STATE, "a filter has failed, and the answer is 500"));
         }
         if self.chain.rewrites && !self.response.has_no_body() {
@@ -190,26 +197,34 @@ impl Exchange {
         Ok(())
     }
 
-    fn filter_failed(&self, filter: &str, text: &str) {
+    /// 500, or what was sent is cut.
+    fn filter_failed(&mut self, filter: &str, text: &str) {
         let (context, generation, request) = (&self.generation.context, self.generation.number, self.request.id);
-        tracing::error!(%context, generation, filter, request, "a filter failed: {}", printable(text));
+        let servlet = self.servlet_name();
+        tracing::error!(%context, generation, servlet, request, "the filter `{filter}` failed: {}", printable(text));
+        if self.response.is_committed() {
+            return self.response.give_up();
+        }
+        let (head, body) = answer::page(StatusCode::INTERNAL_SERVER_ERROR, "").into_parts();
+        self.response.headers = HeaderMap::new();
+        self.response.adopt(head.status, head.headers);
+        self.response.send_head(body);
     }
 
-    /// What the filters make of a piece, innermost first.
-    fn rewritten(&mut self, piece: Bytes, last: bool) -> Answer<Bytes> {
+    /// What the filters make of a piece, innermost first; for those from `last` on it is the last one.
+    fn rewritten_by(&mut self, mut piece: Bytes, last: usize) -> Answer<Bytes> {
         let generation = self.generation.clone();
         let mut entered = std::mem::take(&mut self.chain.entered);
         let stage = std::mem::replace(&mut self.chain.stage, Stage::Body);
         let is_flush = piece.is_empty();
-        let mut piece = piece;
         let mut failed = None;
-        for (number, entered) in entered.iter_mut().rev() {
-            let Some(filter) = generation.filter(*number).filter(|filter| filter.has_on_body()) else { continue };
-            if piece.is_empty() && !is_flush && !last {
+        for (at, passed) in entered.iter_mut().enumerate().rev() {
+            let Some(filter) = generation.filter(passed.filter).filter(|filter| filter.has_on_body()) else { continue };
+            if piece.is_empty() && !is_flush && at < last {
                 break;
             }
             self.chain.output = Some(Vec::new());
-            let result = filter.on_body(entered, self, &piece, last);
+            let result = filter.on_body(&mut passed.entered, self, &piece, at >= last);
             piece = self.chain.output.take().unwrap_or_default().into();
             if let Err((_, text)) = result {
                 failed = Some((filter.name().to_owned(), text));
@@ -217,20 +232,22 @@ impl Exchange {
             }
         }
         (self.chain.entered, self.chain.stage) = (entered, stage);
-        match failed {
-            None => Ok(piece),
-            Some((filter, text)) => {
-                self.filter_failed(&filter, &text);
-                if self.response.is_committed() {
-                    self.response.give_up();
-                } else {
-                    let (head, body) = answer::page(StatusCode::INTERNAL_SERVER_ERROR, "").into_parts();
-                    self.response.headers = HeaderMap::new();
-                    self.response.adopt(head.status, head.headers);
-                    self.response.send_head(body);
-                }
-                Err(Fault::new(SV_E_STATE, "a filter has failed"))
-            }
+        let Some((filter, text)) = failed else { return Ok(piece) };
+        self.filter_failed(&filter, &text);
+        Err(Fault::new(SV_E_STATE, "a filter has failed"))
+    }
+
+    fn rewritten(&mut self, piece: Bytes, last: bool) -> Answer<Bytes> {
+        self.rewritten_by(piece, if last { 0 } else { usize::MAX })
+    }
+
+    /// The dispatch of the filters from `first` on is over: they see the end of its body.
+    pub(super) fn end_rewriting(&mut self, first: usize) {
+        if self.including == 0 || !self.chain.rewrites || self.response.stream.is_none() {
+            return;
+        }
+        if let Ok(rest) = self.drain().and_then(|()| self.rewritten_by(Bytes::new(), first)) {
+            let _ = self.push(rest);
         }
     }
 
@@ -351,15 +368,19 @@ impl Exchange {
 
     /// A whole answer of the servlet; `may_respond` has been asked.
     pub(super) fn respond_with(&mut self, status: u16, headers: HeaderMap, body: Bytes) {
+        if self.including > 0 {
+            // Only its body counts; a client that has gone shows at the next write.
+            let _ = self.take_all(&body);
+            return;
+        }
         self.response.set_answer(status, headers, body.len());
         if !self.chain.entered.is_empty() || self.session.has_news() {
             if self.before_head().is_err() {
                 return;
             }
             if self.chain.rewrites && !self.response.has_no_body() {
-                match self.rewritten(body, true) {
-                    Ok(body) => self.response.send_whole(body),
-                    Err(_) => {}
+                if let Ok(body) = self.rewritten(body, true) {
+                    self.response.send_whole(body);
                 }
                 return;
             }

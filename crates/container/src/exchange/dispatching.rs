@@ -1,0 +1,232 @@
+//! Dispatches inside of a dispatch: forward and include (Servlet 9, SEMANTICS 11). The target runs on the calling thread, and what it
+//! sees of the request is put back when it has returned.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use http::header::CONTENT_TYPE;
+use serval_abi::{
+    SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_OK, sv_status,
+};
+use serval_loader::exchange::{Answer, Dispatch, Exchange as _, Fault};
+use serval_loader::servlet::{Outcome, Polled, Scope, Task};
+
+use super::{Async, Exchange};
+use crate::asynchronous::TaskWake;
+use crate::execution::wait;
+use crate::parameters;
+use crate::target::Target;
+
+/// LIMIT: dispatches inside of each other.
+const DEPTH_MAX: usize = 20;
+
+impl Exchange {
+    /// A path of this context, from one that is absolute or relative to the current one; without its query.
+    pub(super) fn inside_context(&self, path: &str) -> Option<String> {
+        let path = path.split(['?', '#']).next().unwrap_or("");
+        if path.starts_with('/') {
+            return Target::clean_path(path);
+        }
+        let (folder, _) = self.request.target.path().rsplit_once('/')?;
+        // The current one is decoded already.
+        Target::clean_path(&format!("{}/{path}", Target::encoded(folder)))
+    }
+
+    pub(super) fn dispatch_to(&mut self, how: Dispatch, target: &str) -> Answer<Option<sv_status>> {
+        self.open()?;
+        if self.polled.is_some() {
+            return Err(Fault::new(SV_E_STATE, "a task goes on elsewhere with async_dispatch"));
+        }
+        if self.depth >= DEPTH_MAX {
+            return Err(Fault::new(SV_E_LIMIT, "20 dispatches are inside of each other"));
+        }
+        let forward = matches!(how, Dispatch::Forward | Dispatch::ForwardByName);
+        if forward && self.response.is_committed() && self.including == 0 {
+            return Err(Fault::new(SV_E_STATE, "the response is committed"));
+        }
+        let generation = self.generation.clone();
+        let saved = (self.found.clone(), self.serving, self.dispatch, self.request.target.clone());
+        let before = self.parameters.clone();
+        let mut added = 0;
+        let mut by_name = false;
+        match how {
+            Dispatch::ForwardByName | Dispatch::IncludeByName => {
+                let Some(servlet) = generation.servlet_named(target) else { return Ok(None) };
+                (self.serving, by_name) = (servlet, true);
+            }
+            Dispatch::Forward | Dispatch::Include => {
+                let Some(path) = self.inside_context(target) else { return Ok(None) };
+                let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
+                let found = generation.mapper.find(&path).or_else(|| generation.mapper.find_default(&path));
+                self.serving = found.as_ref().map(|found| found.servlet);
+                added = self.add_parameters(query.unwrap_or(""))?;
+                if forward {
+                    self.note_paths("forward", false)?;
+                    self.request.target = self.request.target.of_dispatch(&self.context.path, &path, query);
+                    self.found = found;
+                } else {
+                    let target = std::mem::replace(
+                        &mut self.request.target,
+                        saved.3.of_dispatch(&self.context.path, &path, query),
+                    );
+                    let shown = std::mem::replace(&mut self.found, found);
+                    self.note_paths("include", true)?;
+                    self.included_path = Some(path);
+                    (self.request.target, self.found) = (target, shown);
+                }
+            }
+        }
+        self.dispatch = if forward { SV_DISPATCH_FORWARD } else { SV_DISPATCH_INCLUDE };
+        let status = self.run_nested(&generation, forward, by_name);
+        (self.found, self.serving, self.dispatch, self.request.target) = saved;
+        self.remove_parameters(before, added);
+        if forward && self.including == 0 {
+            self.response.finished = true;
+        }
+        Ok(Some(status))
+    }
+
+    fn run_nested(&mut self, generation: &Arc<crate::generation::Generation>, forward: bool, by_name: bool) -> sv_status {
+        let (entered, rewrites) = (self.chain.entered.len(), self.chain.rewrites);
+        self.depth += 1;
+        self.including += usize::from(!forward);
+        if forward && self.including == 0 {
+            self.response.reset_buffer();
+        }
+        let mut scope = Scope::new();
+        let status = match crate::dispatch::nested(self, &mut scope, generation, by_name) {
+            Outcome::Done => SV_OK,
+            Outcome::Next if self.including > 0 => self.include_file(),
+            Outcome::Next => {
+                self.answer_by_file();
+                SV_OK
+            }
+            Outcome::Pending(task) => self.wait_for_task(task, &mut scope),
+            Outcome::Detached => SV_E_STATE,
+            Outcome::Failed(status, text) => {
+                self.failure.get_or_insert(text);
+                status
+            }
+        };
+        if status == SV_OK && forward && self.including == 0 {
+            // While its filters are still there.
+            self.finish_response();
+        }
+        if self.chain.entered.len() > entered {
+            self.end_rewriting(entered);
+            self.end_filters_from(entered, status);
+        }
+        self.chain.rewrites = rewrites;
+        self.including -= usize::from(!forward);
+        self.depth -= 1;
+        status
+    }
+
+    /// What the target's query adds comes first. Returns how many there are.
+    fn add_parameters(&mut self, query: &str) -> Answer<usize> {
+        let mut all = Vec::new();
+        let malformed = |_| Fault::new(serval_abi::SV_E_ARG, "the target's query is malformed");
+        parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut all).map_err(malformed)?;
+        let count = all.len();
+        if let Some(Ok(known)) = &mut self.parameters {
+            known.splice(0..0, all);
+        } else {
+            self.first_parameters.splice(0..0, all);
+        }
+        Ok(count)
+    }
+
+    fn remove_parameters(&mut self, before: Option<Answer<Vec<(String, String)>>>, added: usize) {
+        if before.is_some() {
+            self.parameters = before;
+            return;
+        }
+        self.first_parameters.drain(..added.min(self.first_parameters.len()));
+        if let Some(Ok(known)) = &mut self.parameters {
+            known.drain(..added.min(known.len()));
+        }
+    }
+
+    /// The attributes `servlet.forward.*` of the first forward, or `servlet.include.*` of each include.
+    fn note_paths(&mut self, kind: &str, again: bool) -> Answer {
+        let name = |what: &str| format!("servlet.{kind}.{what}");
+        if !again && self.attributes.iter().any(|(known, _)| *known == name("request_uri")) {
+            return Ok(());
+        }
+        let head = self.head();
+        let names = ["", "context root", "default", "exact", "extension", "path", "template"];
+        let kind_of_match = names.get(head.match_kind as usize).copied().unwrap_or("");
+        let facts = [
+            ("request_uri", Some(head.request_uri)),
+            ("context_path", Some(head.context_path)),
+            ("servlet_path", Some(head.servlet_path)),
+            ("path_info", head.path_info),
+            ("query_string", head.query),
+            ("mapping.value", head.match_value),
+            ("mapping.pattern", Some(head.match_pattern)),
+            ("mapping.match", Some(kind_of_match)),
+            ("mapping.servlet", Some(head.servlet_name)),
+        ];
+        let facts: Vec<(String, Option<String>)> =
+            facts.iter().map(|(what, value)| (name(what), value.map(str::to_owned))).collect();
+        for (name, value) in facts {
+            self.set_attribute(&name, value.as_deref().map(str::as_bytes))?;
+        }
+        Ok(())
+    }
+
+    /// The static file that an include names goes into the body, where it stands.
+    fn include_file(&mut self) -> sv_status {
+        let path = self.included_path.take().unwrap_or_default();
+        let Some(content) = crate::dispatch::file_content(&self.context, &path) else {
+            self.failure = Some(format!("io/not-found: there is no file {path}"));
+            return SV_E_FAILED;
+        };
+        if !self.response.headers.contains_key(CONTENT_TYPE) && !self.response.is_committed() {
+            // As the file's own type, when nothing else was said.
+            if let Some(content_type) = content.1 {
+                self.response.headers.insert(CONTENT_TYPE, content_type);
+            }
+        }
+        match self.take_body(content.0) {
+            Ok(()) => SV_OK,
+            Err(fault) => fault.status,
+        }
+    }
+
+    /// Waits, on this thread, until a task that the target has made is over.
+    fn wait_for_task(&mut self, task: Task, scope: &mut Scope) -> sv_status {
+        let outer = std::mem::replace(
+            &mut self.asynchronous,
+            Async { wake: Some(Arc::new(TaskWake::default())), ..Async::default() },
+        );
+        self.goes_on();
+        let status = self.poll_to_the_end(task, scope);
+        self.asynchronous = outer;
+        status
+    }
+
+    fn poll_to_the_end(&mut self, mut task: Task, scope: &mut Scope) -> sv_status {
+        let wake = self.task_wake();
+        loop {
+            self.polled = Some(Waker::from(wake.clone()));
+            let polled = task.poll(scope, self);
+            self.polled = None;
+            match polled {
+                Polled::Done => return SV_OK,
+                Polled::Failed(status, text) => {
+                    self.failure.get_or_insert(text);
+                    return status;
+                }
+                Polled::Pending => {}
+            }
+            let context = self.context.clone();
+            let until = self.deadline().unwrap_or_else(|| std::time::Instant::now() + std::time::Duration::from_secs(86_400));
+            match wait(&context.pool, tokio::time::timeout_at(until.into(), wake.woken())) {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return SV_E_TIMEOUT,
+                Err(_) => return serval_abi::SV_E_BUSY,
+            }
+        }
+    }
+}
