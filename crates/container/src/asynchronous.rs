@@ -198,7 +198,7 @@ impl Completion {
 pub async fn drive_detached(scope: Scope, mut exchange: Box<Exchange>, completion: Arc<Completion>) {
     exchange.goes_on();
     let mut watcher = Watcher::new(&exchange);
-    let detached = Detached::begin(scope, exchange);
+    let Some(detached) = Detached::begin(scope, exchange) else { return };
     let mut over = false;
     loop {
         if let Some(result) = completion.result() {
@@ -207,10 +207,11 @@ pub async fn drive_detached(scope: Scope, mut exchange: Box<Exchange>, completio
                 SV_OK => Outcome::Done,
                 status => Outcome::Failed(status, format!("it was completed with status {status}")),
             };
-            watcher.somewhere(false, move || {
-                watched(exchange.call(false), |_| dispatch::settle(exchange, scope, outcome, false));
-            })
-            .await;
+            watcher
+                .somewhere(false, move || {
+                    watched(exchange.call(false), |_| dispatch::settle(exchange, scope, outcome, false));
+                })
+                .await;
             return;
         }
         let deadline = completion.deadline().filter(|_| !over);
@@ -284,13 +285,23 @@ impl Watcher {
     fn new(exchange: &Exchange) -> Watcher {
         let (context, generation) = (exchange.context().clone(), exchange.generation().clone());
         let turn = exchange.turn().clone();
-        let keeps = exchange.servlet().and_then(|servlet| generation.servlet(servlet)).is_some_and(|servlet| servlet.keeps());
+        let keeps =
+            exchange.servlet().and_then(|servlet| generation.servlet(servlet)).is_some_and(|servlet| servlet.keeps());
         turn.watch_client();
         let mut stage = generation.stage.subscribe();
         // One that has retired meanwhile is news, too.
         stage.mark_changed();
         let inline = exchange.has_only_nonblocking_filters();
-        Watcher { context, generation, turn, stage, keeps, inline, servlet: exchange.servlet(), request: exchange.request().id }
+        Watcher {
+            context,
+            generation,
+            turn,
+            stage,
+            keeps,
+            inline,
+            servlet: exchange.servlet(),
+            request: exchange.request().id,
+        }
     }
 
     /// Waits for the first that comes; `event` is what the exchange itself waits for.
@@ -332,7 +343,9 @@ impl Watcher {
         let servlet = self.servlet.map_or("", |servlet| self.generation.servlet_name(servlet));
         let (context, generation, request) = (&self.generation.context, self.generation.number, self.request);
         match why {
-            Why::TimedOut | Why::Cut => tracing::warn!(%context, generation, servlet, request, "a request was ended: {reason}"),
+            Why::TimedOut | Why::Cut => {
+                tracing::warn!(%context, generation, servlet, request, "a request was ended: {reason}")
+            }
             _ => tracing::debug!(%context, generation, servlet, request, "a request was ended: {reason}"),
         }
     }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use serval_abi::{
-    SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_DISPATCH_REQUEST,
-};
+use serval_abi::{SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_DISPATCH_REQUEST};
 use serval_config::{Dispatcher, Web, WebFilter};
 use serval_loader::Refusal;
 use serval_loader::library::{DeclaredFilter, Library};
@@ -107,7 +105,6 @@ fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Map
     }
     Ok((instances, mapper))
 }
-
 
 /// A filter with its maps.
 struct Mapped {

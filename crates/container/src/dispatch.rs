@@ -132,7 +132,9 @@ fn through_filters(exchange: &mut Exchange, generation: &Generation, by_name: bo
 }
 
 fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) -> Outcome {
-    let Some(servlet) = exchange.servlet().and_then(|servlet| generation.servlet(servlet)) else { return Outcome::Next };
+    let Some(servlet) = exchange.servlet().and_then(|servlet| generation.servlet(servlet)) else {
+        return Outcome::Next;
+    };
     if let Some(answer) = instead_of(servlet, exchange.request(), exchange.context()) {
         exchange.answer(answer);
         return Outcome::Done;
@@ -188,7 +190,9 @@ fn again(mut exchange: Box<Exchange>, scope: Scope) {
     exchange.end_filters(SV_OK);
     drop(scope);
     let path = exchange.takes_its_way().flatten();
-    exchange.dispatch_again(path, |generation, path| generation.mapper.find(path).or_else(|| generation.mapper.find_default(path)));
+    exchange.dispatch_again(path, |generation, path| {
+        generation.mapper.find(path).or_else(|| generation.mapper.find_default(path))
+    });
     let context = exchange.context().clone();
     drop(Handle::current().spawn(async move {
         let permit = context.pool.enter_patiently().await;

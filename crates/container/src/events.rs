@@ -92,19 +92,19 @@ fn ended<T>() -> Answer<T> {
 }
 
 impl serval_loader::exchange::Session for Ending<'_> {
-    fn attribute(&mut self, name: &str) -> Answer<Option<Bytes>> {
+    fn session_attribute(&mut self, name: &str) -> Answer<Option<Bytes>> {
         Ok(self.0.attribute(name))
     }
 
-    fn attributes(&mut self) -> Answer<Vec<(String, Bytes)>> {
+    fn session_attributes(&mut self) -> Answer<Vec<(String, Bytes)>> {
         Ok(self.0.attributes())
     }
 
-    fn set(&mut self, _: &str, _: Option<&[u8]>) -> Answer {
+    fn set_session_attribute(&mut self, _: &str, _: Option<&[u8]>) -> Answer {
         ended()
     }
 
-    fn change_id(&mut self) -> Answer<String> {
+    fn change_session_id(&mut self) -> Answer<String> {
         ended()
     }
 
@@ -112,7 +112,7 @@ impl serval_loader::exchange::Session for Ending<'_> {
         ended()
     }
 
-    fn invalidate(&mut self) -> Answer {
+    fn invalidate_session(&mut self) -> Answer {
         ended()
     }
 }

@@ -211,7 +211,12 @@ impl Generation {
     /// A newer one has taken over, or the server stops: what goes on by itself is told.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
-        self.stage.send_if_modified(|stage| *stage == Stage::Serving && { *stage = Stage::Retired; true });
+        self.stage.send_if_modified(|stage| {
+            *stage == Stage::Serving && {
+                *stage = Stage::Retired;
+                true
+            }
+        });
     }
 
     /// Ends what goes on by itself.
@@ -470,7 +475,8 @@ impl serval_loader::exchange::Context for Side {
             Place::Root => self.root.as_deref(),
             Place::Work => self.work.as_deref(),
             Place::Temp => {
-                let made = || self.temp.to_str().filter(|_| std::fs::create_dir_all(&self.temp).is_ok()).map(str::to_owned);
+                let made =
+                    || self.temp.to_str().filter(|_| std::fs::create_dir_all(&self.temp).is_ok()).map(str::to_owned);
                 self.temp_text.get_or_init(made).as_deref()
             }
         }
@@ -499,7 +505,11 @@ impl serval_loader::exchange::Context for Side {
         drop(attributes);
         if old.is_some() || value.is_some() {
             for module in self.modules.get().into_iter().flatten().filter_map(Weak::upgrade) {
-                event_of_context(&module, SV_EVENT_CONTEXT_ATTRIBUTE, Change { name, value, old_value: old.as_deref() });
+                event_of_context(
+                    &module,
+                    SV_EVENT_CONTEXT_ATTRIBUTE,
+                    Change { name, value, old_value: old.as_deref() },
+                );
             }
         }
         Ok(())

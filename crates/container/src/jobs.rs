@@ -75,8 +75,10 @@ impl Jobs {
             state = waited.0;
             if waited.1.timed_out() {
                 tracing::warn!(
-                    context, generation,
-                    "{} posted jobs of an old generation still run; it is destroyed when they have returned", state.count
+                    context,
+                    generation,
+                    "{} posted jobs of an old generation still run; it is destroyed when they have returned",
+                    state.count
                 );
             }
         }

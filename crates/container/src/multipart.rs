@@ -298,7 +298,9 @@ fn part(head: &[u8]) -> Result<Part, Bad> {
     let text = std::str::from_utf8(head);
     let Ok(text) = text else { return malformed("the head of a part is not UTF-8") };
     for line in text.split("\r\n").filter(|line| !line.is_empty()) {
-        let Some((name, value)) = line.split_once(':') else { return malformed("a line of a part's head has no colon") };
+        let Some((name, value)) = line.split_once(':') else {
+            return malformed("a line of a part's head has no colon");
+        };
         let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
         if !token || value.bytes().any(|b| b.is_ascii_control() && b != b'\t') || fields.len() == HEADERS_MAX {
             return malformed("a part's head has a field that is not allowed");
@@ -367,7 +369,11 @@ mod tests {
         for piece in [1, 2, 3, 7, 1000] {
             let found = read(body, piece, &folder);
             match &expected {
-                Ok(parts) => assert_eq!(found.as_deref(), Ok(&parts.iter().map(ToString::to_string).collect::<Vec<_>>()[..]), "{body}"),
+                Ok(parts) => assert_eq!(
+                    found.as_deref(),
+                    Ok(&parts.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+                    "{body}"
+                ),
                 Err((status, text)) => {
                     let Bad(found, why) = found.expect_err(body);
                     assert_eq!(found.as_u16(), *status, "{body}: {why}");
@@ -383,9 +389,15 @@ mod tests {
     #[test]
     fn parts_come_whole_whatever_the_pieces_are() {
         check(&format!("--B\r\n{HEAD}\r\n\r\nx\r\n--B--\r\n"), Ok(&["a|-|1|x"]));
-        check(&format!("before\r\n--B \r\n{HEAD}; filename=\"C:\\\\f \\\"q\\\".txt\"\r\n\r\n\r\n--B--after"), Ok(&["a|C:\\f \"q\".txt|0|"]));
+        check(
+            &format!("before\r\n--B \r\n{HEAD}; filename=\"C:\\\\f \\\"q\\\".txt\"\r\n\r\n\r\n--B--after"),
+            Ok(&["a|C:\\f \"q\".txt|0|"]),
+        );
         check(&format!("--B\r\n{HEAD}\r\n\r\n\r\n--Bx\r\n\r\n-\r\n--B--"), Err((400, "followed by something else")));
-        check(&format!("--B\r\n{HEAD}\r\n\r\n01234567\r\n--90123456789\r\n--B\r\n{HEAD}\r\n\r\n\r\n--B--"), Ok(&["a|-|23|@01234567\r\n--90123456789", "a|-|0|"]));
+        check(
+            &format!("--B\r\n{HEAD}\r\n\r\n01234567\r\n--90123456789\r\n--B\r\n{HEAD}\r\n\r\n\r\n--B--"),
+            Ok(&["a|-|23|@01234567\r\n--90123456789", "a|-|0|"]),
+        );
         check("--B--\r\n", Ok(&[]));
     }
 

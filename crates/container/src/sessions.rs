@@ -199,9 +199,8 @@ impl Session {
         if let Some(value) = value {
             let others = state.attributes.iter().filter(|(known, _)| known != name);
             let size = |(name, value): (&str, &[u8])| name.len() + value.len() + ATTRIBUTE_BYTES;
-            let (count, used) = others.fold((1, size((name, value))), |(count, used), (name, value)| {
-                (count + 1, used + size((name, value)))
-            });
+            let (count, used) = others
+                .fold((1, size((name, value))), |(count, used), (name, value)| (count + 1, used + size((name, value))));
             if used > bytes_max {
                 let text = format!("the attributes of the session would be over {bytes_max} bytes (session_bytes_max)");
                 return Err(Fault::new(SV_E_LIMIT, text));

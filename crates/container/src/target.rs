@@ -103,13 +103,16 @@ impl Target {
     /// A decoded path as it is sent.
     pub fn encoded(path: &str) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
-        path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+        path.bytes()
+            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect()
     }
 
     /// The value of a path parameter, as sent: `/cart;jsessionid=1`.
     pub fn path_parameter(&self, name: &str) -> Option<&str> {
         let mut parameters = self.raw.path().split('/').flat_map(|segment| segment.split(';').skip(1));
-        parameters.find_map(|parameter| parameter.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value))
+        parameters
+            .find_map(|parameter| parameter.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value))
     }
 
     /// The path of the context that was entered, as sent.

@@ -9,8 +9,9 @@ use crate::table::SERVER;
 
 /// LIMIT: declarations of each kind in one library (servlet.h, sv_module).
 const DECLARED_MAX: usize = 1000;
-/// The flags that this server keeps; SV_KEEP and SV_MULTIPART come with what they are about.
-const SERVLET_FLAGS: u32 = SV_NONBLOCKING | SV_BLOCKING;
+/// The flags that this server knows.
+const SERVLET_FLAGS: u32 = SV_NONBLOCKING | SV_BLOCKING | SV_KEEP | SV_MULTIPART;
+const FILTER_FLAGS: u32 = SV_NONBLOCKING | SV_BLOCKING;
 /// LIMIT: length of a text in a description.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -21,9 +22,15 @@ pub struct Declared {
     pub version: String,
     pub built_with: String,
     pub abi: (u16, u16),
+    /// Its language's runtime cannot be unloaded.
+    pub no_unload: bool,
+    /// It hands over to the next generation, or takes over from the one before.
+    pub saves: bool,
+    pub restores: bool,
     pub servlets: Vec<DeclaredServlet>,
-    pub filters: Vec<String>,
-    pub listeners: usize,
+    pub filters: Vec<DeclaredFilter>,
+    /// SV_EVENT_* of each listener function.
+    pub listeners: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,25 +42,35 @@ pub struct DeclaredServlet {
     pub promise: Promise,
     /// SV_GET | ...; 0: it answers every method itself.
     pub methods: u32,
+    /// It goes on when the client has gone.
+    pub keeps: bool,
+    pub multipart: bool,
+    /// It may return tasks.
+    pub polls: bool,
+    pub last_modified: bool,
 }
 
-/// What a servlet promises about its calls; where they run is the container's decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredFilter {
+    pub name: String,
+    pub patterns: Vec<String>,
+    /// Names of servlets; "*": all.
+    pub servlets: Vec<String>,
+    /// SV_DISPATCH_*; never 0.
+    pub dispatches: u32,
+    pub init: Vec<(String, String)>,
+    pub order: i32,
+    pub promise: Promise,
+    /// The names of the hooks that it has.
+    pub hooks: Vec<&'static str>,
+}
+
+/// What a servlet or filter promises about its calls; where they run is the container's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Promise {
     Nonblocking,
     Blocking,
     Nothing,
-}
-
-impl Declared {
-    /// A filter that does not run may be the one that keeps strangers out.
-    pub fn runs_here(&self) -> Result<(), Refusal> {
-        match (self.filters.first(), self.listeners) {
-            (Some(filter), _) => Err(Refusal::NotYet(format!("the filter `{filter}`"))),
-            (None, 1..) => Err(Refusal::NotYet("listener functions".to_owned())),
-            (None, 0) => Ok(()),
-        }
-    }
 }
 
 /// Copies a description that may be shorter than ours (rules in servlet.h, 6).
@@ -141,19 +158,24 @@ pub unsafe fn declared(module: &sv_module) -> Result<Declared, Refusal> {
     // SAFETY: as above.
     for &filter in unsafe { array(module.filters, module.filter_count, "filters") }? {
         // SAFETY: as above.
-        let Some(filter) = (unsafe { sized(filter, SV_FILTER_SIZE_1_0) }) else {
-            return Err(Refusal::Description("one of its filters is NULL, or its struct_size is too small".to_owned()));
-        };
-        // SAFETY: as above.
-        filters.push(unsafe { text(filter.name, "the name of a filter") }?);
+        filters.push(unsafe { declared_filter(filter) }?);
     }
+    let mut listeners = Vec::new();
     // SAFETY: as above.
     for &listener in unsafe { array(module.listeners, module.listener_count, "listener functions") }? {
+        let wrong = |what: &str| Err(Refusal::Description(format!("one of its listener functions {what}")));
+        let listener = if listener.is_aligned() { listener } else { std::ptr::null() };
         // SAFETY: as above.
-        if unsafe { sized(listener, SV_LISTENER_SIZE_1_0) }.is_none() {
-            let what = "one of its listener functions is NULL, or its struct_size is too small";
-            return Err(Refusal::Description(what.to_owned()));
+        let Some(listener) = (unsafe { sized(listener, SV_LISTENER_SIZE_1_0) }) else {
+            return wrong("is NULL or not aligned, or its struct_size is too small");
+        };
+        if listener.on_event.is_none() {
+            return wrong("has no on_event function");
         }
+        if listener.flags_required != 0 {
+            return wrong("requires flags that this server does not know");
+        }
+        listeners.push(listener.kinds);
     }
     Ok(Declared {
         // SAFETY: as above.
@@ -163,9 +185,91 @@ pub unsafe fn declared(module: &sv_module) -> Result<Declared, Refusal> {
         // SAFETY: as above.
         built_with: unsafe { text(module.built_with, "built_with") }?,
         abi: (module.abi_major, module.abi_minor),
+        no_unload: (module.flags | module.flags_required) & SV_MODULE_NO_UNLOAD != 0,
+        saves: module.save.is_some(),
+        restores: module.restore.is_some(),
         servlets,
         filters,
-        listeners: module.listener_count,
+        listeners,
+    })
+}
+
+/// # Safety
+/// As [`array`].
+unsafe fn texts(ptr: *const sv_str, len: usize, what: &str, of_one: &str) -> Result<Vec<String>, Refusal> {
+    // SAFETY: the caller's promise.
+    let all = unsafe { array(ptr, len, what) }?;
+    // SAFETY: as above.
+    all.iter().map(|&given| unsafe { text(given, of_one) }).collect()
+}
+
+/// # Safety
+/// As [`array`].
+unsafe fn init_parameters(ptr: *const sv_pair, len: usize) -> Result<Vec<(String, String)>, Refusal> {
+    let mut init = Vec::new();
+    // SAFETY: the caller's promise.
+    for pair in unsafe { array(ptr, len, "init parameters") }? {
+        // SAFETY: as above.
+        let key = unsafe { text(pair.name, "an init parameter") }?;
+        // SAFETY: as above.
+        init.push((key, unsafe { text(pair.value, "an init parameter") }?));
+    }
+    Ok(init)
+}
+
+fn promise(flags: u32) -> Option<Promise> {
+    match flags & (SV_NONBLOCKING | SV_BLOCKING) {
+        SV_NONBLOCKING => Some(Promise::Nonblocking),
+        SV_BLOCKING => Some(Promise::Blocking),
+        0 => Some(Promise::Nothing),
+        _ => None,
+    }
+}
+
+/// # Safety
+/// NULL or a description in the library's constant data.
+unsafe fn declared_filter(filter: *const sv_filter) -> Result<DeclaredFilter, Refusal> {
+    // It is not only copied here, but also called through later.
+    let filter = if filter.is_aligned() { filter } else { std::ptr::null() };
+    // SAFETY: the caller's promise.
+    let Some(filter) = (unsafe { sized(filter, SV_FILTER_SIZE_1_0) }) else {
+        let what = "one of its filters is NULL or not aligned, or its struct_size is too small";
+        return Err(Refusal::Description(what.to_owned()));
+    };
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(filter.name, "the name of a filter") }?;
+    if name.is_empty() {
+        return Err(Refusal::Description("one of its filters has no name".to_owned()));
+    }
+    let wrong = |text: &str| Err(Refusal::Description(format!("the filter `{name}` {text}")));
+    if filter.flags_required & !FILTER_FLAGS != 0 {
+        return wrong("requires flags that this server does not know");
+    }
+    if filter.reserved != 0 {
+        return wrong("has a reserved member that is not 0");
+    }
+    let Some(promise) = promise(filter.flags) else { return wrong("promises both SV_NONBLOCKING and SV_BLOCKING") };
+    let hooks = [
+        ("on_request", filter.on_request.is_some()),
+        ("on_response", filter.on_response.is_some()),
+        ("on_body", filter.on_body.is_some()),
+        ("on_end", filter.on_end.is_some()),
+    ];
+    // SAFETY: the caller's promise, here and below.
+    let patterns = unsafe { texts(filter.patterns, filter.pattern_count, "URL patterns", "a URL pattern") }?;
+    // SAFETY: as above.
+    let servlets = unsafe { texts(filter.servlets, filter.servlet_count, "names of servlets", "the name of a servlet") }?;
+    // SAFETY: as above.
+    let init = unsafe { init_parameters(filter.init, filter.init_count) }?;
+    Ok(DeclaredFilter {
+        patterns,
+        servlets,
+        dispatches: if filter.dispatches == 0 { SV_DISPATCH_REQUEST } else { filter.dispatches },
+        init,
+        order: filter.order,
+        promise,
+        hooks: hooks.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect(),
+        name,
     })
 }
 
@@ -194,25 +298,24 @@ unsafe fn declared_servlet(servlet: *const sv_servlet) -> Result<DeclaredServlet
     if servlet.reserved != 0 {
         return wrong("has a reserved member that is not 0");
     }
-    let promise = match servlet.flags & (SV_NONBLOCKING | SV_BLOCKING) {
-        SV_NONBLOCKING => Promise::Nonblocking,
-        SV_BLOCKING => Promise::Blocking,
-        0 => Promise::Nothing,
-        _ => return wrong("promises both SV_NONBLOCKING and SV_BLOCKING"),
-    };
-    let mut patterns = Vec::new();
+    let Some(promise) = promise(servlet.flags) else { return wrong("promises both SV_NONBLOCKING and SV_BLOCKING") };
+    if servlet.poll.is_none() && servlet.drop.is_some() {
+        return wrong("has a drop and no poll");
+    }
     // SAFETY: the caller's promise, here and below.
-    for &pattern in unsafe { array(servlet.patterns, servlet.pattern_count, "URL patterns") }? {
-        // SAFETY: as above.
-        patterns.push(unsafe { text(pattern, "a URL pattern") }?);
-    }
-    let mut init = Vec::new();
+    let patterns = unsafe { texts(servlet.patterns, servlet.pattern_count, "URL patterns", "a URL pattern") }?;
     // SAFETY: as above.
-    for pair in unsafe { array(servlet.init, servlet.init_count, "init parameters") }? {
-        // SAFETY: as above.
-        let key = unsafe { text(pair.name, "an init parameter") }?;
-        // SAFETY: as above.
-        init.push((key, unsafe { text(pair.value, "an init parameter") }?));
-    }
-    Ok(DeclaredServlet { name, patterns, init, load_order: servlet.load_order, promise, methods: servlet.methods })
+    let init = unsafe { init_parameters(servlet.init, servlet.init_count) }?;
+    Ok(DeclaredServlet {
+        name,
+        patterns,
+        init,
+        load_order: servlet.load_order,
+        promise,
+        methods: servlet.methods,
+        keeps: servlet.flags & SV_KEEP != 0,
+        multipart: servlet.flags & SV_MULTIPART != 0,
+        polls: servlet.poll.is_some(),
+        last_modified: servlet.last_modified.is_some(),
+    })
 }

@@ -33,26 +33,28 @@ pub enum Refusal {
     NewerMinor { needs: u16, speaks: u16, server: &'static str },
     #[error("its servlet_module_v1 returns a description that this server cannot read: {0}")]
     Description(String),
-    #[error(
-        "it declares {0}, which this version of the server does not run yet: build the library without, or wait for that version"
-    )]
-    NotYet(String),
     #[error("its init failed: {0}")]
     Init(String),
     #[error("the create of its servlet `{servlet}` failed: {text}")]
     Create { servlet: String, text: String },
+    #[error("the create of its filter `{filter}` failed: {text}")]
+    CreateFilter { filter: String, text: String },
+    #[error("its restore refuses what the generation before has handed over: {0}")]
+    Restore(String),
     #[error(
         "WEB-INF/web.toml has a [[servlet]] for `{0}`, which no library declares: remove it, or name one of these: {1}"
     )]
     NoSuchServlet(String, String),
+    #[error("WEB-INF/web.toml has a [[filter]] for `{0}`, which no library declares: remove it, or name one of these: {1}")]
+    NoSuchFilter(String, String),
     #[error(
         "the URL pattern `{pattern}` is declared by the servlets `{first}` and `{second}`; give one of them another in WEB-INF/web.toml"
     )]
     PatternConflict { pattern: String, first: String, second: String },
-    #[error("two servlets are named `{0}`; rename or disable one in WEB-INF/web.toml")]
+    #[error("two servlets, or two filters, are named `{0}`; rename or disable one in WEB-INF/web.toml")]
     NameConflict(String),
     #[error(
-        "the servlet `{servlet}` has the URL pattern `{pattern}`, which is not one: it begins with a slash, or is *.extension, or is empty"
+        "`{servlet}` has the URL pattern `{pattern}`, which is not one: it begins with a slash, maybe with {{name}} in the place of whole segments, or is *.extension, or is empty"
     )]
     BadPattern { servlet: String, pattern: String },
 }

@@ -1,18 +1,23 @@
 //! Opens, calls and retires servlet libraries, and is the host's side of the table that they call.
 //!
-//! Reading order: [`exchange`] (what it needs of the container), [`library`] and `description` (from a file to a servlet that
-//! can be called), [`table`] and `slots` (what a library may call, and how handles are checked), then [`elf`] and
+//! Reading order: [`exchange`] (what it needs of the container), [`library`] and `description` (from a file to a module),
+//! [`servlet`], [`filter`] and [`module`] (what can be called), [`table`] and `slots` (what a library may call, and how handles are checked), then [`elf`] and
 //! [`private_copy`]. It knows nothing of HTTP connections, mapping, or where calls run.
 
+mod config;
 mod description;
+pub mod detached;
 pub mod elf;
 mod error;
 pub mod exchange;
+pub mod filter;
 pub mod hooks;
 pub mod inspect;
 pub mod library;
 mod misuse;
+pub mod module;
 pub mod private_copy;
+pub mod servlet;
 mod sized;
 mod slots;
 pub mod table;

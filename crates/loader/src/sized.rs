@@ -2,7 +2,7 @@
 
 use std::mem::{MaybeUninit, offset_of};
 
-use serval_abi::{sv_filter, sv_listener, sv_module, sv_response, sv_servlet};
+use serval_abi::{sv_cookie, sv_filter, sv_listener, sv_module, sv_response, sv_servlet};
 
 /// A struct with a member `struct_size`.
 ///
@@ -21,7 +21,7 @@ macro_rules! sized {
     )*};
 }
 
-sized!(sv_module sv_servlet sv_filter sv_listener sv_response);
+sized!(sv_module sv_servlet sv_filter sv_listener sv_response sv_cookie);
 
 /// LIMIT: no version of a struct is longer.
 const SIZE_MAX: usize = 64 << 10;

@@ -2,23 +2,30 @@
 //! generation of its use. Slots are never unmapped, so a handle that has ended, was made up, or is used by a thread that does
 //! not own it is found out by reading two atomics, and nothing else is touched.
 //!
-//! A handle is 64 bits: generation (41), kind (2), index + 1 (21). Called by the table, and by whoever opens a handle.
+//! A handle is 64 bits: generation (41), kind (2), index + 1 (21). That of a session is its exchange's, of another kind. Called by
+//! the table, and by whoever opens a handle.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STALE, SV_E_STATE, SV_E_THREAD, sv_context, sv_exchange, sv_pair, sv_str};
+use serval_abi::{
+    SV_E_ARG, SV_E_LIMIT, SV_E_STALE, SV_E_STATE, SV_E_THREAD, sv_context, sv_exchange, sv_pair, sv_session, sv_str,
+    sv_waker,
+};
 
-use crate::exchange::{Context, Fault};
-use crate::table::Frame;
+use crate::exchange::{Context, Exchange, Fault, Session, Wake};
+use crate::table::{Frame, Memory};
 
 const _: () = assert!(size_of::<usize>() == 8, "handles need 64-bit pointers");
 
 const KIND_EXCHANGE: u64 = 1;
 const KIND_CONTEXT: u64 = 2;
+const KIND_SESSION: u64 = 3;
+const KIND_WAKER: u64 = 0;
 /// LIMIT: 1,048,576 exchanges inside servlets at once, far above what threads and connections allow.
 const CHUNK: usize = 1024;
 const CHUNKS: usize = 1024;
@@ -63,15 +70,36 @@ fn thread() -> u64 {
     })
 }
 
-/// INVARIANT: `frame` is read and written only by the thread whose number is in `owner`, and only while the generation is
-/// odd, which means: in use.
+/// Nobody's thread: any one may call, one after the other.
+const DETACHED: u64 = u64::MAX;
+/// LIMIT: how long a thread's call waits for the service of a detached exchange to return: it does nothing more than that.
+const GAP_MAX: Duration = Duration::from_secs(5);
+
+/// What a slot leads to while a library may call.
+#[derive(Clone, Copy)]
+struct Seat {
+    target: Target,
+    memory: *mut Memory,
+    who: *const str,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    Exchange(*mut dyn Exchange),
+    /// Of an event without an exchange.
+    Session(*mut dyn Session),
+}
+
+/// INVARIANT: `seat` is read and written only while the generation is odd, which means: in use; by the thread whose number is in
+/// `owner`, or by the one that holds `lock` when that is DETACHED.
 struct Slot {
     generation: AtomicU64,
     owner: AtomicU64,
-    frame: UnsafeCell<*mut Frame<'static>>,
+    lock: Mutex<()>,
+    seat: UnsafeCell<Option<Seat>>,
 }
 
-// SAFETY: `frame` is touched by one thread at a time, by the invariant of `Slot`; the rest is atomic.
+// SAFETY: `seat` is touched by one thread at a time, by the invariant of `Slot`; the rest is atomic, or a lock.
 unsafe impl Sync for Slot {}
 
 static TABLE: [AtomicPtr<Slot>; CHUNKS] = [const { AtomicPtr::new(null_mut()) }; CHUNKS];
@@ -109,7 +137,8 @@ fn take_free() -> Option<u32> {
             .map(|_| Slot {
                 generation: AtomicU64::new(0),
                 owner: AtomicU64::new(0),
-                frame: UnsafeCell::new(null_mut()),
+                lock: Mutex::new(()),
+                seat: UnsafeCell::new(None),
             })
             .collect();
         TABLE[*made / CHUNK].store(Box::leak(fresh.into_boxed_slice()).as_mut_ptr(), Ordering::Release);
@@ -125,82 +154,297 @@ fn take_free() -> Option<u32> {
 }
 
 fn give_free(index: u32) {
-    FREE.with_borrow_mut(|free| {
+    let kept = FREE.try_with(|free| {
+        let mut free = free.borrow_mut();
         free.0.push(index);
         if free.0.len() > KEPT {
             let half = free.0.split_off(KEPT / 2);
             SHARED.lock().unwrap_or_else(PoisonError::into_inner).0.extend(half);
         }
     });
+    if kept.is_err() {
+        // The thread is at its end.
+        SHARED.lock().unwrap_or_else(PoisonError::into_inner).0.push(index);
+    }
 }
 
-/// An open handle of an exchange, owned by the thread that opened it.
-pub(crate) struct ExchangeHandle<'f> {
+/// An open handle. It lives over the calls of one dispatch, and ends when it is dropped; it may move between threads, but is used
+/// by one at a time.
+pub(crate) struct Handle {
     slot: &'static Slot,
     index: u32,
     generation: u64,
-    /// Stays on its thread, and does not outlive the frame.
-    frame: PhantomData<(*mut Frame<'static>, &'f ())>,
 }
 
-impl<'f> ExchangeHandle<'f> {
-    /// Opens a handle through which the calling thread reaches `frame`, until it is dropped.
-    pub(crate) fn open(frame: &'f mut Frame<'_>) -> Result<ExchangeHandle<'f>, Fault> {
+impl Handle {
+    /// Opens one that nobody may use yet.
+    pub(crate) fn open() -> Result<Handle, Fault> {
         let full = || Fault::new(SV_E_LIMIT, "too many exchanges are inside servlets");
         let index = take_free().ok_or_else(full)?;
         let slot = slot(index as usize).ok_or_else(full)?;
-        // SAFETY: the slot is free (its generation is even), so nobody else reads or writes the frame.
-        unsafe { *slot.frame.get() = std::ptr::from_mut(frame).cast() };
-        slot.owner.store(thread(), Ordering::Relaxed);
         let generation = next(slot.generation.load(Ordering::Relaxed));
         slot.generation.store(generation, Ordering::Release);
-        Ok(ExchangeHandle { slot, index, generation, frame: PhantomData })
+        Ok(Handle { slot, index, generation })
     }
 
     pub(crate) fn raw(&self) -> *mut sv_exchange {
         std::ptr::without_provenance_mut(encode(KIND_EXCHANGE, self.index as usize, self.generation))
     }
+
+    pub(crate) fn raw_session(&self) -> *mut sv_session {
+        session_of(self.raw())
+    }
+
+    /// Whether the library has ended it, by complete.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.slot.generation.load(Ordering::Acquire) != self.generation
+    }
+
+    /// From here on nobody gets through any more.
+    fn end(&self) {
+        if !self.has_ended() {
+            self.slot.generation.store(next(self.generation), Ordering::Release);
+        }
+    }
+
+    /// Lets the calling thread, whose call this is, reach the exchange until the returned value is dropped.
+    pub(crate) fn enter<'e>(&'e self, exchange: &'e mut dyn Exchange, memory: &'e mut Memory, who: &'e str) -> Entry<'e> {
+        let exchange: *mut (dyn Exchange + 'e) = exchange;
+        // SAFETY: only the lifetime of the pointer's type changes; it is used only until the entry is dropped.
+        let exchange = unsafe { std::mem::transmute::<*mut (dyn Exchange + 'e), *mut (dyn Exchange + 'static)>(exchange) };
+        self.sit(Target::Exchange(exchange), memory, who)
+    }
+
+    /// As [`Handle::enter`], for what has a session only.
+    pub(crate) fn enter_session<'e>(
+        &'e self,
+        session: &'e mut dyn Session,
+        memory: &'e mut Memory,
+        who: &'e str,
+    ) -> Entry<'e> {
+        let session: *mut (dyn Session + 'e) = session;
+        // SAFETY: as in `enter`.
+        let session = unsafe { std::mem::transmute::<*mut (dyn Session + 'e), *mut (dyn Session + 'static)>(session) };
+        self.sit(Target::Session(session), memory, who)
+    }
+
+    fn sit<'e>(&'e self, target: Target, memory: &'e mut Memory, who: &'e str) -> Entry<'e> {
+        // SAFETY: nobody owns the slot, and only its handle's holder makes an owner.
+        unsafe { *self.slot.seat.get() = Some(Seat { target, memory, who }) };
+        self.slot.owner.store(thread(), Ordering::Release);
+        Entry { handle: self, life: PhantomData }
+    }
+
+    /// Lets any thread reach a detached exchange, until [`Handle::leave_detached`].
+    ///
+    /// # Safety
+    /// What the pointers lead to stays where it is, and nobody else touches it but while holding [`Handle::lock`], until then.
+    pub(crate) unsafe fn enter_detached(&self, exchange: *mut dyn Exchange, memory: *mut Memory, who: *const str) {
+        let _lock = self.slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the owner is DETACHED, and the lock is held.
+        unsafe { *self.slot.seat.get() = Some(Seat { target: Target::Exchange(exchange), memory, who }) };
+    }
+
+    /// Nobody gets through any more, and nobody is inside.
+    pub(crate) fn leave_detached(&self) {
+        let _lock = self.slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end();
+        // SAFETY: as in `enter_detached`.
+        unsafe { *self.slot.seat.get() = None };
+        self.slot.owner.store(0, Ordering::Release);
+    }
+
+    /// What a call on a detached exchange holds.
+    pub(crate) fn lock(&self) -> &'static Mutex<()> {
+        &self.slot.lock
+    }
 }
 
-impl Drop for ExchangeHandle<'_> {
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.slot.generation.store(next(self.generation), Ordering::Release);
-        self.slot.owner.store(0, Ordering::Relaxed);
-        // SAFETY: the generation is even again, and this thread was the owner.
-        unsafe { *self.slot.frame.get() = null_mut() };
+        if self.slot.owner.load(Ordering::Acquire) != 0 {
+            self.leave_detached();
+        }
+        self.end();
         give_free(self.index);
     }
 }
 
-/// Calls `work` with the frame behind a handle, if the calling thread may.
+/// While the calling thread may use a handle.
+pub(crate) struct Entry<'e> {
+    handle: &'e Handle,
+    /// Stays on its thread, and does not outlive what the seat points to.
+    life: PhantomData<(*mut (), &'e mut ())>,
+}
+
+impl Entry<'_> {
+    pub(crate) fn raw(&self) -> *mut sv_exchange {
+        self.handle.raw()
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let slot = self.handle.slot;
+        if slot.owner.load(Ordering::Relaxed) == DETACHED {
+            let _lock = slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the lock is held. A thread that comes now waits until the exchange has its own place.
+            unsafe { *slot.seat.get() = None };
+            return;
+        }
+        // SAFETY: this thread is the owner.
+        unsafe { *slot.seat.get() = None };
+        slot.owner.store(0, Ordering::Release);
+    }
+}
+
+thread_local! {
+    /// The slot of a detached exchange in whose function this thread is, so that it does not wait for itself; 0: none.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
+    /// A `told` of a library runs on this thread, which may call no function of an exchange.
+    static IS_TOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a library's `told`.
+pub(crate) fn telling<T>(tell: impl FnOnce() -> T) -> T {
+    let before = IS_TOLD.replace(true);
+    let told = tell();
+    IS_TOLD.set(before);
+    told
+}
+
+/// The handle of the session of the exchange that this is one of.
+pub(crate) fn session_of(exchange: *mut sv_exchange) -> *mut sv_session {
+    let kind = (KIND_SESSION ^ KIND_EXCHANGE) << INDEX_BITS;
+    std::ptr::without_provenance_mut(exchange.addr() ^ kind as usize)
+}
+
+/// Calls `work` with the frame behind a handle of an exchange, if the calling thread may.
 pub(crate) fn with_frame<T>(
     handle: *mut sv_exchange,
-    work: impl FnOnce(&mut Frame<'static>) -> Result<T, Fault>,
+    work: impl FnOnce(&mut Frame<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    through(handle.addr(), KIND_EXCHANGE, |seat, ending| {
+        let Target::Exchange(exchange) = seat.target else {
+            return Err(Fault::new(SV_E_STALE, "there is no exchange"));
+        };
+        // SAFETY: the seat was taken out of its slot, so these are the only references; they live as long as it is there.
+        let (exchange, memory, who) = unsafe { (&mut *exchange, &mut *seat.memory, &*seat.who) };
+        work(&mut Frame { exchange, memory, who, ending })
+    })
+}
+
+/// As [`with_frame`], for a handle of a session.
+pub(crate) fn with_session<T>(
+    handle: *mut sv_session,
+    work: impl FnOnce(&mut dyn Session, &mut Memory) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    through(handle.addr(), KIND_SESSION, |seat, _| {
+        // SAFETY: as in `with_frame`.
+        let memory = unsafe { &mut *seat.memory };
+        match seat.target {
+            Target::Exchange(exchange) => {
+                // SAFETY: as in `with_frame`.
+                let session: &mut dyn Session = unsafe { &mut *exchange };
+                work(session, memory)
+            }
+            // SAFETY: as in `with_frame`.
+            Target::Session(session) => work(unsafe { &mut *session }, memory),
+        }
+    })
+}
+
+/// What a function of the table may do to the handle that it came through.
+pub(crate) struct Ending {
+    slot: &'static Slot,
+    generation: u64,
+    detaches: bool,
+}
+
+impl Ending {
+    /// Nobody gets through any more.
+    pub(crate) fn end(&mut self) {
+        self.slot.generation.store(next(self.generation), Ordering::Release);
+    }
+
+    /// From the function's end on any thread may call.
+    pub(crate) fn detach(&mut self) {
+        self.detaches = true;
+    }
+}
+
+fn through<T>(
+    handle: usize,
+    kind: u64,
+    work: impl FnOnce(Seat, &mut Ending) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
     let stale = || Fault::new(SV_E_STALE, "the exchange has ended");
-    let (index, generation) = decode(handle.addr(), KIND_EXCHANGE)?;
+    let (index, generation) = decode(handle, kind)?;
     let slot = slot(index).ok_or_else(stale)?;
-    if generation % 2 == 0 || slot.generation.load(Ordering::Acquire) != generation {
+    let is_open = || generation % 2 == 1 && slot.generation.load(Ordering::Acquire) == generation;
+    if !is_open() {
         return Err(stale());
     }
-    if slot.owner.load(Ordering::Relaxed) != thread() {
-        return Err(Fault::new(SV_E_THREAD, "another thread owns the exchange"));
+    let owner = slot.owner.load(Ordering::Acquire);
+    if owner == thread() {
+        // SAFETY: this thread owns the slot, which is in use; only this thread could end that.
+        return unsafe { seated(slot, generation, work) };
     }
-    // SAFETY: this thread owns the slot, which is in use; only this thread could end that.
-    let frame = unsafe { std::mem::replace(&mut *slot.frame.get(), null_mut()) };
-    let Some(mut frame) = NonNull::new(frame) else {
+    if owner != DETACHED {
+        return Err(Fault::new(SV_E_THREAD, "another thread owns the exchange, or none does now"));
+    }
+    if IS_TOLD.get() {
+        return Err(Fault::new(SV_E_STATE, "`told` calls no function of an exchange"));
+    }
+    if INSIDE.get() == index + 1 {
+        return Err(Fault::new(SV_E_STATE, "the exchange is inside another function of the host"));
+    }
+    let since = Instant::now();
+    loop {
+        let _lock = slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_open() {
+            return Err(stale());
+        }
+        // SAFETY: the owner stays DETACHED as long as the slot is open, and the lock is held.
+        if unsafe { (*slot.seat.get()).is_some() } {
+            let outer = INSIDE.replace(index + 1);
+            // SAFETY: as above.
+            let result = unsafe { seated(slot, generation, work) };
+            INSIDE.set(outer);
+            return result;
+        }
+        drop(_lock);
+        if since.elapsed() > GAP_MAX {
+            return Err(Fault::new(SV_E_STATE, "the service of this exchange has not returned"));
+        }
+        // Service returns, and the exchange gets a place of its own.
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// # Safety
+/// The calling thread may touch the seat of this slot, until this returns.
+unsafe fn seated<T>(
+    slot: &'static Slot,
+    generation: u64,
+    work: impl FnOnce(Seat, &mut Ending) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    // SAFETY: the caller's promise.
+    let Some(seat) = (unsafe { (*slot.seat.get()).take() }) else {
         return Err(Fault::new(SV_E_STATE, "the exchange is inside another function of the host"));
     };
-    struct GiveBack<'a>(&'a Slot, NonNull<Frame<'static>>);
-    impl Drop for GiveBack<'_> {
+    struct GiveBack(Seat, Ending);
+    impl Drop for GiveBack {
         fn drop(&mut self) {
-            // SAFETY: as above; the handle cannot have been dropped meanwhile, since its frame is borrowed by its opener.
-            unsafe { *self.0.frame.get() = self.1.as_ptr() };
+            // SAFETY: as above: the seat's holder is a call that is under way, and outlives this.
+            unsafe { *self.1.slot.seat.get() = Some(self.0) };
+            if self.1.detaches {
+                self.1.slot.owner.store(DETACHED, Ordering::Release);
+            }
         }
     }
-    let _give_back = GiveBack(slot, frame);
-    // SAFETY: the pointer was taken out of the slot, so this is the only reference; it lives as long as the handle.
-    work(unsafe { frame.as_mut() })
+    let mut give_back = GiveBack(seat, Ending { slot, generation, detaches: false });
+    work(seat, &mut give_back.1)
 }
 
 /// The live contexts; few, and asked for only by the functions tagged [any].
@@ -257,6 +501,7 @@ impl Drop for ContextHandle {
             let context = contexts.get_mut(index).and_then(|(_, context)| context.take());
             drop(contexts);
             drop(context);
+            WAKERS.lock().unwrap_or_else(PoisonError::into_inner).purge(self.0);
         }
     }
 }
@@ -268,4 +513,85 @@ pub(crate) fn context(handle: *mut sv_context) -> Result<Arc<OpenContext>, Fault
         Some((current, Some(context))) if *current == generation => Ok(context.clone()),
         _ => Err(Fault::new(SV_E_STALE, "the context has ended")),
     }
+}
+
+/// LIMIT: wakers of all libraries at once.
+const WAKERS_MAX: usize = 1_000_000;
+
+/// The wakers that libraries hold, each by a handle of its own.
+struct Wakers {
+    /// The generation of its use, and what it wakes, with the context that it was made in.
+    places: Vec<(u64, Option<(Arc<dyn Wake>, usize)>)>,
+    free: Vec<u32>,
+}
+
+static WAKERS: Mutex<Wakers> = Mutex::new(Wakers { places: Vec::new(), free: Vec::new() });
+
+impl Wakers {
+    fn add(&mut self, wake: Arc<dyn Wake>, context: usize) -> Result<*mut sv_waker, Fault> {
+        let index = match self.free.pop() {
+            Some(index) => index as usize,
+            None if self.places.len() < WAKERS_MAX => {
+                self.places.push((0, None));
+                self.places.len() - 1
+            }
+            None => return Err(Fault::new(SV_E_LIMIT, "libraries hold a million wakers; give them back")),
+        };
+        let place = &mut self.places[index];
+        place.0 = next(place.0);
+        place.1 = Some((wake, context));
+        Ok(std::ptr::without_provenance_mut(encode(KIND_WAKER, index, place.0)))
+    }
+
+    fn find(&self, waker: *mut sv_waker) -> Result<(usize, &(Arc<dyn Wake>, usize)), Fault> {
+        let (index, generation) = decode(waker.addr(), KIND_WAKER)?;
+        match self.places.get(index) {
+            Some((current, Some(found))) if *current == generation => Ok((index, found)),
+            _ => Err(Fault::new(SV_E_STALE, "the waker was given back already")),
+        }
+    }
+
+    fn take(&mut self, waker: *mut sv_waker) -> Result<Arc<dyn Wake>, Fault> {
+        let (index, _) = self.find(waker)?;
+        let place = &mut self.places[index];
+        place.0 = next(place.0);
+        let taken = place.1.take();
+        self.free.push(index as u32);
+        taken.map(|(wake, _)| wake).ok_or_else(|| Fault::new(SV_E_STALE, "the waker was given back already"))
+    }
+
+    /// Forgets what a library has not given back.
+    fn purge(&mut self, context: usize) {
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if place.1.as_ref().is_some_and(|(_, of)| *of == context) {
+                *place = (next(place.0), None);
+                self.free.push(index as u32);
+            }
+        }
+    }
+}
+
+fn wakers() -> std::sync::MutexGuard<'static, Wakers> {
+    WAKERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn add_waker(wake: Arc<dyn Wake>, context: *mut sv_context) -> Result<*mut sv_waker, Fault> {
+    wakers().add(wake, context.addr())
+}
+
+pub(crate) fn clone_waker(waker: *mut sv_waker) -> Result<*mut sv_waker, Fault> {
+    let mut wakers = wakers();
+    let (_, (wake, context)) = wakers.find(waker)?;
+    let (wake, context) = (wake.clone(), *context);
+    wakers.add(wake, context)
+}
+
+/// What a waker wakes. Waking is done outside of the lock.
+pub(crate) fn waker(waker: *mut sv_waker) -> Result<Arc<dyn Wake>, Fault> {
+    wakers().find(waker).map(|(_, (wake, _))| wake.clone())
+}
+
+/// As [`waker`], and the handle is given back.
+pub(crate) fn take_waker(waker: *mut sv_waker) -> Result<Arc<dyn Wake>, Fault> {
+    wakers().take(waker)
 }

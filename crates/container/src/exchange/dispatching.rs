@@ -86,7 +86,12 @@ impl Exchange {
         Ok(Some(status))
     }
 
-    fn run_nested(&mut self, generation: &Arc<crate::generation::Generation>, forward: bool, by_name: bool) -> sv_status {
+    fn run_nested(
+        &mut self,
+        generation: &Arc<crate::generation::Generation>,
+        forward: bool,
+        by_name: bool,
+    ) -> sv_status {
         let (entered, rewrites) = (self.chain.entered.len(), self.chain.rewrites);
         self.depth += 1;
         self.including += usize::from(!forward);
@@ -221,7 +226,8 @@ impl Exchange {
                 Polled::Pending => {}
             }
             let context = self.context.clone();
-            let until = self.deadline().unwrap_or_else(|| std::time::Instant::now() + std::time::Duration::from_secs(86_400));
+            let until =
+                self.deadline().unwrap_or_else(|| std::time::Instant::now() + std::time::Duration::from_secs(86_400));
             match wait(&context.pool, tokio::time::timeout_at(until.into(), wake.woken())) {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return SV_E_TIMEOUT,

@@ -91,7 +91,10 @@ impl Exchange {
             return Ok(false);
         }
         if self.response.is_committed() {
-            return Err(Fault::new(SV_E_STATE, "the response is committed, so the client cannot be told of a new session"));
+            return Err(Fault::new(
+                SV_E_STATE,
+                "the response is committed, so the client cannot be told of a new session",
+            ));
         }
         if matches!(self.chain.stage, Stage::Body | Stage::End) {
             return Err(Fault::new(SV_E_STATE, "a filter makes no session here"));
@@ -190,8 +193,13 @@ impl Exchange {
         let by_cookie = self.session.was_valid && !self.session.by_url;
         let (Some(session), true, false) = (session, settings.url_rewriting, by_cookie) else { return url.to_owned() };
         let (path, rest) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
-        let below = |path: &str| path.strip_prefix(self.context.path.as_str()).is_some_and(|p| p.is_empty() || p.starts_with('/'));
-        let is_ours = !path.is_empty() && !path.contains("://") && !path.starts_with("//") && (!path.starts_with('/') || below(path));
+        let below = |path: &str| {
+            path.strip_prefix(self.context.path.as_str()).is_some_and(|p| p.is_empty() || p.starts_with('/'))
+        };
+        let is_ours = !path.is_empty()
+            && !path.contains("://")
+            && !path.starts_with("//")
+            && (!path.starts_with('/') || below(path));
         if !is_ours || path.contains(";jsessionid=") {
             return url.to_owned();
         }
@@ -206,15 +214,15 @@ fn encoded(path: &str) -> String {
 }
 
 impl serval_loader::exchange::Session for Exchange {
-    fn attribute(&mut self, name: &str) -> Answer<Option<Bytes>> {
+    fn session_attribute(&mut self, name: &str) -> Answer<Option<Bytes>> {
         Ok(self.readable_session()?.attribute(name))
     }
 
-    fn attributes(&mut self) -> Answer<Vec<(String, Bytes)>> {
+    fn session_attributes(&mut self) -> Answer<Vec<(String, Bytes)>> {
         Ok(self.readable_session()?.attributes())
     }
 
-    fn set(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
+    fn set_session_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
         let session = self.live_session()?;
         let old = session.set(name, value, self.session_settings().session_bytes_max)?;
         if old.is_some() || value.is_some() {
@@ -224,10 +232,13 @@ impl serval_loader::exchange::Session for Exchange {
         Ok(())
     }
 
-    fn change_id(&mut self) -> Answer<String> {
+    fn change_session_id(&mut self) -> Answer<String> {
         let session = self.live_session()?;
         if self.response.is_committed() {
-            return Err(Fault::new(SV_E_STATE, "the response is committed, so the client cannot be told of another id"));
+            return Err(Fault::new(
+                SV_E_STATE,
+                "the response is committed, so the client cannot be told of another id",
+            ));
         }
         let (old, new) = self.context.sessions.change_id(&session)?;
         self.session.news = true;
@@ -240,7 +251,7 @@ impl serval_loader::exchange::Session for Exchange {
         self.live_session()?.set_max_inactive(seconds)
     }
 
-    fn invalidate(&mut self) -> Answer {
+    fn invalidate_session(&mut self) -> Answer {
         let session = self.live_session()?;
         let id = session.facts().id;
         if self.context.sessions.remove(&session) {

@@ -8,9 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
-use serval_abi::{
-    SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status,
-};
+use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
 use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
 
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};

@@ -6,7 +6,7 @@ use std::ptr::null;
 
 use serval_abi::*;
 
-use super::{Out, argument, bytes, caught, not_yet_here, on_context, on_open, text};
+use super::{Out, argument, bytes, caught, on_context, on_open, text};
 use crate::exchange::{Answer, Fault, Level, Place, printable};
 use crate::slots;
 
@@ -64,6 +64,13 @@ thread_local! {
     static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
 }
 
+/// Where the calling thread is, in names and lines, if the environment asks for it as for a program's own panics. The server does
+/// it, so that a library's copy of the standard library need not read all debug information anew.
+fn backtrace() -> Option<String> {
+    std::env::var_os("RUST_BACKTRACE").filter(|value| value != "0")?;
+    Some(format!("\n{}", std::backtrace::Backtrace::force_capture()))
+}
+
 /// The panic that was reported last on this thread, if nobody has asked for it yet.
 pub(crate) fn last_panic() -> Option<String> {
     LAST_PANIC.take()
@@ -84,7 +91,10 @@ pub unsafe extern "C" fn report_panic(
         let file = cut(unsafe { bytes(file, file_len) }.unwrap_or(b"?"));
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("?");
-        let message = format!("panicked at {file}:{line} on thread {thread}: {text}");
+        let mut message = format!("panicked at {file}:{line} on thread {thread}: {text}");
+        if let Some(trace) = backtrace() {
+            message.push_str(&trace);
+        }
         LAST_PANIC.set(Some(format!("it panicked at {file}:{line}: {text}")));
         match slots::context(context) {
             Ok(open) => open.context.log(None, Level::Error, &message),
@@ -148,7 +158,7 @@ pub unsafe extern "C" fn context_folder(context: *mut sv_context, which: i32, pa
         };
         match context.folder(place) {
             Some(found) => path.put(sv_str::new(found)),
-            None => Err(Fault::new(SV_E_UNSUPPORTED, "this server does not have that folder yet")),
+            None => Err(Fault::new(SV_E_IO, "the folder could not be made, or its path is not UTF-8")),
         }
     })
 }
@@ -179,11 +189,13 @@ pub unsafe extern "C" fn context_resource(
 ) -> sv_status {
     // SAFETY: as in `log_message`.
     let value = unsafe { Out::new(value, sv_str::ABSENT) };
-    on_context("context_resource", context, |_| {
+    on_context("context_resource", context, |context| {
         value.checked()?;
         // SAFETY: as in `log_message`.
-        unsafe { text(name, len) }?;
-        Ok(SV_NONE)
+        match context.resource(unsafe { text(name, len) }?) {
+            Some(found) => value.put(sv_str::new(found)),
+            None => Ok(SV_NONE),
+        }
     })
 }
 
@@ -242,18 +254,27 @@ pub unsafe extern "C" fn context_generation(context: *mut sv_context) -> u64 {
     generation
 }
 
+/// A library's job with its argument.
+struct Job(unsafe extern "C" fn(*mut c_void), *mut c_void);
+
+// SAFETY: servlet.h: a job runs on a thread of the context's pool.
+unsafe impl Send for Job {}
+
+impl Job {
+    fn run(self) {
+        // SAFETY: once, before the module's destroy, which waits for it.
+        unsafe { (self.0)(self.1) };
+    }
+}
+
 pub unsafe extern "C" fn context_post(
     context: *mut sv_context,
-    _: Option<unsafe extern "C" fn(*mut c_void)>,
-    _: *mut c_void,
+    job: Option<unsafe extern "C" fn(*mut c_void)>,
+    arg: *mut c_void,
 ) -> sv_status {
-    not_yet_on_context("context_post", context)
-}
-
-pub unsafe extern "C" fn context_timer(context: *mut sv_context, _: u64, _: *mut sv_waker) -> sv_status {
-    not_yet_on_context("context_timer", context)
-}
-
-fn not_yet_on_context(function: &'static str, context: *mut sv_context) -> sv_status {
-    on_context(function, context, |_| Err(not_yet_here()))
+    on_context("context_post", context, |context| {
+        let job = Job(job.ok_or_else(|| argument("the job is NULL"))?, arg);
+        context.post(Box::new(move || job.run()))?;
+        Ok(SV_OK)
+    })
 }

@@ -4,13 +4,18 @@
 //! Called by servlet libraries, through the table that they get in `init`; nothing unwinds out of here. What all functions share
 //! stands here; the functions are in `request`, `response`, `exchange` (the exchange as a whole, async, sessions) and `context`.
 
+mod asynchronous;
 mod context;
+mod cookie;
 mod exchange;
 mod request;
 mod response;
+mod session;
 
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
+use std::sync::{Arc, Mutex};
 
 use bumpalo::Bump;
 use bytes::Bytes;
@@ -19,47 +24,81 @@ use serval_abi::*;
 pub(crate) use context::last_panic;
 pub use response::HEADERS_MAX;
 
-use crate::exchange::{Answer, Context, Exchange, Fault};
+use crate::exchange::{Answer, Context, Exchange, Fault, Session};
 use crate::misuse;
 use crate::slots;
 
 /// LIMIT: what one dispatch may take by `alloc` and by strings returned to it.
 const ARENA_BYTES_MAX: usize = 64 << 20;
 
-/// One dispatch of an exchange to a servlet: what its handle leads to.
-pub struct Frame<'a> {
-    exchange: &'a mut dyn Exchange,
+/// What the libraries were given for one dispatch, as long as its handle lives.
+pub struct Memory {
     context: *mut sv_context,
-    servlet: &'a str,
     arena: Bump,
     request: *const sv_request,
     parameters: Option<(*const sv_pair, usize)>,
     cookies: Option<(*const sv_pair, usize)>,
+    /// The views of the parts that were asked for.
+    parts: Option<(*const sv_part, usize)>,
     /// What has come of the body and was not given away yet.
     chunk: Bytes,
     /// The chunk that the library looks at, until its next read.
     lent: Bytes,
+    /// What `read_all` has of the body so far.
+    pieces: Vec<Bytes>,
     body: Option<Bytes>,
     error: String,
+    /// It was detached: whom to tell.
+    pub(crate) told: Option<Arc<Mutex<Option<Told>>>>,
+    /// What `complete` said while service was still running.
+    pub(crate) completed: Option<sv_status>,
+    /// Service has not returned yet.
+    pub(crate) in_service: bool,
 }
 
-impl<'a> Frame<'a> {
-    pub(crate) fn new(exchange: &'a mut dyn Exchange, context: *mut sv_context, servlet: &'a str) -> Frame<'a> {
+// SAFETY: its pointers lead into its arena, which moves with it, and to a context's number; one thread uses it at a time.
+unsafe impl Send for Memory {}
+
+/// What a detached exchange is told by.
+pub struct Told {
+    tell: unsafe extern "C" fn(*mut c_void),
+    arg: *mut c_void,
+}
+
+// SAFETY: servlet.h: it is called on any thread.
+unsafe impl Send for Told {}
+
+impl Told {
+    pub(crate) fn tell(self) {
+        // SAFETY: servlet.h: once, and not after complete has returned, which waits for the lock that this is called under.
+        slots::telling(|| unsafe { (self.tell)(self.arg) });
+    }
+}
+
+impl Memory {
+    pub(crate) fn new() -> Memory {
         let arena = Bump::new();
         arena.set_allocation_limit(Some(ARENA_BYTES_MAX));
-        Frame {
-            exchange,
-            context,
-            servlet,
+        Memory {
+            context: null_mut(),
             arena,
             request: null(),
             parameters: None,
             cookies: None,
+            parts: None,
             chunk: Bytes::new(),
             lent: Bytes::new(),
+            pieces: Vec::new(),
             body: None,
             error: String::new(),
+            told: None,
+            completed: None,
+            in_service: false,
         }
+    }
+
+    pub(crate) fn set_context(&mut self, context: *mut sv_context) {
+        self.context = context;
     }
 
     /// Copies bytes to where they stay until the dispatch ends.
@@ -77,18 +116,44 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn keep_pairs(&self, pairs: &[(String, String)]) -> Answer<(*const sv_pair, usize)> {
-        let mut kept = Vec::with_capacity(pairs.len());
-        for (name, value) in pairs {
-            kept.push(sv_pair { name: self.keep(name.as_bytes())?, value: self.keep(value.as_bytes())? });
+    fn keep_value<T: Copy>(&self, value: T) -> Answer<*const T> {
+        match self.arena.try_alloc(value) {
+            Ok(kept) => Ok(kept),
+            Err(_) => Err(no_memory()),
         }
-        self.keep_all(&kept)
+    }
+
+    fn keep_optional(&self, text: Option<&str>) -> Answer<sv_str> {
+        text.map_or(Ok(sv_str::ABSENT), |text| self.keep(text.as_bytes()))
+    }
+
+    /// Pairs of a name and bytes.
+    fn keep_pairs<'p>(&self, pairs: impl Iterator<Item = (&'p str, &'p [u8])>) -> Answer<(*const sv_pair, usize)> {
+        let kept: Answer<Vec<sv_pair>> = pairs
+            .map(|(name, value)| Ok(sv_pair { name: self.keep(name.as_bytes())?, value: self.keep(value)? }))
+            .collect();
+        self.keep_all(&kept?)
+    }
+}
+
+/// One call of a function of the table: what its handle leads to.
+pub struct Frame<'a> {
+    pub(crate) exchange: &'a mut dyn Exchange,
+    pub(crate) memory: &'a mut Memory,
+    /// The servlet, filter or listener function that calls, for the log.
+    pub(crate) who: &'a str,
+    pub(crate) ending: &'a mut slots::Ending,
+}
+
+impl Frame<'_> {
+    fn keep(&self, bytes: &[u8]) -> Answer<sv_str> {
+        self.memory.keep(bytes)
     }
 
     /// The view of the request, built at the first call.
     fn request(&mut self) -> Answer<*const sv_request> {
-        if !self.request.is_null() {
-            return Ok(self.request);
+        if !self.memory.request.is_null() {
+            return Ok(self.memory.request);
         }
         let head = self.exchange.head();
         let headers: Vec<sv_pair> = head
@@ -99,7 +164,7 @@ impl<'a> Frame<'a> {
                 value: sv_str::from_bytes(value.as_bytes()),
             })
             .collect();
-        let (headers, header_count) = self.keep_all(&headers)?;
+        let (headers, header_count) = self.memory.keep_all(&headers)?;
         let text = sv_str::new;
         let optional = |value: Option<&str>| value.map_or(sv_str::ABSENT, sv_str::new);
         let content_type = head.headers.get(http::header::CONTENT_TYPE);
@@ -138,38 +203,39 @@ impl<'a> Frame<'a> {
             id: head.id,
             connection_id: head.connection_id,
         };
-        self.request = match self.arena.try_alloc(view) {
-            Ok(view) => view,
-            Err(_) => return Err(no_memory()),
-        };
-        Ok(self.request)
+        self.memory.request = self.memory.keep_value(view)?;
+        Ok(self.memory.request)
     }
 
     fn parameters(&mut self) -> Answer<(*const sv_pair, usize)> {
-        if self.parameters.is_none() {
-            let all = self.exchange.parameters()?.to_vec();
-            self.parameters = Some(self.keep_pairs(&all)?);
+        if self.memory.parameters.is_none() {
+            let all = self.exchange.parameters()?;
+            self.memory.parameters = Some(self.memory.keep_pairs(as_bytes(all))?);
         }
-        self.parameters.ok_or_else(no_memory)
+        self.memory.parameters.ok_or_else(no_memory)
     }
 
     fn cookies(&mut self) -> Answer<(*const sv_pair, usize)> {
-        if self.cookies.is_none() {
-            let all = self.exchange.cookies()?.to_vec();
-            self.cookies = Some(self.keep_pairs(&all)?);
+        if self.memory.cookies.is_none() {
+            let all = self.exchange.cookies()?;
+            self.memory.cookies = Some(self.memory.keep_pairs(as_bytes(all))?);
         }
-        self.cookies.ok_or_else(no_memory)
+        self.memory.cookies.ok_or_else(no_memory)
     }
 
     fn fill_chunk(&mut self) -> Answer<bool> {
-        if self.chunk.is_empty() {
+        if self.memory.chunk.is_empty() {
             match self.exchange.read_chunk()? {
-                Some(chunk) => self.chunk = chunk,
+                Some(chunk) => self.memory.chunk = chunk,
                 None => return Ok(false),
             }
         }
         Ok(true)
     }
+}
+
+fn as_bytes(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &[u8])> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// The parameter `charset` of a content type (RFC 9110 8.3).
@@ -206,15 +272,17 @@ pub(crate) fn method_bit(name: &str) -> u32 {
 fn on_exchange(
     function: &'static str,
     exchange: *mut sv_exchange,
-    work: impl FnOnce(&mut Frame<'static>) -> Answer<sv_status>,
+    work: impl FnOnce(&mut Frame<'_>) -> Answer<sv_status>,
 ) -> sv_status {
     caught(function, || {
         let result = slots::with_frame(exchange, |frame| {
             let result = work(frame);
-            if let Err(fault) = &result {
-                misuse::report(function, fault, Some(frame.servlet));
-                frame.error.clear();
-                frame.error.push_str(&fault.text);
+            if let Err(fault) = &result
+                && fault.status != SV_WOULD_BLOCK
+            {
+                misuse::report(function, fault, Some(frame.who));
+                frame.memory.error.clear();
+                frame.memory.error.push_str(&fault.text);
             }
             Ok(result)
         });
@@ -238,7 +306,7 @@ unsafe fn by_name(
     exchange: *mut sv_exchange,
     (name, len): (*const u8, usize),
     value: *mut sv_str,
-    find: impl FnOnce(&mut Frame<'static>, &str) -> Answer<Option<sv_str>>,
+    find: impl FnOnce(&mut Frame<'_>, &str) -> Answer<Option<sv_str>>,
 ) -> sv_status {
     // SAFETY: the caller's promise.
     let value = unsafe { Out::new(value, sv_str::ABSENT) };
@@ -250,6 +318,28 @@ unsafe fn by_name(
             Some(found) => value.put(found),
             None => Ok(SV_NONE),
         }
+    })
+}
+
+/// As [`on_exchange`], for a function on its session.
+fn on_session(
+    function: &'static str,
+    session: *mut sv_session,
+    work: impl FnOnce(&mut dyn Session, &mut Memory) -> Answer<sv_status>,
+) -> sv_status {
+    caught(function, || {
+        let result = slots::with_session(session, |session, memory| {
+            let result = work(session, memory);
+            if let Err(fault) = &result {
+                memory.error.clear();
+                memory.error.push_str(&fault.text);
+            }
+            result
+        });
+        result.unwrap_or_else(|fault| {
+            misuse::report(function, &fault, None);
+            fault.status
+        })
     })
 }
 
@@ -280,21 +370,6 @@ fn caught(function: &'static str, work: impl FnOnce() -> sv_status) -> sv_status
         let fault = Fault::new(SV_E_INTERNAL, "the server panicked; please report it");
         let _ = catch_unwind(AssertUnwindSafe(|| misuse::report(function, &fault, None)));
         SV_E_INTERNAL
-    })
-}
-
-fn not_yet_here() -> Fault {
-    Fault::new(SV_E_UNSUPPORTED, "this server does not have it yet")
-}
-
-fn not_yet(function: &'static str, exchange: *mut sv_exchange) -> sv_status {
-    on_exchange(function, exchange, |_| Err(not_yet_here()))
-}
-
-fn not_yet_at_all(function: &'static str) -> sv_status {
-    caught(function, || {
-        misuse::report(function, &not_yet_here(), None);
-        SV_E_UNSUPPORTED
     })
 }
 
@@ -403,7 +478,7 @@ pub static HOST: sv_host = sv_host {
     set_charset: Some(response::set_charset),
     set_content_length: Some(response::set_content_length),
     set_buffer_size: Some(response::set_buffer_size),
-    set_cookie: Some(response::set_cookie),
+    set_cookie: Some(cookie::set_cookie),
     set_trailer: Some(response::set_trailer),
     informational: Some(response::informational),
     write: Some(response::write),
@@ -422,22 +497,22 @@ pub static HOST: sv_host = sv_host {
     dispatch: Some(exchange::dispatch),
     cancelled: Some(exchange::cancelled),
     retiring: Some(exchange::retiring),
-    detach: Some(exchange::detach),
-    complete: Some(exchange::complete),
-    async_dispatch: Some(exchange::async_dispatch),
-    set_timeout: Some(exchange::set_timeout),
-    waker: Some(exchange::waker),
-    waker_clone: Some(exchange::waker_clone),
-    waker_wake: Some(exchange::waker_wake),
-    waker_drop: Some(exchange::waker_drop),
-    session: Some(exchange::session),
-    session_info: Some(exchange::session_info),
-    session_attribute: Some(exchange::session_attribute),
-    session_attributes: Some(exchange::session_attributes),
-    session_set: Some(exchange::session_set),
-    session_change_id: Some(exchange::session_change_id),
-    session_max_inactive: Some(exchange::session_max_inactive),
-    session_invalidate: Some(exchange::session_invalidate),
+    detach: Some(asynchronous::detach),
+    complete: Some(asynchronous::complete),
+    async_dispatch: Some(asynchronous::async_dispatch),
+    set_timeout: Some(asynchronous::set_timeout),
+    waker: Some(asynchronous::waker),
+    waker_clone: Some(asynchronous::waker_clone),
+    waker_wake: Some(asynchronous::waker_wake),
+    waker_drop: Some(asynchronous::waker_drop),
+    session: Some(session::session),
+    session_info: Some(session::session_info),
+    session_attribute: Some(session::session_attribute),
+    session_attributes: Some(session::session_attributes),
+    session_set: Some(session::session_set),
+    session_change_id: Some(session::session_change_id),
+    session_max_inactive: Some(session::session_max_inactive),
+    session_invalidate: Some(session::session_invalidate),
     context: Some(exchange::context),
     context_path: Some(context::context_path),
     context_parameter: Some(context::context_parameter),
@@ -449,5 +524,5 @@ pub static HOST: sv_host = sv_host {
     context_set_attribute: Some(context::context_set_attribute),
     context_generation: Some(context::context_generation),
     context_post: Some(context::context_post),
-    context_timer: Some(context::context_timer),
+    context_timer: Some(asynchronous::context_timer),
 };

@@ -5,8 +5,8 @@ use std::ptr::null;
 use bytes::Bytes;
 use serval_abi::*;
 
-use super::{Frame, Out, argument, by_name, bytes, not_yet, on_exchange, text};
-use crate::exchange::{Answer, Fault};
+use super::{Frame, Memory, Out, argument, by_name, bytes, on_exchange, text};
+use crate::exchange::{Answer, Fault, Part, PartContent};
 
 pub unsafe extern "C" fn request(exchange: *mut sv_exchange) -> *const sv_request {
     let mut view = null();
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn header(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    let find = |frame: &mut Frame<'static>, name: &str| {
+    let find = |frame: &mut Frame<'_>, name: &str| {
         Ok(frame.exchange.head().headers.get(name).map(|found| sv_str::from_bytes(found.as_bytes())))
     };
     // SAFETY: the library's promise (servlet.h 3, 4).
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn parameter(
     index: u32,
     value: *mut sv_str,
 ) -> sv_status {
-    let find = |frame: &mut Frame<'static>, name: &str| {
+    let find = |frame: &mut Frame<'_>, name: &str| {
         let all = frame.parameters()?;
         // SAFETY: made by this frame.
         Ok(unsafe { nth(all, name, index as usize) })
@@ -79,7 +79,7 @@ unsafe fn put_pairs(
     exchange: *mut sv_exchange,
     out: *mut *const sv_pair,
     count: *mut usize,
-    ask: impl FnOnce(&mut Frame<'static>) -> Answer<(*const sv_pair, usize)>,
+    ask: impl FnOnce(&mut Frame<'_>) -> Answer<(*const sv_pair, usize)>,
 ) -> sv_status {
     // SAFETY: the caller's promise.
     let (out, count) = unsafe { (Out::new(out, null()), Out::new(count, 0)) };
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn parameters(
     count: *mut usize,
 ) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3, 4).
-    unsafe { put_pairs("parameters", exchange, out, count, Frame::parameters) }
+    unsafe { put_pairs("parameters", exchange, out, count, |frame| frame.parameters()) }
 }
 
 pub unsafe extern "C" fn path_parameter(
@@ -107,7 +107,10 @@ pub unsafe extern "C" fn path_parameter(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    let find = |_: &mut Frame<'static>, _: &str| Ok(None);
+    let find = |frame: &mut Frame<'_>, name: &str| {
+        let found = frame.exchange.path_parameter(name).map(|value| frame.memory.keep(value.as_bytes()));
+        found.transpose()
+    };
     // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe { by_name("path_parameter", exchange, (name, len), value, find) }
 }
@@ -118,7 +121,7 @@ pub unsafe extern "C" fn cookie(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    let find = |frame: &mut Frame<'static>, name: &str| {
+    let find = |frame: &mut Frame<'_>, name: &str| {
         let all = frame.cookies()?;
         // SAFETY: made by this frame.
         Ok(unsafe { nth(all, name, 0) })
@@ -129,19 +132,67 @@ pub unsafe extern "C" fn cookie(
 
 pub unsafe extern "C" fn cookies(exchange: *mut sv_exchange, out: *mut *const sv_pair, count: *mut usize) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3, 4).
-    unsafe { put_pairs("cookies", exchange, out, count, Frame::cookies) }
+    unsafe { put_pairs("cookies", exchange, out, count, |frame| frame.cookies()) }
+}
+
+impl Frame<'_> {
+    /// The views of the parts; SV_NONE, as `None`, for a body of another type.
+    fn parts(&mut self) -> Answer<Option<(*const sv_part, usize)>> {
+        if self.memory.parts.is_none() {
+            let memory = &*self.memory;
+            let Some(parts) = self.exchange.parts()? else { return Ok(None) };
+            let views: Answer<Vec<sv_part>> = parts.iter().map(|part| view_of(part, memory)).collect();
+            let views = self.memory.keep_all(&views?)?;
+            self.memory.parts = Some(views);
+        }
+        Ok(self.memory.parts)
+    }
+}
+
+fn view_of(part: &Part, memory: &Memory) -> Answer<sv_part> {
+    let headers = part.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+    let (headers, header_count) = memory.keep_pairs(headers)?;
+    let (path, data) = match &part.content {
+        // They stay where they are as long as the exchange.
+        PartContent::Data(data) => (sv_str::ABSENT, sv_str::from_bytes(data)),
+        PartContent::File(path) => (sv_str::new(path), sv_str::ABSENT),
+    };
+    Ok(sv_part {
+        struct_size: size_of::<sv_part>() as u32,
+        header_count: header_count as u32,
+        headers,
+        name: memory.keep(part.name.as_bytes())?,
+        file_name: memory.keep_optional(part.file_name.as_deref())?,
+        content_type: memory.keep_optional(part.content_type.as_deref())?,
+        path,
+        data,
+        size: part.size,
+    })
 }
 
 pub unsafe extern "C" fn part_count(exchange: *mut sv_exchange, count: *mut usize) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3, 4).
-    let _absent = unsafe { Out::new(count, 0) };
-    not_yet("part_count", exchange)
+    let count = unsafe { Out::new(count, 0) };
+    on_exchange("part_count", exchange, |frame| {
+        count.checked()?;
+        match frame.parts()? {
+            Some((_, len)) => count.put(len),
+            None => Ok(SV_NONE),
+        }
+    })
 }
 
-pub unsafe extern "C" fn part(exchange: *mut sv_exchange, _: usize, out: *mut *const sv_part) -> sv_status {
+pub unsafe extern "C" fn part(exchange: *mut sv_exchange, index: usize, out: *mut *const sv_part) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3, 4).
-    let _absent = unsafe { Out::new(out, null()) };
-    not_yet("part", exchange)
+    let out = unsafe { Out::new(out, null()) };
+    on_exchange("part", exchange, |frame| {
+        out.checked()?;
+        match frame.parts()? {
+            // SAFETY: the index is inside of the array, which lies in the dispatch's memory.
+            Some((parts, len)) if index < len => out.put(unsafe { parts.add(index) }),
+            _ => Ok(SV_NONE),
+        }
+    })
 }
 
 pub unsafe extern "C" fn attribute(
@@ -150,8 +201,8 @@ pub unsafe extern "C" fn attribute(
     len: usize,
     value: *mut sv_str,
 ) -> sv_status {
-    let find = |frame: &mut Frame<'static>, name: &str| {
-        frame.exchange.attribute(name).map(|found| frame.keep(found)).transpose()
+    let find = |frame: &mut Frame<'_>, name: &str| {
+        frame.exchange.attribute(name).map(|found| frame.memory.keep(found)).transpose()
     };
     // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe { by_name("attribute", exchange, (name, len), value, find) }
@@ -165,11 +216,8 @@ pub unsafe extern "C" fn attributes(
     // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe {
         put_pairs("attributes", exchange, out, count, |frame| {
-            let mut kept = Vec::new();
-            for (name, value) in frame.exchange.attributes() {
-                kept.push(sv_pair { name: frame.keep(name.as_bytes())?, value: frame.keep(value)? });
-            }
-            frame.keep_all(&kept)
+            let all = frame.exchange.attributes();
+            frame.memory.keep_pairs(all.into_iter())
         })
     }
 }
@@ -197,33 +245,42 @@ pub unsafe extern "C" fn set_attribute(
 pub unsafe extern "C" fn principal(exchange: *mut sv_exchange, name: *mut sv_str, method: *mut sv_str) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3, 4).
     let (name, method) = unsafe { (Out::new(name, sv_str::ABSENT), Out::new(method, sv_str::ABSENT)) };
-    on_exchange("principal", exchange, |_| {
+    on_exchange("principal", exchange, |frame| {
         name.checked()?;
         method.checked()?;
-        Ok(SV_NONE)
+        let Some((who, how)) = frame.exchange.principal() else { return Ok(SV_NONE) };
+        let (who, how) = (frame.memory.keep(who.as_bytes())?, frame.memory.keep(how.as_bytes())?);
+        method.put(how)?;
+        name.put(who)
     })
 }
 
 pub unsafe extern "C" fn in_role(exchange: *mut sv_exchange, role: *const u8, len: usize) -> sv_status {
-    on_exchange("in_role", exchange, |_| {
+    on_exchange("in_role", exchange, |frame| {
         // SAFETY: the library's promise (servlet.h 3, 4).
-        unsafe { text(role, len) }?;
-        Ok(SV_NONE)
+        let role = unsafe { text(role, len) }?;
+        Ok(if frame.exchange.in_role(role) { SV_OK } else { SV_NONE })
     })
 }
 
 pub unsafe extern "C" fn login(
     exchange: *mut sv_exchange,
-    _: *const u8,
-    _: usize,
-    _: *const u8,
-    _: usize,
+    name: *const u8,
+    len: usize,
+    password: *const u8,
+    password_len: usize,
 ) -> sv_status {
-    not_yet("login", exchange)
+    on_exchange("login", exchange, |frame| {
+        // SAFETY: the library's promise (servlet.h 3, 4).
+        let name = unsafe { text(name, len) }?;
+        // SAFETY: as above.
+        let password = unsafe { text(password, password_len) }?;
+        Ok(if frame.exchange.login(name, password)? { SV_OK } else { SV_NONE })
+    })
 }
 
 pub unsafe extern "C" fn logout(exchange: *mut sv_exchange) -> sv_status {
-    not_yet("logout", exchange)
+    on_exchange("logout", exchange, |frame| frame.exchange.logout().map(|()| SV_OK))
 }
 
 // ---------------------------------------------------------------------------------------------- the body
@@ -244,7 +301,7 @@ pub unsafe extern "C" fn read(
         if !frame.fill_chunk()? {
             return Ok(SV_END);
         }
-        let given = frame.chunk.split_to(frame.chunk.len().min(capacity));
+        let given = frame.memory.chunk.split_to(frame.memory.chunk.len().min(capacity));
         // SAFETY: `given` is not longer than the capacity, which the library promises to be writable.
         unsafe { std::ptr::copy_nonoverlapping(given.as_ptr(), buffer, given.len()) };
         len.put(given.len())
@@ -259,8 +316,8 @@ pub unsafe extern "C" fn read_chunk(exchange: *mut sv_exchange, chunk: *mut sv_s
         if !frame.fill_chunk()? {
             return Ok(SV_END);
         }
-        frame.lent = std::mem::take(&mut frame.chunk);
-        chunk.put(sv_str::from_bytes(&frame.lent))
+        frame.memory.lent = std::mem::take(&mut frame.memory.chunk);
+        chunk.put(sv_str::from_bytes(&frame.memory.lent))
     })
 }
 
@@ -269,39 +326,36 @@ pub unsafe extern "C" fn read_all(exchange: *mut sv_exchange, bytes_max: usize, 
     let body = unsafe { Out::new(body, sv_str::ABSENT) };
     on_exchange("read_all", exchange, |frame| {
         body.checked()?;
-        if frame.body.is_none() {
-            frame.body = Some(rest_of_body(frame, bytes_max)?);
+        if frame.memory.body.is_none() {
+            frame.memory.body = Some(rest_of_body(frame, bytes_max)?);
         }
-        let kept = frame.body.as_deref().unwrap_or_default();
+        let kept = frame.memory.body.as_deref().unwrap_or_default();
         if kept.len() > bytes_max {
             return Err(Fault::new(SV_E_LIMIT, format!("the body is longer than {bytes_max} bytes")));
         }
-        // The frame keeps it.
+        // The dispatch keeps it.
         body.put(sv_str::from_bytes(kept))
     })
 }
 
-/// The rest of the body in one piece; not copied when it came in one.
+/// The rest of the body in one piece; not copied when it came in one. In a poll what has come is kept for the next time.
 fn rest_of_body(frame: &mut Frame<'_>, bytes_max: usize) -> Answer<Bytes> {
-    let too_long = |frame: &mut Frame<'_>| {
-        frame.chunk.clear();
-        frame.exchange.refuse_body(format!("the body is longer than the {bytes_max} bytes that the servlet takes"))
-    };
-    let mut first = Bytes::new();
-    let mut all = Vec::new();
     while frame.fill_chunk()? {
-        let chunk = std::mem::take(&mut frame.chunk);
-        if first.len() + all.len() + chunk.len() > bytes_max {
-            return Err(too_long(frame));
+        let chunk = std::mem::take(&mut frame.memory.chunk);
+        let len: usize = frame.memory.pieces.iter().map(Bytes::len).sum();
+        if len + chunk.len() > bytes_max {
+            frame.memory.pieces = Vec::new();
+            let text = format!("the body is longer than the {bytes_max} bytes that the servlet takes");
+            return Err(frame.exchange.refuse_body(text));
         }
-        if first.is_empty() && all.is_empty() {
-            first = chunk;
-        } else {
-            all.extend_from_slice(&std::mem::take(&mut first));
-            all.extend_from_slice(&chunk);
+        // Few large pieces, so that their sum is soon found.
+        match frame.memory.pieces.last_mut() {
+            Some(last) if last.len() < chunk.len() || last.len() < 64 << 10 => *last = [&last[..], &chunk].concat().into(),
+            _ => frame.memory.pieces.push(chunk),
         }
     }
-    Ok(if all.is_empty() { first } else { all.into() })
+    let mut pieces = std::mem::take(&mut frame.memory.pieces);
+    Ok(if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() })
 }
 
 pub unsafe extern "C" fn request_trailers(
@@ -310,6 +364,10 @@ pub unsafe extern "C" fn request_trailers(
     count: *mut usize,
 ) -> sv_status {
     // SAFETY: the library's promise (servlet.h 3, 4).
-    let _absent = unsafe { (Out::new(out, null()), Out::new(count, 0)) };
-    not_yet("request_trailers", exchange)
+    unsafe {
+        put_pairs("request_trailers", exchange, out, count, |frame| {
+            let trailers = frame.exchange.trailers()?.iter();
+            frame.memory.keep_pairs(trailers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+        })
+    }
 }

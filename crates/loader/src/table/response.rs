@@ -1,13 +1,15 @@
 //! The functions of the table that make the response.
 
 use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serval_abi::*;
 
-use super::{Frame, Out, argument, by_name, bytes, not_yet, on_exchange, quoted, text};
+use super::{Frame, Out, argument, by_name, bytes, on_exchange, quoted, text};
 use crate::exchange::{Answer, Fault, HeaderChange};
 use crate::sized::sized;
 
@@ -23,7 +25,8 @@ struct Owned {
     release: Option<unsafe extern "C" fn(*mut c_void)>,
     release_arg: *mut c_void,
     /// Dropped after `release` has run.
-    _lease: std::sync::Arc<dyn std::any::Any + Send + Sync>,
+    #[expect(dead_code, reason = "it is held")]
+    lease: Arc<dyn std::any::Any + Send + Sync>,
 }
 
 // SAFETY: servlet.h lets `release` run on any thread, and nobody writes the bytes.
@@ -73,7 +76,7 @@ pub unsafe extern "C" fn respond(exchange: *mut sv_exchange, response: *const sv
                 len: given.body_len,
                 release,
                 release_arg: given.release_arg,
-                _lease: frame.exchange.lease(),
+                lease: frame.exchange.lease(),
             })
         } else {
             Bytes::copy_from_slice(body)
@@ -203,9 +206,9 @@ pub unsafe extern "C" fn response_header(
     index: u32,
     value: *mut sv_str,
 ) -> sv_status {
-    let find = |frame: &mut Frame<'static>, name: &str| {
+    let find = |frame: &mut Frame<'_>, name: &str| {
         let found = frame.exchange.response_headers().get_all(name).iter().nth(index as usize);
-        found.map(|found| frame.keep(found.as_bytes())).transpose()
+        found.map(|found| frame.memory.keep(found.as_bytes())).transpose()
     };
     // SAFETY: the library's promise (servlet.h 3, 4).
     unsafe { by_name("response_header", exchange, (name, len), value, find) }
@@ -258,22 +261,41 @@ pub unsafe extern "C" fn set_buffer_size(exchange: *mut sv_exchange, size: usize
     on_exchange("set_buffer_size", exchange, |frame| frame.exchange.set_buffer_size(size).map(|()| SV_OK))
 }
 
-pub unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, _: *const sv_cookie) -> sv_status {
-    not_yet("set_cookie", exchange)
-}
-
 pub unsafe extern "C" fn set_trailer(
     exchange: *mut sv_exchange,
-    _: *const u8,
-    _: usize,
-    _: *const u8,
-    _: usize,
+    name: *const u8,
+    len: usize,
+    value: *const u8,
+    value_len: usize,
 ) -> sv_status {
-    not_yet("set_trailer", exchange)
+    on_exchange("set_trailer", exchange, |frame| {
+        // SAFETY: as in `respond`.
+        let name = header_name(unsafe { bytes(name, len) }?)?;
+        settable(&name)?;
+        if is_single(&name) || name == http::header::TRAILER || name == http::header::SET_COOKIE {
+            return Err(Fault::new(SV_E_ARG, format!("{name} is not for trailers (RFC 9110 6.5.1)")));
+        }
+        // SAFETY: as in `respond`.
+        frame.exchange.set_trailer(name, header_value(unsafe { bytes(value, value_len) }?)?)?;
+        Ok(SV_OK)
+    })
 }
 
-pub unsafe extern "C" fn informational(exchange: *mut sv_exchange, _: u32, _: *const sv_pair, _: usize) -> sv_status {
-    not_yet("informational", exchange)
+pub unsafe extern "C" fn informational(
+    exchange: *mut sv_exchange,
+    status: u32,
+    pairs: *const sv_pair,
+    count: usize,
+) -> sv_status {
+    on_exchange("informational", exchange, |frame| {
+        if !(102..=199).contains(&status) {
+            return Err(argument("the status of an informational response is 102 to 199"));
+        }
+        // SAFETY: as in `respond`.
+        let headers = unsafe { headers(pairs, count) }?;
+        frame.exchange.informational(status as u16, headers)?;
+        Ok(SV_OK)
+    })
 }
 
 pub unsafe extern "C" fn write(
@@ -290,8 +312,14 @@ pub unsafe extern "C" fn write(
         }
         // SAFETY: as in `respond`.
         let given = unsafe { bytes(given, len) }?;
-        frame.exchange.write(given)?;
-        if taken.is_null() { Ok(SV_OK) } else { place.put(given.len()) }
+        let count = frame.exchange.write(given)?;
+        if !taken.is_null() {
+            return place.put(count);
+        }
+        if count < given.len() {
+            return Err(argument("in poll `taken` is not NULL: not all was taken"));
+        }
+        Ok(SV_OK)
     })
 }
 
@@ -303,15 +331,36 @@ pub unsafe extern "C" fn write_owned(
     release_arg: *mut c_void,
 ) -> sv_status {
     on_exchange("write_owned", exchange, |frame| {
-        // Copied for now: the contract is the same, and a servlet that writes much is bounded by its client anyway.
         // SAFETY: as in `respond`.
-        frame.exchange.write(unsafe { bytes(given, len) }?)?;
-        if let Some(release) = release {
-            // SAFETY: the bytes are the server's now, so this is the once that the contract asks for.
-            unsafe { release(release_arg) };
-        }
+        let body = unsafe { bytes(given, len) }?;
+        let owned = Owned { ptr: body.as_ptr(), len, release, release_arg, lease: frame.exchange.lease() };
+        let taken = Arc::new(AtomicBool::new(false));
+        // One more reference than the exchange has, so that nothing is released before it is known whether it was taken.
+        let bytes = Bytes::from_owner(Offered { owned, taken: taken.clone() });
+        frame.exchange.write_owned(bytes.clone())?;
+        taken.store(true, Ordering::Release);
         Ok(SV_OK)
     })
+}
+
+/// Memory of a library, which still owns it unless it was taken.
+struct Offered {
+    owned: Owned,
+    taken: Arc<AtomicBool>,
+}
+
+impl AsRef<[u8]> for Offered {
+    fn as_ref(&self) -> &[u8] {
+        self.owned.as_ref()
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if !self.taken.load(Ordering::Acquire) {
+            self.owned.release = None;
+        }
+    }
 }
 
 pub unsafe extern "C" fn flush(exchange: *mut sv_exchange) -> sv_status {
@@ -367,6 +416,7 @@ pub unsafe extern "C" fn encode_url(
         out.checked()?;
         // SAFETY: as in `respond`.
         let url = unsafe { text(url, len) }?;
+        let url = frame.exchange.encode_url(url);
         out.put(frame.keep(url.as_bytes())?)
     })
 }

@@ -1,0 +1,210 @@
+//! Servlets that go on after service has returned: tasks and detached exchanges, their clients, their time, and their end.
+
+use std::time::{Duration, Instant};
+
+use e2e::http_client::Connection;
+use e2e::process::resident_kb;
+use e2e::serval::{Home, Serval};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// One inline place, so that a task that kept it would be noticed by the next.
+fn start(settings: &str) -> (Home, Serval) {
+    let home = Home::new().unwrap();
+    home.write("webapps/x/WEB-INF/src/tasks.c", include_str!("tasks.c")).unwrap();
+    home.configure(&format!("[server]\nio_threads = 2\n[build]\nsources = true\n[defaults.context]\n{settings}"))
+        .unwrap();
+    let serval = Serval::start(&home).unwrap();
+    wait_until(|| {
+        let lines = serval.program().lines_from(0);
+        assert!(!lines.iter().any(|line| line.contains("ERROR")), "{lines:#?}");
+        open(&serval).get("/x/counts").unwrap().status == 200
+    });
+    (home, serval)
+}
+
+fn open(serval: &Serval) -> Connection {
+    Connection::open(serval.address(), LONG).unwrap()
+}
+
+#[track_caller]
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it did not come to be so");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How many tasks were dropped, and how many detached exchanges were told.
+fn counts(serval: &Serval) -> (usize, usize) {
+    let text = String::from_utf8(open(serval).get("/x/counts").unwrap().body).unwrap();
+    let numbers: Vec<usize> = text.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    (numbers[0], numbers[1])
+}
+
+fn ask(connection: &mut Connection, target: &str) {
+    connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+}
+
+#[test]
+fn tasks_wait_without_a_thread() {
+    let (_home, serval) = start("workers_max = 1");
+    let mut ticking: Vec<Connection> = (0..50).map(|_| open(&serval)).collect();
+    ticking.iter_mut().for_each(|connection| ask(connection, "/x/tick?n=5&ms=50"));
+    for connection in &mut ticking {
+        let answer = connection.read_response().unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, &b"tick 1\ntick 2\ntick 3\ntick 4\ntick 5\n"[..]));
+        // The connection is kept.
+        assert_eq!(connection.get("/x/spin?n=1000").unwrap().body, b"spun");
+    }
+    assert_eq!(counts(&serval), (100, 0));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn bodies_that_come_late_are_read_by_tasks() {
+    let (_home, serval) = start("workers_max = 1\nform_bytes_max = \"100B\"");
+    let mut late: Vec<Connection> = (0..20).map(|_| open(&serval)).collect();
+    for (number, connection) in late.iter_mut().enumerate() {
+        let head = match number % 2 {
+            0 => "POST /x/length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nname=",
+            _ => "POST /x/form HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\nname=",
+        };
+        connection.send(head.as_bytes()).unwrap();
+    }
+    assert_eq!(open(&serval).get("/x/form?name=Ada").unwrap().body, b"Ada");
+    for (number, connection) in late.iter_mut().enumerate() {
+        connection.send(b"Grace").unwrap();
+        let answer = connection.read_response().unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, if number % 2 == 0 { &b"10"[..] } else { b"Grace" }));
+    }
+    let form = |body: &str| {
+        let length = body.len();
+        let head = "POST /x/form HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+        let mut connection = open(&serval);
+        connection.send(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
+        connection.read_response().unwrap().status
+    };
+    assert_eq!((form("name=%zz"), form(&"x".repeat(101))), (400, 413));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_thousand_slow_readers_take_no_more_memory_than_their_bound() {
+    const READERS: usize = 1000;
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    let before = resident_kb(serval.program().id()).unwrap();
+    let mut readers: Vec<Connection> = (0..READERS).map(|_| open(&serval)).collect();
+    readers.iter_mut().for_each(|connection| ask(connection, "/x/flood"));
+    let resident = || resident_kb(serval.program().id()).unwrap();
+    // Until the kernel's buffers are full, and then no further.
+    let mut last = resident();
+    wait_until(|| {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = resident();
+        let stands = now.abs_diff(last) < 200;
+        last = now;
+        stands
+    });
+    let grown = resident() - before;
+    println!("{READERS} slow readers: {before} kB before, {grown} kB more, {} kB each", grown / READERS as u64);
+    assert!(grown < READERS as u64 * 256, "{grown} kB for {READERS} readers");
+    assert_eq!(open(&serval).get("/x/tick").unwrap().status, 200);
+    assert_eq!(counts(&serval).0, 1);
+    drop(readers);
+    wait_until(|| counts(&serval).0 == READERS + 1);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_at_once() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    for (number, target) in ["/x/forever", "/x/forever?n=2", "/x/tick?n=1000000&ms=1000000", "/x/flood"].iter().enumerate() {
+        let mut connection = open(&serval);
+        ask(&mut connection, target);
+        // Sent, and surely read: another request on another connection is answered after it.
+        assert_eq!(counts(&serval).0, number, "{target}");
+        drop(connection);
+        wait_until(|| counts(&serval).0 == number + 1);
+    }
+    let mut connection = open(&serval);
+    ask(&mut connection, "/x/detach?ms=-1");
+    assert_eq!(counts(&serval).1, 0);
+    drop(connection);
+    wait_until(|| counts(&serval).1 == 1);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn time_is_up_for_tasks_and_detached_exchanges() {
+    let (_home, serval) = start("async_timeout = \"300ms\"");
+    assert_eq!(open(&serval).get("/x/forever").unwrap().status, 500);
+    let line = serval.wait_for_log("was not completed in time (async_timeout)", LONG).unwrap();
+    for part in ["servlet=\"forever\"", "/x", "request=", "generation="] {
+        assert!(line.contains(part), "{line}");
+    }
+    // What was begun is cut.
+    let mut connection = open(&serval);
+    ask(&mut connection, "/x/forever?n=2");
+    assert!(connection.read_response().is_err());
+    assert_eq!(counts(&serval), (2, 0));
+    // A detached one is answered, told, and still completed by its thread, which harms nobody.
+    assert_eq!(open(&serval).get("/x/detach?ms=-1").unwrap().status, 500);
+    assert_eq!(counts(&serval), (2, 1));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_detached_exchange_is_completed_by_any_thread() {
+    let (_home, serval) = start("workers_max = 1");
+    let mut waiting: Vec<Connection> = (0..20).map(|_| open(&serval)).collect();
+    waiting.iter_mut().for_each(|connection| ask(connection, "/x/detach?ms=100"));
+    assert_eq!(open(&serval).get("/x/detach?n=0").unwrap().body, b"from service");
+    for connection in &mut waiting {
+        assert_eq!(connection.read_response().unwrap().body, b"from a thread");
+        assert_eq!(connection.get("/x/detach").unwrap().body, b"from a thread");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn wakes_after_the_end_do_nothing() {
+    let (_home, serval) = start("");
+    for number in 1..=20 {
+        assert_eq!(open(&serval).get("/x/wakes").unwrap().body, b"woken");
+        assert_eq!(counts(&serval).0, number);
+    }
+    assert!(serval.stop().unwrap().success());
+    // And nothing of it was misuse.
+}
+
+#[test]
+fn streams_are_told_of_a_reload_and_end_whole() {
+    let (home, serval) = start("drain_timeout = \"2s\"");
+    let mut streams: Vec<Connection> = (0..20).map(|_| open(&serval)).collect();
+    streams.iter_mut().for_each(|connection| ask(connection, "/x/until_retired"));
+    let mut stubborn = open(&serval);
+    ask(&mut stubborn, "/x/forever?n=2");
+    assert_eq!(counts(&serval).0, 0);
+    home.write("webapps/x/WEB-INF/src/tasks.c", format!("{}\n", include_str!("tasks.c"))).unwrap();
+    for connection in &mut streams {
+        let answer = connection.read_response().unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, &b"open\nclosed\n"[..]));
+    }
+    // One that does not listen is ended with the drain.
+    assert!(stubborn.read_response().is_err());
+    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn streams_end_whole_when_the_server_stops() {
+    let (_home, serval) = start("");
+    let mut stream = open(&serval);
+    ask(&mut stream, "/x/until_retired");
+    assert_eq!(counts(&serval).0, 0);
+    let reader = std::thread::spawn(move || stream.read_response().unwrap().body);
+    assert!(serval.stop().unwrap().success());
+    assert_eq!(reader.join().unwrap(), b"open\nclosed\n");
+}

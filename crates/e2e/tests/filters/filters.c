@@ -1,0 +1,215 @@
+/* Filters and listener functions, and a servlet that they are tried on. */
+#include <servlet.h>
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const sv_host *host;
+static int ends, initialized, destroyed, sessions, attributes;
+
+static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
+    (void)context;
+    (void)error;
+    *module = NULL;
+    host = table;
+    return SV_OK;
+}
+
+static int is_param(sv_exchange *exchange, const char *name, const char *value) {
+    sv_str found;
+    return host->parameter(exchange, name, strlen(name), 0, &found) == SV_OK && found.len == strlen(value) &&
+           memcmp(found.ptr, value, found.len) == 0;
+}
+
+/* ------------------------------------------------------------------ trace: what it sees, as headers */
+static sv_status create(sv_context *context, void *module, const sv_config *config, void **filter, sv_str *error) {
+    (void)context;
+    (void)module;
+    (void)error;
+    *filter = (void *)config;
+    return SV_OK;
+}
+
+static void note(sv_exchange *exchange, const sv_config *config, const char *what) {
+    char line[200];
+    int len = snprintf(line, sizeof line, "%.*s:%s", (int)config->name.len, config->name.ptr, what);
+    host->set_header(exchange, SV_HEADER_ADD, SV_LIT("x-trail"), line, (size_t)len);
+}
+
+static sv_status trace_request(void *filter, sv_exchange *exchange, void **state) {
+    const sv_config *config = filter;
+    note(exchange, config, "request");
+    if (is_param(exchange, "block", "yes")) {
+        host->set_status(exchange, 299);
+        host->write(exchange, SV_LIT("blocked"), NULL);
+        return SV_OK;
+    }
+    if (is_param(exchange, "fail", "request")) {
+        return SV_E_FAILED;
+    }
+    *state = filter;
+    return SV_NEXT;
+}
+
+static sv_status trace_response(void *filter, sv_exchange *exchange, void *state) {
+    char text[32];
+    uint32_t status = 0;
+    (void)state;
+    if (is_param(exchange, "fail", "response")) {
+        return SV_E_FAILED;
+    }
+    host->response_status(exchange, &status);
+    sprintf(text, "response %u", status);
+    note(exchange, filter, text);
+    return host->write(exchange, SV_LIT("x"), NULL) == SV_E_STATE ? SV_OK : SV_E_FAILED;
+}
+
+static void trace_end(void *filter, sv_exchange *exchange, void *state, sv_status result) {
+    (void)result;
+    if (state != filter || host->set_status(exchange, 200) != SV_E_STATE) {
+        abort();
+    }
+    __atomic_add_fetch(&ends, 1, __ATOMIC_SEQ_CST);
+}
+
+/* ------------------------------------------------------------------ upper: rewrites the body, and adds an end to it */
+static sv_status upper_body(void *filter, sv_exchange *exchange, void *state, const char *bytes, size_t len, int32_t last) {
+    size_t i;
+    (void)filter;
+    (void)state;
+    if (is_param(exchange, "fail", "body")) {
+        return SV_E_FAILED;
+    }
+    for (i = 0; i < len; i++) {
+        char c = (char)toupper((unsigned char)bytes[i]);
+        sv_status status = host->write(exchange, &c, 1, NULL);
+        if (status != SV_OK) {
+            return status;
+        }
+    }
+    return last ? host->write(exchange, SV_LIT("!"), NULL) : SV_OK;
+}
+
+/* ------------------------------------------------------------------ the servlet */
+static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
+    char line[200];
+    int i;
+    (void)servlet;
+    (void)task;
+    if (is_param(exchange, "as", "long")) {
+        for (i = 0; i < 10000; i++) {
+            sv_status status = host->write(exchange, SV_LIT("0123456789abcdef"), NULL);
+            if (status != SV_OK) {
+                return status;
+            }
+        }
+        return SV_OK;
+    }
+    if (is_param(exchange, "as", "error")) {
+        return host->send_error(exchange, 404, SV_LIT("gone"));
+    }
+    if (is_param(exchange, "as", "failure")) {
+        return SV_E_FAILED;
+    }
+    if (is_param(exchange, "as", "flushed")) {
+        host->write(exchange, SV_LIT("a"), NULL);
+        host->flush(exchange);
+        return host->write(exchange, SV_LIT("b"), NULL);
+    }
+    if (is_param(exchange, "as", "forward")) {
+        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain"));
+    }
+    if (is_param(exchange, "as", "include")) {
+        host->write(exchange, SV_LIT("<"), NULL);
+        host->dispatch(exchange, SV_INCLUDE, SV_LIT("inner?as=plain"));
+        host->dispatch(exchange, SV_INCLUDE, SV_LIT("/file.txt"));
+        host->dispatch(exchange, SV_INCLUDE + SV_BY_NAME, SV_LIT("counts"));
+        if (host->dispatch(exchange, SV_INCLUDE, SV_LIT("/none.txt")) != SV_E_FAILED) {
+            return SV_E_FAILED;
+        }
+        return host->write(exchange, SV_LIT(">"), NULL);
+    }
+    if (is_param(exchange, "as", "session")) {
+        sv_session *session;
+        sv_status status = host->session(exchange, 1, &session);
+        if (status == SV_OK) {
+            host->session_set(session, SV_LIT("a"), SV_LIT("1"));
+            host->session_set(session, SV_LIT("a"), SV_LIT("2"));
+            host->session_invalidate(session);
+        }
+        return status;
+    }
+    sprintf(line, "plain %u", host->request(exchange)->dispatch);
+    return host->write(exchange, line, strlen(line), NULL);
+}
+
+static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
+    char line[200];
+    (void)servlet;
+    (void)task;
+    if (host->request(exchange)->dispatch == SV_DISPATCH_INCLUDE) {
+        host->set_status(exchange, 500);
+        return host->write(exchange, SV_LIT("named"), NULL);
+    }
+    sprintf(line, "ends %d, requests %d %d, sessions %d, attributes %d", __atomic_load_n(&ends, __ATOMIC_SEQ_CST),
+            __atomic_load_n(&initialized, __ATOMIC_SEQ_CST), __atomic_load_n(&destroyed, __ATOMIC_SEQ_CST),
+            __atomic_load_n(&sessions, __ATOMIC_SEQ_CST), __atomic_load_n(&attributes, __ATOMIC_SEQ_CST));
+    return host->write(exchange, line, strlen(line), NULL);
+}
+
+/* ------------------------------------------------------------------ listener functions */
+static void on_request(void *module, const sv_event *event) {
+    (void)module;
+    if (event->kind == SV_EVENT_REQUEST_INITIALIZED && host->request(event->exchange) != NULL) {
+        __atomic_add_fetch(&initialized, 1, __ATOMIC_SEQ_CST);
+    } else {
+        __atomic_add_fetch(&destroyed, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void on_session(void *module, const sv_event *event) {
+    sv_str value;
+    (void)module;
+    if (event->kind == SV_EVENT_SESSION_CREATED) {
+        __atomic_add_fetch(&sessions, 1, __ATOMIC_SEQ_CST);
+    } else if (event->kind == SV_EVENT_SESSION_DESTROYED) {
+        /* Its attributes may still be read. */
+        if (host->session_attribute(event->session, SV_LIT("a"), &value) == SV_OK && value.len == 1 && *value.ptr == '2') {
+            __atomic_add_fetch(&sessions, 100, __ATOMIC_SEQ_CST);
+        }
+    } else if (event->kind == SV_EVENT_SESSION_ATTRIBUTE) {
+        __atomic_add_fetch(&attributes, event->old_value.ptr == NULL ? 1 : 100, __ATOMIC_SEQ_CST);
+    }
+}
+
+static const sv_listener of_requests = {.struct_size = sizeof(sv_listener),
+    .kinds = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED, .on_event = on_request};
+static const sv_listener of_sessions = {.struct_size = sizeof(sv_listener),
+    .kinds = SV_EVENT_SESSION_CREATED | SV_EVENT_SESSION_DESTROYED | SV_EVENT_SESSION_ATTRIBUTE, .on_event = on_session};
+static const sv_listener *const listeners[] = {&of_requests, &of_sessions};
+
+static const sv_str all[] = {SV_STR("/*")};
+static const sv_str up[] = {SV_STR("/up/*")};
+static const sv_filter trace = {.struct_size = sizeof(sv_filter), .flags = SV_NONBLOCKING, .name = SV_STR("trace"), .patterns = all,
+    .pattern_count = 1, .order = 10, .create = create, .on_request = trace_request, .on_response = trace_response, .on_end = trace_end};
+static const sv_filter upper = {.struct_size = sizeof(sv_filter), .flags = SV_NONBLOCKING, .name = SV_STR("upper"),
+    .dispatches = SV_DISPATCH_REQUEST | SV_DISPATCH_FORWARD | SV_DISPATCH_INCLUDE, .patterns = up, .pattern_count = 1, .order = 20,
+    .on_body = upper_body};
+static const sv_filter *const filters[] = {&upper, &trace};
+
+static const sv_str text_patterns[] = {SV_STR("/text"), SV_STR("/inner"), SV_STR("/up/text"), SV_STR("/up/inner")};
+static const sv_str counts_patterns[] = {SV_STR("/counts")};
+static const sv_servlet text_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("text"),
+    .patterns = text_patterns, .pattern_count = 4, .service = text};
+static const sv_servlet counts_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("counts"),
+    .patterns = counts_patterns, .pattern_count = 1, .service = counts};
+static const sv_servlet *const servlets[] = {&text_servlet, &counts_servlet};
+static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
+    .abi_minor = SV_ABI_MINOR, .name = SV_STR("filters"), .init = init, .servlets = servlets, .servlet_count = 2,
+    .filters = filters, .filter_count = 2, .listeners = listeners, .listener_count = 2};
+
+SV_EXPORT const sv_module *servlet_module_v1(void) {
+    return &module;
+}

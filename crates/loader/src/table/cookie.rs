@@ -1,0 +1,101 @@
+//! `set_cookie`: a Set-Cookie header from its parts (RFC 6265 4.1, SEMANTICS 16).
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use http::header::SET_COOKIE;
+use serval_abi::*;
+
+use super::{argument, on_exchange, quoted, text};
+use crate::exchange::{Answer, Fault, HeaderChange};
+use crate::sized::sized;
+
+/// LIMIT: attributes beside the known ones.
+const ATTRIBUTES_MAX: usize = 100;
+/// Browsers keep none for longer (RFC 6265bis 5.5).
+const MAX_AGE_MAX: i64 = 400 * 86_400;
+
+pub unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *const sv_cookie) -> sv_status {
+    on_exchange("set_cookie", exchange, |frame| {
+        // SAFETY: NULL or a struct that is as long as it says (servlet.h 6), here and below.
+        let given = unsafe { sized(cookie, SV_COOKIE_SIZE_1_0) }
+            .ok_or_else(|| argument("the cookie is NULL, or its struct_size is not sizeof(sv_cookie)"))?;
+        // SAFETY: as above.
+        let value = unsafe { written(&given) }?;
+        let value = HeaderValue::from_str(&value).map_err(|_| argument("the cookie has a character that is not allowed"))?;
+        frame.exchange.set_header(HeaderChange::Add, SET_COOKIE, Some(value))?;
+        Ok(SV_OK)
+    })
+}
+
+fn wrong<T>(what: &str, given: &str, why: &str) -> Answer<T> {
+    Err(Fault::new(SV_E_ARG, format!("the cookie's {what} {} {why}", quoted(given.as_bytes()))))
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// # Safety
+/// The members are as servlet.h says.
+unsafe fn written(cookie: &sv_cookie) -> Answer<String> {
+    // SAFETY: the caller's promise, here and below.
+    let part = |given: sv_str| unsafe { text(given.ptr, given.len) };
+    let optional = |given: sv_str| if given.ptr.is_null() { Ok(None) } else { part(given).map(Some) };
+    let (name, value) = (part(cookie.name)?, part(cookie.value)?);
+    if !is_token(name) {
+        return wrong("name", name, "is not a token");
+    }
+    let octet = |b: u8| b > b' ' && b < 0x7f && !b"\",;\\".contains(&b);
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    if !inner.bytes().all(octet) {
+        return wrong("value", value, "has a character that is not allowed: encode it");
+    }
+    let mut out = format!("{name}={value}");
+    if cookie.max_age > 0 {
+        let age = cookie.max_age.min(MAX_AGE_MAX);
+        let expires = SystemTime::now() + Duration::from_secs(age.unsigned_abs());
+        out.push_str(&format!("; Max-Age={age}; Expires={}", httpdate::fmt_http_date(expires)));
+    } else if cookie.max_age < 0 {
+        out.push_str(&format!("; Max-Age=0; Expires={}", httpdate::fmt_http_date(SystemTime::UNIX_EPOCH)));
+    }
+    if let Some(domain) = optional(cookie.domain)? {
+        let label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if !domain.split('.').all(label) {
+            return wrong("domain", domain, "is not a domain");
+        }
+        out.push_str(&format!("; Domain={domain}"));
+    }
+    if let Some(path) = optional(cookie.path)? {
+        if path.bytes().any(|b| !(b' '..0x7f).contains(&b) || b == b';') {
+            return wrong("path", path, "has a character that is not allowed");
+        }
+        out.push_str(&format!("; Path={path}"));
+    }
+    for (bit, name) in [(SV_COOKIE_SECURE, "; Secure"), (SV_COOKIE_HTTP_ONLY, "; HttpOnly")] {
+        if cookie.flags & bit != 0 {
+            out.push_str(name);
+        }
+    }
+    if cookie.attribute_count > ATTRIBUTES_MAX || (cookie.attributes.is_null() && cookie.attribute_count > 0) {
+        return Err(argument("the attributes of the cookie are NULL and their count is not 0, or there are too many"));
+    }
+    for at in 0..cookie.attribute_count {
+        // SAFETY: inside of the array that the library promises.
+        let attribute = unsafe { cookie.attributes.add(at).read_unaligned() };
+        let (name, value) = (part(attribute.name)?, part(attribute.value)?);
+        if !is_token(name) {
+            return wrong("attribute", name, "is not a token");
+        }
+        if value.bytes().any(|b| !(b' '..0x7f).contains(&b) || b == b';') {
+            return wrong("attribute", value, "has a character that is not allowed");
+        }
+        out.push_str(&if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") });
+    }
+    Ok(out)
+}
