@@ -287,7 +287,6 @@ impl Watcher {
         let turn = exchange.turn().clone();
         let keeps =
             exchange.servlet().and_then(|servlet| generation.servlet(servlet)).is_some_and(|servlet| servlet.keeps());
-        turn.watch_client();
         let mut stage = generation.stage.subscribe();
         // One that has retired meanwhile is news, too.
         stage.mark_changed();

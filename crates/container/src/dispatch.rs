@@ -145,6 +145,10 @@ fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) ->
     {
         return Outcome::Done;
     }
+    if servlet.has_poll() {
+        // Before it sends anything: the connection looks when it is polled for that.
+        exchange.turn().watch_client();
+    }
     servlet.service(scope, exchange)
 }
 

@@ -258,7 +258,8 @@ unsafe fn declared_filter(filter: *const sv_filter) -> Result<DeclaredFilter, Re
     // SAFETY: the caller's promise, here and below.
     let patterns = unsafe { texts(filter.patterns, filter.pattern_count, "URL patterns", "a URL pattern") }?;
     // SAFETY: as above.
-    let servlets = unsafe { texts(filter.servlets, filter.servlet_count, "names of servlets", "the name of a servlet") }?;
+    let servlets =
+        unsafe { texts(filter.servlets, filter.servlet_count, "names of servlets", "the name of a servlet") }?;
     // SAFETY: as above.
     let init = unsafe { init_parameters(filter.init, filter.init_count) }?;
     Ok(DeclaredFilter {

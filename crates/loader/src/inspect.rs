@@ -23,8 +23,11 @@ pub fn describe(path: &Path) -> Result<String, Refusal> {
     let _ = writeln!(out, "  built with  {}", declared.built_with);
     let _ = writeln!(out, "  needs       {}", facts.needed.join(", "));
     if declared.saves || declared.restores {
-        let which: Vec<&str> =
-            [("saves", declared.saves), ("restores", declared.restores)].iter().filter(|(_, is)| *is).map(|(n, _)| *n).collect();
+        let which: Vec<&str> = [("saves", declared.saves), ("restores", declared.restores)]
+            .iter()
+            .filter(|(_, is)| *is)
+            .map(|(n, _)| *n)
+            .collect();
         let _ = writeln!(out, "  hands over  {}", which.join(", "));
     }
     declared.servlets.iter().for_each(|servlet| describe_servlet(servlet, &mut out));

@@ -208,10 +208,16 @@ impl Handle {
     }
 
     /// Lets the calling thread, whose call this is, reach the exchange until the returned value is dropped.
-    pub(crate) fn enter<'e>(&'e self, exchange: &'e mut dyn Exchange, memory: &'e mut Memory, who: &'e str) -> Entry<'e> {
+    pub(crate) fn enter<'e>(
+        &'e self,
+        exchange: &'e mut dyn Exchange,
+        memory: &'e mut Memory,
+        who: &'e str,
+    ) -> Entry<'e> {
         let exchange: *mut (dyn Exchange + 'e) = exchange;
         // SAFETY: only the lifetime of the pointer's type changes; it is used only until the entry is dropped.
-        let exchange = unsafe { std::mem::transmute::<*mut (dyn Exchange + 'e), *mut (dyn Exchange + 'static)>(exchange) };
+        let exchange =
+            unsafe { std::mem::transmute::<*mut (dyn Exchange + 'e), *mut (dyn Exchange + 'static)>(exchange) };
         self.sit(Target::Exchange(exchange), memory, who)
     }
 
@@ -373,11 +379,7 @@ impl Ending {
     }
 }
 
-fn through<T>(
-    handle: usize,
-    kind: u64,
-    work: impl FnOnce(Seat, &mut Ending) -> Result<T, Fault>,
-) -> Result<T, Fault> {
+fn through<T>(handle: usize, kind: u64, work: impl FnOnce(Seat, &mut Ending) -> Result<T, Fault>) -> Result<T, Fault> {
     let stale = || Fault::new(SV_E_STALE, "the exchange has ended");
     let (index, generation) = decode(handle, kind)?;
     let slot = slot(index).ok_or_else(stale)?;

@@ -138,7 +138,7 @@ fn compile(src: &Path, header: &Path, scratch: &Path, output: &Path) -> Vec<Comm
     let (c, cpp) = (files(src, &["c"]), files(src, &["cpp", "cc", "cxx"]));
     let mut commands = Vec::new();
     let mut linked = cpp;
-    let linker = if linked.is_empty() { ("cc", "-std=c99") } else { ("c++", "-std=c++17") };
+    let linker = if linked.is_empty() { ("cc", "-std=gnu11") } else { ("c++", "-std=gnu++17") };
     if linked.is_empty() {
         linked = c;
     } else if !c.is_empty() {
@@ -147,7 +147,7 @@ fn compile(src: &Path, header: &Path, scratch: &Path, output: &Path) -> Vec<Comm
         let _ = std::fs::remove_dir_all(&objects).and(std::fs::create_dir_all(&objects));
         linked.extend(c.iter().filter_map(|file| Some(objects.join(file.file_name()?).with_extension("o"))));
         let mut command = guarded("cc");
-        command.current_dir(&objects).args(["-std=c99", "-c"]).args(FLAGS).arg("-I").arg(header).args(c);
+        command.current_dir(&objects).args(["-std=gnu11", "-c"]).args(FLAGS).arg("-I").arg(header).args(c);
         commands.push(command);
     }
     if !linked.is_empty() {

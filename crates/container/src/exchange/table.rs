@@ -316,6 +316,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.polled.is_some() || self.chain.stage != Stage::Open || self.depth > 0 {
             return Err(Fault::new(SV_E_STATE, "only service detaches, and not inside of another dispatch"));
         }
+        self.turn.watch_client();
         self.asynchronous.completion = Some(Arc::new(Completion::default()));
         Ok(())
     }
@@ -367,9 +368,9 @@ fn no_such_path() -> Fault {
 }
 
 impl Exchange {
-    /// In an include only writing has an effect (SEMANTICS 11).
+    /// In an include only writing has an effect (SEMANTICS 11); the filters around it still have the head.
     fn has_no_say(&self) -> bool {
-        self.including > 0
+        self.including > 0 && self.chain.stage == Stage::Open
     }
 
     /// Whether its servlet has a poll.

@@ -31,7 +31,7 @@ fn open(serval: &Serval) -> Connection {
 fn wait_until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < deadline, "it did not come to be so");
+        assert!(Instant::now() < deadline, "it has not come to be so");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -62,6 +62,14 @@ static sv_status make(void *servlet, sv_exchange *exchange, void **task) {
     return begin(exchange, task);
 }
 
+/* Looks at nothing: a parameter of a form would be waited for here. */
+static sv_status make_blind(void *servlet, sv_exchange *exchange, void **task) {
+    (void)servlet;
+    (void)exchange;
+    *task = calloc(1, sizeof(struct task));
+    return *task == NULL ? SV_E_NOMEM : SV_PENDING;
+}
+
 static void drop(void *task) {
     free(task);
     __atomic_add_fetch(&dropped, 1, __ATOMIC_SEQ_CST);
@@ -279,23 +287,23 @@ static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
     return host->write(exchange, line, strlen(line), NULL);
 }
 
-#define TASK(id)                                                                                                       \
+#define TASK(id, begins)                                                                                               \
     static const sv_str id##_patterns[] = {SV_STR("/" #id)};                                                           \
     static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING,                \
-        .name = SV_STR(#id), .patterns = id##_patterns, .pattern_count = 1, .service = make, .poll = id, .drop = drop};
+        .name = SV_STR(#id), .patterns = id##_patterns, .pattern_count = 1, .service = begins, .poll = id, .drop = drop};
 #define PLAIN(id)                                                                                                      \
     static const sv_str id##_patterns[] = {SV_STR("/" #id)};                                                           \
     static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING,                \
         .name = SV_STR(#id), .patterns = id##_patterns, .pattern_count = 1, .service = id};
 
-TASK(tick)
-TASK(flood)
-TASK(forever)
-TASK(until_retired)
-TASK(length)
-TASK(form)
-TASK(spin)
-TASK(wakes)
+TASK(tick, make)
+TASK(flood, make)
+TASK(forever, make)
+TASK(until_retired, make)
+TASK(length, make_blind)
+TASK(form, make_blind)
+TASK(spin, make)
+TASK(wakes, make)
 PLAIN(detach)
 PLAIN(counts)
 

@@ -120,11 +120,7 @@ pub unsafe extern "C" fn waker_drop(waker: *mut sv_waker) {
     on_waker("waker_drop", || slots::take_waker(waker).map(drop));
 }
 
-pub unsafe extern "C" fn context_timer(
-    context: *mut sv_context,
-    milliseconds: u64,
-    waker: *mut sv_waker,
-) -> sv_status {
+pub unsafe extern "C" fn context_timer(context: *mut sv_context, milliseconds: u64, waker: *mut sv_waker) -> sv_status {
     // Given back whatever happens.
     let taken = caught("context_timer", || match slots::take_waker(waker) {
         Ok(wake) => super::on_context("context_timer", context, |_| {

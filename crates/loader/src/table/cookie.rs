@@ -22,7 +22,8 @@ pub unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *const s
             .ok_or_else(|| argument("the cookie is NULL, or its struct_size is not sizeof(sv_cookie)"))?;
         // SAFETY: as above.
         let value = unsafe { written(&given) }?;
-        let value = HeaderValue::from_str(&value).map_err(|_| argument("the cookie has a character that is not allowed"))?;
+        let value =
+            HeaderValue::from_str(&value).map_err(|_| argument("the cookie has a character that is not allowed"))?;
         frame.exchange.set_header(HeaderChange::Add, SET_COOKIE, Some(value))?;
         Ok(SV_OK)
     })

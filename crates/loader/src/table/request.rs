@@ -350,7 +350,9 @@ fn rest_of_body(frame: &mut Frame<'_>, bytes_max: usize) -> Answer<Bytes> {
         }
         // Few large pieces, so that their sum is soon found.
         match frame.memory.pieces.last_mut() {
-            Some(last) if last.len() < chunk.len() || last.len() < 64 << 10 => *last = [&last[..], &chunk].concat().into(),
+            Some(last) if last.len() < chunk.len() || last.len() < 64 << 10 => {
+                *last = [&last[..], &chunk].concat().into()
+            }
             _ => frame.memory.pieces.push(chunk),
         }
     }
