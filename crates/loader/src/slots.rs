@@ -520,10 +520,13 @@ pub(crate) fn context(handle: *mut sv_context) -> Result<Arc<OpenContext>, Fault
 /// LIMIT: wakers of all libraries at once.
 const WAKERS_MAX: usize = 1_000_000;
 
+/// What a waker wakes, and the context that it was made in.
+type Waking = (Arc<dyn Wake>, usize);
+
 /// The wakers that libraries hold, each by a handle of its own.
 struct Wakers {
-    /// The generation of its use, and what it wakes, with the context that it was made in.
-    places: Vec<(u64, Option<(Arc<dyn Wake>, usize)>)>,
+    /// The generation of its use, and what it is.
+    places: Vec<(u64, Option<Waking>)>,
     free: Vec<u32>,
 }
 
@@ -545,7 +548,7 @@ impl Wakers {
         Ok(std::ptr::without_provenance_mut(encode(KIND_WAKER, index, place.0)))
     }
 
-    fn find(&self, waker: *mut sv_waker) -> Result<(usize, &(Arc<dyn Wake>, usize)), Fault> {
+    fn find(&self, waker: *mut sv_waker) -> Result<(usize, &Waking), Fault> {
         let (index, generation) = decode(waker.addr(), KIND_WAKER)?;
         match self.places.get(index) {
             Some((current, Some(found))) if *current == generation => Ok((index, found)),
