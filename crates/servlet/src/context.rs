@@ -10,7 +10,6 @@ use serval_abi::{SV_PATH_ROOT, SV_PATH_TEMP, SV_PATH_WORK, sv_str};
 use crate::Result;
 use crate::background::{Background, Stopping};
 use crate::host::{self, ContextHandle};
-use crate::job::{Ended, report};
 
 /// The webapp: its parameters, folders and shared attributes. It may be used on any thread.
 ///
@@ -108,8 +107,8 @@ impl Context {
     /// Runs a future beside the requests, on a thread of the library's own, and with the feature `tokio` in its runtime.
     ///
     /// It belongs to this generation: when that ends, [`stopping`](Context::stopping) tells it. It then has 5 s to end by
-    /// itself, and is dropped at its next `.await` after that; all before [`stop`](macro@crate::stop) runs. An error and a
-    /// panic are logged. An error (503) if 10,000 run already, or the generation ends.
+    /// itself, and is dropped at its next `.await` after that; all before [`stop`](macro@crate::stop) runs. A panic is
+    /// logged. An error (503) if 10,000 run already, or the generation ends.
     ///
     /// ```
     /// use servlet::prelude::*;
@@ -117,7 +116,11 @@ impl Context {
     /// #[servlet("/order", methods = [POST])]
     /// async fn order(request: &Request, response: &mut Response) -> Result {
     ///     let id = request.id();
-    ///     request.context().spawn(async move { send_mail(id).await })?;
+    ///     request.context().spawn(async move {
+    ///         if let Err(wrong) = send_mail(id).await {
+    ///             servlet::log::error!("no mail for order {id}: {wrong}");
+    ///         }
+    ///     })?;
     ///     response.status(202)?.done()
     /// }
     ///
@@ -126,15 +129,8 @@ impl Context {
     ///     Ok(())
     /// }
     /// ```
-    pub fn spawn<F>(&self, future: F) -> Result
-    where
-        F: Future<Output: Ended> + Send + 'static,
-    {
-        self.background.spawn(async move {
-            if let Err(wrong) = future.await.ended() {
-                report("a spawned future", &wrong);
-            }
-        })
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result {
+        self.background.spawn(future)
     }
 
     /// Starts a thread of the library's own; it has to end when it is told to, for it is waited for, however long that takes.

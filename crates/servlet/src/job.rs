@@ -35,7 +35,7 @@ pub trait JobFunction<Shape>: Copy + Send + Sync + 'static {
     fn once(self, module: &ModulePointer) -> impl Future<Output = Result> + Send;
 }
 
-/// What a job may return, and a future that is spawned.
+/// What a job may return.
 pub trait Ended: Send {
     #[doc(hidden)]
     fn ended(self) -> Result;
