@@ -23,7 +23,7 @@ const FUTURES_MAX: u64 = 10_000;
 const THREADS_MAX: usize = 64;
 
 /// How long spawned futures may go on after they were told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -276,6 +276,25 @@ pub struct DeclaredFilter {
 pub trait MakeFilter<F>: Fn(&FilterConfig<'_>) -> Result<F> + Copy + 'static {}
 impl<F, M: Fn(&FilterConfig<'_>) -> Result<F> + Copy + 'static> MakeFilter<F> for M {}
 
+/// What a filter without a `create` function needs.
+#[diagnostic::on_unimplemented(
+    message = "the filter `{Self}` has neither a `create` function nor Default",
+    label = "write `fn create(config: &FilterConfig<'_>) -> Result<Self>` below, or #[derive(Default)] on the type"
+)]
+pub trait MadeByDefault: Sized {
+    fn made() -> Self;
+}
+
+impl<F: Default> MadeByDefault for F {
+    fn made() -> F {
+        F::default()
+    }
+}
+
+pub fn by_default<F: MadeByDefault>(_: &FilterConfig<'_>) -> Result<F> {
+    Ok(F::made())
+}
+
 /// Describes a filter; what `#[filter]` expands to.
 pub const fn filter<F: Filter, M: MakeFilter<F>>(declared: DeclaredFilter, _make: M) -> sv_filter {
     sv_filter {
