@@ -63,9 +63,10 @@ pub(crate) fn timer(deadline: Instant, waker: Waker) -> Option<TimerKey> {
 }
 
 pub(crate) fn cancel_timer(key: TimerKey) {
-    if let Some(latest) = lock(&LATEST).upgrade() {
-        lock(&latest.lanes[Lane::Async as usize].queue.state).timers.remove(&key);
-    }
+    let latest = lock(&LATEST).upgrade();
+    let waker = latest.and_then(|latest| lock(&latest.lanes[Lane::Async as usize].queue.state).timers.remove(&key));
+    // Outside of the locks, as everywhere here: it may be the last that holds a future, and so more timers.
+    drop(waker);
 }
 
 impl Background {
@@ -264,12 +265,9 @@ impl Waiting {
         if self.signal.told.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        match waiting.get_mut(&self.number) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                waiting.insert(self.number, context.waker().clone());
-            }
-        }
+        let before = waiting.insert(self.number, context.waker().clone());
+        drop(waiting);
+        drop(before);
         Poll::Pending
     }
 }

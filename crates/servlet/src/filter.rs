@@ -59,6 +59,26 @@ pub trait Filter: Sized + Send + Sync + 'static {
 
     /// Gets the body piece by piece; what it writes goes on in its place. A filter that has this function takes the
     /// Content-Length of all responses that go through it away. Not called where there is no body.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Loud;
+    ///
+    /// #[filter("*.txt")]
+    /// impl Filter for Loud {
+    ///     type State = ();
+    ///
+    ///     fn request(&self, _: &Request, _: &mut Response) -> Result<Flow<()>> {
+    ///         Ok(Flow::Next(()))
+    ///     }
+    ///
+    ///     fn body(&self, _: &mut (), chunk: Chunk, out: &mut BodyWriter) -> Result {
+    ///         out.write(chunk.bytes().to_ascii_uppercase())
+    ///     }
+    /// }
+    /// ```
     fn body(&self, state: &mut Self::State, chunk: Chunk<'_>, out: &mut BodyWriter) -> Result {
         let _ = state;
         out.write(chunk.bytes())
