@@ -31,6 +31,12 @@ impl Body {
         Body { exchange }
     }
 
+    /// As the client sent it.
+    #[cfg(feature = "json")]
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        content_type(self.exchange)
+    }
+
     /// Returns what has come, at least one byte, without copying; `None` at the end.
     pub fn chunk(&mut self) -> Result<Option<&[u8]>> {
         let chunk = self.exchange.read_chunk().map_err(Error::of_client)?;
@@ -49,6 +55,14 @@ impl Body {
     pub fn text(&mut self, bytes_max: usize) -> Result<&str> {
         of_utf8(self.all(bytes_max)?)
     }
+}
+
+#[cfg(feature = "json")]
+fn content_type<'a>(exchange: Exchange) -> Option<&'a str> {
+    // SAFETY: NULL, or the head, which lives as long as the bodies that are lent to a servlet.
+    let head = unsafe { exchange.request().as_ref() }?;
+    // SAFETY: as above.
+    unsafe { host::text(head.content_type) }
 }
 
 fn of_utf8(bytes: &[u8]) -> Result<&str> {
@@ -78,6 +92,12 @@ pub struct AsyncBody {
 impl AsyncBody {
     pub(crate) fn new(exchange: Exchange) -> AsyncBody {
         AsyncBody { exchange }
+    }
+
+    /// As the client sent it.
+    #[cfg(feature = "json")]
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        content_type(self.exchange)
     }
 
     /// Returns what has come, at least one byte, without copying; `None` at the end.

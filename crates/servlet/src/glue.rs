@@ -207,6 +207,7 @@ static MODULES: Mutex<usize> = Mutex::new(0);
 fn module_begins(host: &'static sv_host, context: *mut sv_context) {
     let mut count = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
     host::connect(host, context);
+    crate::adapters_install();
     if *count == 0 {
         std::panic::set_hook(Box::new(panic_hook));
     }

@@ -88,6 +88,9 @@ macro_rules! call {
     };
 }
 
+mod data;
+pub(crate) use data::SessionHandle;
+
 pub(crate) fn connect(host: &'static sv_host, context: *mut sv_context) {
     HOST.store(std::ptr::from_ref(host).cast_mut(), Ordering::Release);
     CONTEXT.store(context, Ordering::Release);

@@ -35,9 +35,20 @@
 //! - A library is unloaded when the next generation has taken over. Threads that it starts on its own have to end in
 //!   [`macro@stop`].
 //!
-//! It is a thin layer over the C interface of `servlet.h` and depends on nothing else, unless a feature is chosen:
-//! - `tokio`: a runtime of the library's own around its async servlets, jobs and spawned futures, so that what is made for
-//!   tokio works in them; see [`module!`].
+//! # Features
+//! It is a thin layer over the C interface of `servlet.h`. Without features, the default, it depends on nothing else, so
+//! that a new webapp builds offline. In Cargo.toml: `servlet = { ..., features = ["json"] }`.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `json` | [`Body::json`], [`Response::json`], serde values in a [`Session`]; `serde_json` |
+//! | `forms` | [`Request::form`] and [`Request::query_as`]: forms and queries as serde values; `serde` |
+//! | `log` | the library's lines through the crate `log` go to the server's log |
+//! | `tracing` | its events of the crate `tracing` go there too, with their fields and spans |
+//! | `tokio` | a runtime of the library's own around its async servlets, jobs and spawned futures, so that what is made for tokio works in them; see [`module!`] |
+//! | `full` | all of these but `tokio` |
+//!
+//! Tests without a server are in [`test`], which needs no feature.
 
 #[cfg(panic = "abort")]
 compile_error!(
@@ -53,7 +64,7 @@ pub use crate::background::Stopping;
 pub use crate::body::{AsyncBody, Body};
 pub use crate::broadcast::{Broadcast, Receiver, RecvError};
 pub use crate::context::Context;
-pub use crate::cookie::Cookie;
+pub use crate::cookie::{Cookie, SameSite};
 pub use crate::error::{Error, Result, error, unavailable};
 pub use crate::events::{Event, EventStream};
 pub use crate::filter::{BodyWriter, Chunk, Filter, FilterConfig, FilterEnd, Flow, ResponseHead};
@@ -62,8 +73,10 @@ pub use crate::html::escape;
 pub use crate::job::{Async, Ended, JobFunction};
 pub use crate::listener::{AttributeEvent, Change, ContextEvent, Happened, Listener, RequestEvent, SessionEvent};
 pub use crate::method::Method;
+pub use crate::multipart::{Part, PartReader, Parts};
 pub use crate::request::Request;
 pub use crate::response::Response;
+pub use crate::session::Session;
 pub use crate::stream::Stream;
 
 mod background;
@@ -71,32 +84,52 @@ mod body;
 mod broadcast;
 mod context;
 mod cookie;
+mod decode;
 mod error;
 mod events;
 mod filter;
+#[cfg(feature = "forms")]
+mod form;
 mod glue;
 mod handler;
 mod hooks;
 mod host;
 pub mod html;
 mod job;
+#[cfg(feature = "json")]
+mod json;
 mod listener;
 pub mod log;
+#[cfg(feature = "log")]
+mod log_adapter;
 mod method;
+mod multipart;
 mod request;
 mod response;
 #[cfg(feature = "tokio")]
 mod runtime;
+mod session;
 mod stream;
 mod task;
+pub mod test;
 pub mod time;
+#[cfg(feature = "tracing")]
+mod tracing_adapter;
+
+/// Makes other ways to log end in the server's log; when a module begins.
+fn adapters_install() {
+    #[cfg(feature = "log")]
+    log_adapter::install();
+    #[cfg(feature = "tracing")]
+    tracing_adapter::install();
+}
 
 /// What nearly every servlet needs: `use servlet::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         AsyncBody, Body, BodyWriter, Broadcast, Chunk, Context, Cookie, Error, Event, EventStream, Filter,
-        FilterConfig, FilterEnd, Flow, Method, Receiver, RecvError, Request, Response, ResponseHead, Result, Stopping,
-        error, escape,
+        FilterConfig, FilterEnd, Flow, Method, Receiver, RecvError, Request, Response, ResponseHead, Result, SameSite,
+        Session, Stopping, error, escape,
     };
     pub use crate::{AttributeEvent, ContextEvent, RequestEvent, SessionEvent};
     pub use crate::{carry, filter, job, on, restore, servlet, start, stop};

@@ -47,6 +47,10 @@ impl Request {
         Request { exchange, head: AtomicPtr::new(null_mut()), instance }
     }
 
+    pub(crate) fn exchange(&self) -> Exchange {
+        self.exchange
+    }
+
     /// Fetched at the first use, because it costs the server something, and many servlets do not look at it.
     fn head(&self) -> &sv_request {
         let mut head = self.head.load(Ordering::Acquire);

@@ -155,7 +155,7 @@ impl Response {
         self.respond("application/octet-stream", Content::Static(bytes))
     }
 
-    fn respond(&mut self, content_type: &str, content: Content<'_>) -> Result {
+    pub(crate) fn respond(&mut self, content_type: &str, content: Content<'_>) -> Result {
         // What went before may have chosen the status: on the way to an error page it is that of the error.
         let status = match self.status {
             Some(status) => status,
@@ -327,7 +327,7 @@ fn of_text(text: Cow<'_, str>) -> Content<'_> {
     }
 }
 
-fn of_bytes(bytes: Cow<'_, [u8]>) -> Content<'_> {
+pub(crate) fn of_bytes(bytes: Cow<'_, [u8]>) -> Content<'_> {
     match bytes {
         Cow::Borrowed(bytes) => Content::Copied(bytes),
         Cow::Owned(bytes) => Content::Owned(bytes),
