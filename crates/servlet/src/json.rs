@@ -63,8 +63,8 @@ impl AsyncBody {
     ///
     /// servlet::module!();
     /// # fn main() {
-    /// let call = servlet::test::App::new().post("/sum").header("content-type", "application/json");
-    /// call.send_slowly(["[1, ", "2, 3", "]"]).send().assert_text("6");
+    /// let app = servlet::test::App::new();
+    /// app.post("/sum").header("content-type", "application/json").send_slowly(["[1, ", "2, 3", "]"]).send().assert_text("6");
     /// # }
     /// ```
     pub async fn json<'a, T: Deserialize<'a>>(&'a mut self, bytes_max: usize) -> Result<T> {

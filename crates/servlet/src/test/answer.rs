@@ -1,7 +1,9 @@
 //! What the client received.
 
+use std::fmt;
+
 /// An answer, as the client received it. The `assert_` functions panic with the whole answer when something else is there.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     /// The status.
     pub status: u16,
@@ -88,5 +90,18 @@ impl Answer {
     pub fn assert_cut(&self, cut: bool) -> &Answer {
         assert!(self.cut == cut, "cut is {}, in {self:#?}", self.cut);
         self
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = formatter.debug_struct("Answer");
+        all.field("status", &self.status).field("headers", &self.headers);
+        match std::str::from_utf8(&self.body) {
+            Ok(text) => all.field("body", &text),
+            Err(_) => all.field("body", &self.body),
+        };
+        all.field("trailers", &self.trailers).field("informational", &self.informational).field("cut", &self.cut);
+        all.field("error", &self.error).field("error_kind", &self.error_kind).finish()
     }
 }

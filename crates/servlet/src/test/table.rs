@@ -145,8 +145,18 @@ fn head(exchange: *mut sv_exchange, body: impl FnOnce(&Dispatch, &mut Inner) -> 
         if dispatch.kind == SV_DISPATCH_INCLUDE {
             return Ok(());
         }
-        if inner.committed || inner.finished {
+        if inner.committed {
             return Err(say(inner, SV_E_STATE, "the response is committed"));
+        }
+        body(dispatch, inner)
+    })
+}
+
+/// The same for what finishes the response; it can be finished once.
+fn finish(exchange: *mut sv_exchange, body: impl FnOnce(&Dispatch, &mut Inner) -> Status) -> sv_status {
+    head(exchange, |dispatch, inner| {
+        if inner.finished {
+            return Err(say(inner, SV_E_STATE, "the response is finished"));
         }
         body(dispatch, inner)
     })
@@ -750,7 +760,7 @@ unsafe extern "C" fn reset_buffer(exchange: *mut sv_exchange) -> sv_status {
 }
 
 unsafe extern "C" fn send_error(exchange: *mut sv_exchange, status: u32, ptr: *const u8, len: usize) -> sv_status {
-    head(exchange, |_, inner| {
+    finish(exchange, |_, inner| {
         let status = check_status(status)?;
         if status < 400 {
             return Err(SV_E_ARG);
@@ -763,7 +773,7 @@ unsafe extern "C" fn send_error(exchange: *mut sv_exchange, status: u32, ptr: *c
 }
 
 unsafe extern "C" fn redirect(exchange: *mut sv_exchange, ptr: *const u8, len: usize) -> sv_status {
-    head(exchange, |dispatch, inner| {
+    finish(exchange, |dispatch, inner| {
         // SAFETY: the caller's promise.
         set_response_header(inner, SV_HEADER_SET, "location", unsafe { bytes(ptr, len) })?;
         dispatch.exchange.reset_buffer(inner);
@@ -776,7 +786,7 @@ unsafe extern "C" fn committed(exchange: *mut sv_exchange) -> i32 {
     match of_exchange(exchange) {
         Ok((dispatch, _)) => {
             let inner = lock(&dispatch.exchange.inner);
-            i32::from(inner.committed || inner.finished)
+            i32::from(inner.committed)
         }
         Err(status) => status,
     }
