@@ -41,14 +41,14 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `json` | [`Body::json`], [`Response::json`], serde values in a [`Session`]; `serde_json` |
-//! | `forms` | [`Request::form`] and [`Request::query_as`]: forms and queries as serde values; `serde` |
+//! | `json` | `Body::json`, `Response::json`, serde values in a [`Session`]; `serde_json` |
+//! | `forms` | `Request::form` and `Request::query_as`: forms and queries as serde values; `serde` |
 //! | `log` | the library's lines through the crate `log` go to the server's log |
 //! | `tracing` | its events of the crate `tracing` go there too, with their fields and spans |
 //! | `tokio` | a runtime of the library's own around its async servlets, jobs and spawned futures, so that what is made for tokio works in them; see [`module!`] |
 //! | `full` | all of these but `tokio` |
 //!
-//! Tests without a server are in [`test`], which needs no feature.
+//! Tests without a server are in [`mod@test`], which needs no feature.
 
 #[cfg(panic = "abort")]
 compile_error!(

@@ -75,9 +75,9 @@ impl Request {
 ///
 /// # Values of another shape
 /// Sessions outlive the library, so a value may be there that a former version wrote, and that `T` does not fit any more.
-/// [`get`](Session::get) then is an error, answered with 500, whose text for the log names the attribute, the type and
-/// what does not fit. Where the value is not worth that, [`get_or_remove`](Session::get_or_remove) treats it as absent and
-/// removes it, and [`get_or_default`](Session::get_or_default) takes the default in its place. `#[serde(default)]` on new
+/// `get` then is an error, answered with 500, whose text for the log names the attribute, the type and
+/// what does not fit. Where the value is not worth that, `get_or_remove` treats it as absent and
+/// removes it, and `get_or_default` takes the default in its place. `#[serde(default)]` on new
 /// fields avoids it.
 #[derive(Clone, Copy)]
 pub struct Session<'a> {
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
 
     /// Returns the value of that name as text; an error if it is not UTF-8.
     ///
-    /// It is for values of [`set_bytes`](Session::set_bytes); what [`set`](Session::set) stores is JSON.
+    /// It is for values of [`set_bytes`](Session::set_bytes); what `set` stores is JSON.
     pub fn get_str(&self, name: &str) -> Result<Option<&'a str>> {
         let Some(bytes) = self.get_bytes(name)? else { return Ok(None) };
         match std::str::from_utf8(bytes) {
