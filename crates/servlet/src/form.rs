@@ -27,6 +27,8 @@ impl Request {
     /// a field of one value, and a form that cannot be decoded. A form that is too long is 413. Names that `T` does not have
     /// are ignored, unless it is `#[serde(deny_unknown_fields)]`.
     ///
+    /// An async servlet waits for [`form_read`](Request::form_read) before.
+    ///
     /// ```
     /// use serde::Deserialize;
     /// use servlet::prelude::*;

@@ -137,21 +137,21 @@ unsafe impl Send for Part<'_> {}
 unsafe impl Sync for Part<'_> {}
 
 impl<'a> Part<'a> {
-    fn text(&self, view: sv_str) -> Option<&'a str> {
+    fn view(&self, view: sv_str) -> Option<&'a str> {
         // SAFETY: views of a part live as long as it does.
         unsafe { host::text(view) }
     }
 
     /// Returns the name of the form's field.
     pub fn name(&self) -> &'a str {
-        self.text(self.part.name).unwrap_or_default()
+        self.view(self.part.name).unwrap_or_default()
     }
 
     /// Returns the name of the file as the client sent it, or `None`, if the part is not a file.
     ///
     /// It is no path: a client may send `../../etc/passwd`. To save under it take [`safe_file_name`](Part::safe_file_name).
     pub fn file_name(&self) -> Option<&'a str> {
-        self.text(self.part.file_name)
+        self.view(self.part.file_name)
     }
 
     /// Returns what can be used of the file's name as the name of a file in a folder: what stands after the last `/` or
@@ -166,7 +166,7 @@ impl<'a> Part<'a> {
 
     /// Returns the media type that the client gave; it may be wrong.
     pub fn content_type(&self) -> Option<&'a str> {
-        self.text(self.part.content_type)
+        self.view(self.part.content_type)
     }
 
     /// Returns the size in bytes.
@@ -202,7 +202,7 @@ impl<'a> Part<'a> {
 
     /// The file that the server wrote it to.
     fn path(&self) -> Option<&'a Path> {
-        self.text(self.part.path).map(Path::new)
+        self.view(self.part.path).map(Path::new)
     }
 
     /// Returns the whole content, wherever it is; 413 if it is longer than `bytes_max`.
@@ -221,7 +221,7 @@ impl<'a> Part<'a> {
 
     /// Returns the whole content as text, as for a field of a form; 400 if it is not UTF-8, 413 if it is longer than
     /// `bytes_max`.
-    pub fn text_of(&self, bytes_max: usize) -> Result<Cow<'a, str>> {
+    pub fn text(&self, bytes_max: usize) -> Result<Cow<'a, str>> {
         let wrong =
             |wrong: std::str::Utf8Error| error(400, format!("the part {:?} is not UTF-8: {wrong}", self.name()));
         Ok(match self.all(bytes_max)? {

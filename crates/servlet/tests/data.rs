@@ -255,7 +255,7 @@ fn upload(request: &Request, response: &mut Response) -> Result {
 #[servlet("/field", methods = [POST], multipart)]
 fn field(request: &Request, response: &mut Response) -> Result {
     let title = request.part("title")?.ok_or_else(|| error(400, "title is missing"))?;
-    response.text(title.text_of(5)?)
+    response.text(title.text(5)?)
 }
 
 #[servlet("/save", methods = [POST], multipart)]
