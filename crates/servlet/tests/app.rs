@@ -142,6 +142,20 @@ async fn until_retired(request: &Request, response: &mut Response) -> Result {
     response.text("retired")
 }
 
+#[servlet("/async/data", methods = [POST], multipart)]
+async fn data(request: &Request, response: &mut Response) -> Result {
+    let session = request.session()?;
+    request.parts_read().await?;
+    let parts = request.parts()?;
+    for part in parts {
+        servlet::time::sleep(Duration::from_millis(1)).await;
+        session.set_bytes(part.name(), part.all(10)?)?;
+    }
+    let mut names: Vec<&str> = session.names()?.collect();
+    names.sort();
+    response.text(names.join(" "))
+}
+
 #[servlet("/events")]
 fn events(state: &State, _: &Request, response: &mut Response) -> Result {
     response.text(state.events.lock().unwrap().join("\n"))
@@ -160,6 +174,7 @@ fn async_servlets_are_driven_to_their_end() {
     form.send_slowly(["na", "me=", "Ada"]).send().assert_text("Ada ");
     let answer = app.get("/async/late").send();
     answer.assert_status(500).assert_error("the servlet did not finish in the time of set_timeout");
+    app.post("/async/data").part("a", "1").part("b", "2").send().assert_text("a b");
     app.get("/async/panic").send().assert_status(500).assert_error("panicked: in a task");
 }
 
