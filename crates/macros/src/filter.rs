@@ -42,7 +42,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, 
     let make = if has("create") {
         "|config| <__function as ::servlet::Filter>::create(config)"
     } else {
-        "|_| ::core::result::Result::Ok(<__function as ::core::default::Default>::default())"
+        "::servlet::__glue::by_default::<__function>"
     };
     let code = format!(
         "const _: () = {{

@@ -165,7 +165,7 @@ fn listener_kinds(arguments: TokenStream) -> Result<(String, &'static str), Wron
 ///
 /// `every` is how long after the start, and after each end, it is run: a number with `ms`, `s`, `m`, `h` or `d`. It belongs to
 /// one generation: it begins after `#[start]` and has ended when `#[stop]` runs; an async one is dropped at its next `.await` if
-/// it takes longer than 5 s then. Plain functions run on one thread of the library's own, one after the other, async ones on
+/// it takes longer than 2 s then. Plain functions run on one thread of the library's own, one after the other, async ones on
 /// another. An error that it returns, and a panic, is logged, and it is run again all the same.
 ///
 /// ```

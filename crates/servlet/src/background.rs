@@ -23,7 +23,7 @@ const FUTURES_MAX: u64 = 10_000;
 const THREADS_MAX: usize = 64;
 
 /// How long spawned futures may go on after they were told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -53,19 +53,30 @@ pub(crate) struct Background {
     runtime: crate::runtime::Runtime,
 }
 
-/// That of the module that was started last, for timers on threads that run nothing of the library.
-static LATEST: Mutex<Weak<Background>> = Mutex::new(Weak::new());
+/// Those of all modules that live, in the order of their start. It is one in a server; tests may have several.
+static LIVE: Mutex<Vec<Weak<Background>>> = Mutex::new(Vec::new());
+
+/// That of the module which this thread works for; on threads that run nothing of the library that of the last one.
+fn current() -> Option<Arc<Background>> {
+    let context = Current::get().context;
+    let live: Vec<Arc<Background>> = lock(&LIVE).iter().filter_map(Weak::upgrade).collect();
+    live.iter().find(|background| background.context() == context).or(live.last()).cloned()
+}
 
 /// Wakes at that time; `None`: there is no module.
 pub(crate) fn timer(deadline: Instant, waker: Waker) -> Option<TimerKey> {
-    let latest = lock(&LATEST).upgrade()?;
-    latest.lanes[Lane::Async as usize].timer(deadline, waker, &latest)
+    let background = current()?;
+    let key = background.lanes[Lane::Async as usize].timer(deadline, waker, &background)?;
+    Some(TimerKey { background: Arc::downgrade(&background), key })
 }
 
-pub(crate) fn cancel_timer(key: TimerKey) {
-    if let Some(latest) = lock(&LATEST).upgrade() {
-        lock(&latest.lanes[Lane::Async as usize].queue.state).timers.remove(&key);
-    }
+pub(crate) fn cancel_timer(timer: &TimerKey) {
+    let background = timer.background.upgrade();
+    let waker = background.and_then(|background| {
+        lock(&background.lanes[Lane::Async as usize].queue.state).timers.remove(&timer.key)
+    });
+    // Outside of the locks, as everywhere here: it may be the last that holds a future, and so more timers.
+    drop(waker);
 }
 
 impl Background {
@@ -81,7 +92,10 @@ impl Background {
             #[cfg(feature = "tokio")]
             runtime: crate::runtime::Runtime::new(tokio_workers),
         });
-        *lock(&LATEST) = Arc::downgrade(&background);
+        let mut live = lock(&LIVE);
+        live.retain(|before| before.strong_count() > 0);
+        live.push(Arc::downgrade(&background));
+        drop(live);
         background
     }
 
@@ -264,12 +278,9 @@ impl Waiting {
         if self.signal.told.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        match waiting.get_mut(&self.number) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                waiting.insert(self.number, context.waker().clone());
-            }
-        }
+        let before = waiting.insert(self.number, context.waker().clone());
+        drop(waiting);
+        drop(before);
         Poll::Pending
     }
 }
@@ -316,7 +327,13 @@ impl Drop for Counted {
 // ---------------------------------------------------------------------------------------------- the executor
 
 /// A deadline, and a number that makes it unique.
-pub(crate) type TimerKey = (Instant, u64);
+type Key = (Instant, u64);
+
+/// A timer, to take it back.
+pub(crate) struct TimerKey {
+    background: Weak<Background>,
+    key: Key,
+}
 
 /// One thread that runs futures and keeps timers; started with the first of them.
 struct Executor {
@@ -337,7 +354,7 @@ struct QueueState {
     resting: HashMap<u64, (Work, Arc<Ready>)>,
     ready: VecDeque<u64>,
     /// LIMIT: one for each `Sleep` that is waited for; they take themselves out.
-    timers: BTreeMap<TimerKey, Waker>,
+    timers: BTreeMap<Key, Waker>,
     number: u64,
     ends: bool,
 }
@@ -380,7 +397,7 @@ impl Executor {
         self.begin(background);
     }
 
-    fn timer(&self, deadline: Instant, waker: Waker, background: &Background) -> Option<TimerKey> {
+    fn timer(&self, deadline: Instant, waker: Waker, background: &Background) -> Option<Key> {
         let mut state = lock(&self.queue.state);
         if state.ends {
             return None;

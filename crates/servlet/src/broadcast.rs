@@ -160,7 +160,9 @@ impl<T: Clone> Receiver<T> {
                 Poll::Ready(received)
             }
             Poll::Pending => {
-                state.waiting.insert(self.number, context.waker().clone());
+                let before = state.waiting.insert(self.number, context.waker().clone());
+                drop(state);
+                drop(before);
                 Poll::Pending
             }
         }

@@ -106,7 +106,7 @@ impl Context {
 
     /// Runs a future beside the requests, on a thread of the library's own, and with the feature `tokio` in its runtime.
     ///
-    /// It belongs to this generation: when that ends, [`stopping`](Context::stopping) tells it. It then has 5 s to end by
+    /// It belongs to this generation: when that ends, [`stopping`](Context::stopping) tells it. It then has 2 s to end by
     /// itself, and is dropped at its next `.await` after that; all before [`stop`](macro@crate::stop) runs. A panic is
     /// logged. An error (503) if 10,000 run already, or the generation ends.
     ///

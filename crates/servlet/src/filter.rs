@@ -59,6 +59,26 @@ pub trait Filter: Sized + Send + Sync + 'static {
 
     /// Gets the body piece by piece; what it writes goes on in its place. A filter that has this function takes the
     /// Content-Length of all responses that go through it away. Not called where there is no body.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Loud;
+    ///
+    /// #[filter("*.txt")]
+    /// impl Filter for Loud {
+    ///     type State = ();
+    ///
+    ///     fn request(&self, _: &Request, _: &mut Response) -> Result<Flow<()>> {
+    ///         Ok(Flow::Next(()))
+    ///     }
+    ///
+    ///     fn body(&self, _: &mut (), chunk: Chunk, out: &mut BodyWriter) -> Result {
+    ///         out.write(chunk.bytes().to_ascii_uppercase())
+    ///     }
+    /// }
+    /// ```
     fn body(&self, state: &mut Self::State, chunk: Chunk<'_>, out: &mut BodyWriter) -> Result {
         let _ = state;
         out.write(chunk.bytes())
@@ -275,6 +295,25 @@ pub struct DeclaredFilter {
 /// How the author's type is made.
 pub trait MakeFilter<F>: Fn(&FilterConfig<'_>) -> Result<F> + Copy + 'static {}
 impl<F, M: Fn(&FilterConfig<'_>) -> Result<F> + Copy + 'static> MakeFilter<F> for M {}
+
+/// What a filter without a `create` function needs.
+#[diagnostic::on_unimplemented(
+    message = "the filter `{Self}` has neither a `create` function nor Default",
+    label = "write `fn create(config: &FilterConfig<'_>) -> Result<Self>` below, or #[derive(Default)] on the type"
+)]
+pub trait MadeByDefault: Sized {
+    fn made() -> Self;
+}
+
+impl<F: Default> MadeByDefault for F {
+    fn made() -> F {
+        F::default()
+    }
+}
+
+pub fn by_default<F: MadeByDefault>(_: &FilterConfig<'_>) -> Result<F> {
+    Ok(F::made())
+}
 
 /// Describes a filter; what `#[filter]` expands to.
 pub const fn filter<F: Filter, M: MakeFilter<F>>(declared: DeclaredFilter, _make: M) -> sv_filter {

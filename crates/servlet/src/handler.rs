@@ -40,7 +40,7 @@ pub struct Arguments<'a> {
 }
 
 /// The state, as the type that a handler wants.
-fn state<'a, S: 'static>(state: Option<&'a (dyn Any + Send + Sync)>) -> &'a S {
+fn state<S: 'static>(state: Option<&(dyn Any + Send + Sync)>) -> &S {
     // INVARIANT: `create` refused the module unless its state is of the type that the handler's `state` names.
     state.and_then(|state| state.downcast_ref()).expect("the state's type was checked when the servlet was created")
 }

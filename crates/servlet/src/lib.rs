@@ -138,7 +138,7 @@ pub mod prelude {
 /// For the macros, and nobody else: it changes without notice.
 #[doc(hidden)]
 pub mod __glue {
-    pub use crate::filter::{DeclaredFilter, filter};
+    pub use crate::filter::{DeclaredFilter, by_default, filter};
     pub use crate::glue::{
         Declared, Description, Sections, Slot, async_servlet, describe, destroy, init, pair, section, servlet,
     };

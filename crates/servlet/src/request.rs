@@ -335,6 +335,7 @@ impl Request {
     }
 
     /// In an async servlet: waits until a newer generation has taken over, to be raced with other work.
+    /// [`EventStream::next`](crate::EventStream::next) does that by itself.
     pub fn retired(&self) -> impl Future<Output = ()> + Send + '_ {
         poll_fn(|context| {
             if self.exchange.retiring() {

@@ -34,9 +34,9 @@ impl Turn {
 
     /// Wakes `waker` as well when the server polls the task the next time.
     pub fn wake_with_next(&self, waker: &Waker) {
-        let mut others = self.others.borrow_mut();
-        if !is_task(waker) && !others.iter().any(|other| other.will_wake(waker)) {
-            others.push(waker.clone());
+        if !is_task(waker) && !self.others.borrow().iter().any(|other| other.will_wake(waker)) {
+            let waker = waker.clone();
+            self.others.borrow_mut().push(waker);
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::task::of_server;
 /// Waits that long: `sleep(Duration::from_millis(50)).await`.
 ///
 /// In an async servlet the server keeps the time; elsewhere, as in a [`job`](macro@crate::job), a thread of the library's own.
+/// When nobody does, because the generation has ended, it waits no longer.
 ///
 /// ```
 /// use servlet::prelude::*;
@@ -91,14 +92,13 @@ impl Sleep {
         }
         match background::timer(self.deadline, waker.clone()) {
             Some(key) => Armed::ByThread(key, waker.clone()),
-            // Nothing keeps time outside of a module.
             None => Armed::No,
         }
     }
 
     fn disarm(&mut self) {
         if let Armed::ByThread(key, _) = &self.armed {
-            background::cancel_timer(*key);
+            background::cancel_timer(key);
         }
         self.armed = Armed::No;
     }
@@ -123,7 +123,7 @@ impl Future for Sleep {
             self.disarm();
             self.armed = self.arm(context.waker());
         }
-        Poll::Pending
+        if let Armed::No = self.armed { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

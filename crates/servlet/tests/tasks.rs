@@ -198,7 +198,8 @@ async fn other_thread(_: &Request, response: &mut Response) -> Result {
     poll_fn(|context| {
         if std::mem::take(&mut first) {
             let waker = context.waker();
-            std::thread::scope(|scope| scope.spawn(|| waker.clone().wake()).join().unwrap());
+            let kept = std::thread::scope(|scope| scope.spawn(|| waker.clone()).join().unwrap());
+            kept.wake();
             return Poll::Pending;
         }
         Poll::Ready(())
