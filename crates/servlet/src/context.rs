@@ -1,11 +1,14 @@
 //! The webapp that a module belongs to.
 
 use std::fmt;
+use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 
 use serval_abi::{SV_PATH_ROOT, SV_PATH_TEMP, SV_PATH_WORK, sv_str};
 
 use crate::Result;
+use crate::background::{Background, Stopping};
 use crate::host::{self, ContextHandle};
 
 /// The webapp: its parameters, folders and shared attributes. It may be used on any thread.
@@ -25,15 +28,12 @@ use crate::host::{self, ContextHandle};
 /// ```
 pub struct Context {
     handle: ContextHandle,
+    background: Arc<Background>,
 }
 
 impl Context {
-    pub(crate) fn new(handle: ContextHandle) -> Context {
-        Context { handle }
-    }
-
-    pub(crate) fn handle(&self) -> ContextHandle {
-        self.handle
+    pub(crate) fn new(handle: ContextHandle, background: Arc<Background>) -> Context {
+        Context { handle, background }
     }
 
     fn text(&self, view: sv_str) -> Option<&str> {
@@ -102,6 +102,73 @@ impl Context {
     /// Returns which load of the webapp this is, counted from 1.
     pub fn generation(&self) -> u64 {
         self.handle.generation()
+    }
+
+    /// Runs a future beside the requests, on a thread of the library's own, and with the feature `tokio` in its runtime.
+    ///
+    /// It belongs to this generation: when that ends, [`stopping`](Context::stopping) tells it. It then has 2 s to end by
+    /// itself, and is dropped at its next `.await` after that; all before [`stop`](macro@crate::stop) runs. A panic is
+    /// logged. An error (503) if 10,000 run already, or the generation ends.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[servlet("/order", methods = [POST])]
+    /// async fn order(request: &Request, response: &mut Response) -> Result {
+    ///     let id = request.id();
+    ///     request.context().spawn(async move {
+    ///         if let Err(wrong) = send_mail(id).await {
+    ///             servlet::log::error!("no mail for order {id}: {wrong}");
+    ///         }
+    ///     })?;
+    ///     response.status(202)?.done()
+    /// }
+    ///
+    /// async fn send_mail(order: u64) -> Result {
+    ///     servlet::log::info!("order {order} is confirmed");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result {
+        self.background.spawn(future)
+    }
+
+    /// Starts a thread of the library's own; it has to end when it is told to, for it is waited for, however long that takes.
+    /// An error (503) if 64 run already, or the generation ends.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    /// use std::time::Duration;
+    ///
+    /// #[start]
+    /// fn start(context: &Context) -> Result<()> {
+    ///     context.spawn_thread("counter", |stopping| {
+    ///         while !stopping.wait(Duration::from_secs(1)) {
+    ///             servlet::log::debug!("tick");
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    pub fn spawn_thread(&self, name: &str, body: impl FnOnce(Stopping) + Send + 'static) -> Result {
+        self.background.spawn_thread(name, body)
+    }
+
+    /// Returns what tells that this generation ends.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[start]
+    /// fn start(context: &Context) -> Result<()> {
+    ///     let stopping = context.stopping();
+    ///     context.spawn(async move {
+    ///         stopping.stopped().await;
+    ///         servlet::log::info!("good bye");
+    ///     })
+    /// }
+    /// ```
+    pub fn stopping(&self) -> Stopping {
+        self.background.stopping()
     }
 
     /// Writes a line to the webapp's log, as [`log::info!`](crate::log::info) does.

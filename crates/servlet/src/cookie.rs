@@ -2,16 +2,35 @@
 
 use serval_abi::{SV_COOKIE_HTTP_ONLY, SV_COOKIE_SECURE, sv_cookie, sv_pair, sv_str};
 
-/// A cookie for [`Response::cookie`](crate::Response::cookie). The server checks names and values.
+/// A cookie for [`Response::cookie`](crate::Response::cookie) (RFC 6265). [`Request::cookie`](crate::Request::cookie) reads
+/// what comes back.
+///
+/// The server checks it: a name is a token; a value is made of printable ASCII without spaces, quotes, commas, semicolons
+/// and backslashes. Other text has to be encoded by the author. Browsers keep about 4 KiB for one cookie.
 ///
 /// ```
 /// use servlet::prelude::*;
 ///
 /// #[servlet("/like")]
-/// fn like(_: &Request, response: &mut Response) -> Result {
-///     let cookie = Cookie::new("likes", "tea").path("/").max_age(86_400).http_only().same_site("Lax");
-///     response.cookie(&cookie)?.text("So do I.")
+/// fn like(request: &Request, response: &mut Response) -> Result {
+///     let before = request.cookie("likes")?.unwrap_or("nothing");
+///     let cookie = Cookie::new("likes", "tea").path("/").max_age(86_400).http_only().same_site(SameSite::Lax);
+///     response.cookie(&cookie)?.text(format!("You liked {before}."))
 /// }
+///
+/// #[servlet("/forget")]
+/// fn forget(_: &Request, response: &mut Response) -> Result {
+///     response.cookie(&Cookie::remove("likes").path("/"))?.text("Forgotten.")
+/// }
+///
+/// servlet::module!();
+/// # fn main() {
+/// let app = servlet::test::App::new();
+/// app.get("/like").send().assert_text("You liked nothing.");
+/// app.get("/like").send().assert_text("You liked tea.");
+/// app.get("/forget").send();
+/// app.get("/like").send().assert_text("You liked nothing.");
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Cookie<'a> {
@@ -21,21 +40,38 @@ pub struct Cookie<'a> {
     domain: Option<&'a str>,
     max_age: i64,
     flags: u32,
-    same_site: Option<&'a str>,
+    same_site: Option<SameSite>,
+    partitioned: bool,
+}
+
+/// Whether a browser sends a cookie with requests that another site caused (RFC 6265bis).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never.
+    Strict,
+    /// Only when the user follows a link to this site.
+    Lax,
+    /// Always. Browsers want such a cookie to be secure as well, so it becomes so.
+    None,
 }
 
 impl<'a> Cookie<'a> {
     /// A cookie that ends with the browser's session.
     pub fn new(name: &'a str, value: &'a str) -> Cookie<'a> {
-        Cookie { name, value, path: None, domain: None, max_age: 0, flags: 0, same_site: None }
+        Cookie { name, value, path: None, domain: None, max_age: 0, flags: 0, same_site: None, partitioned: false }
     }
 
-    /// Sets the path below which it is sent.
+    /// Removes a cookie from the browser; with the path and domain that it was set with.
+    pub fn remove(name: &'a str) -> Cookie<'a> {
+        Cookie::new(name, "").max_age(0)
+    }
+
+    /// Sets the path below which it is sent; without it, it is the folder of the request's path.
     pub fn path(self, path: &'a str) -> Cookie<'a> {
         Cookie { path: Some(path), ..self }
     }
 
-    /// Sets the domain to whose hosts it is sent.
+    /// Sets the domain to whose hosts it is sent; without it, only to this one.
     pub fn domain(self, domain: &'a str) -> Cookie<'a> {
         Cookie { domain: Some(domain), ..self }
     }
@@ -55,15 +91,34 @@ impl<'a> Cookie<'a> {
         Cookie { flags: self.flags | SV_COOKIE_HTTP_ONLY, ..self }
     }
 
-    /// Sets SameSite: `Strict`, `Lax` or `None`.
-    pub fn same_site(self, same_site: &'a str) -> Cookie<'a> {
-        Cookie { same_site: Some(same_site), ..self }
+    /// Sets whether it is sent with requests that another site caused.
+    pub fn same_site(self, same_site: SameSite) -> Cookie<'a> {
+        let cookie = Cookie { same_site: Some(same_site), ..self };
+        if same_site == SameSite::None { cookie.secure() } else { cookie }
+    }
+
+    /// Keeps one for each site that this one is embedded in (CHIPS). Browsers want such a cookie to be secure as well, so it
+    /// becomes so.
+    pub fn partitioned(self) -> Cookie<'a> {
+        Cookie { partitioned: true, ..self }.secure()
     }
 
     /// Lends it in the interface's form.
     pub(crate) fn lend<T>(&self, to: impl FnOnce(&sv_cookie) -> T) -> T {
         let optional = |text: Option<&str>| text.map_or(sv_str::ABSENT, sv_str::new);
-        let attributes = [sv_pair { name: sv_str::new("SameSite"), value: optional(self.same_site) }];
+        let same_site = self.same_site.map(|same_site| match same_site {
+            SameSite::Strict => "Strict",
+            SameSite::Lax => "Lax",
+            SameSite::None => "None",
+        });
+        let mut attributes = [sv_pair { name: sv_str::ABSENT, value: sv_str::ABSENT }; 2];
+        let given =
+            [same_site.map(|value| ("SameSite", Some(value))), self.partitioned.then_some(("Partitioned", None))];
+        let mut attribute_count = 0;
+        for (name, value) in given.into_iter().flatten() {
+            attributes[attribute_count] = sv_pair { name: sv_str::new(name), value: optional(value) };
+            attribute_count += 1;
+        }
         to(&sv_cookie {
             struct_size: size_of::<sv_cookie>() as u32,
             flags: self.flags,
@@ -73,7 +128,7 @@ impl<'a> Cookie<'a> {
             domain: optional(self.domain),
             max_age: self.max_age,
             attributes: attributes.as_ptr(),
-            attribute_count: usize::from(self.same_site.is_some()),
+            attribute_count,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use serval_abi::{
     SV_E_ARG, SV_E_BUSY, SV_E_CANCELLED, SV_E_CLOSED, SV_E_FAILED, SV_E_IO, SV_E_LIMIT, SV_E_NOMEM, SV_E_REQUEST,
-    SV_E_STALE, SV_E_STATE, SV_E_THREAD, SV_E_TIMEOUT, SV_E_UNSUPPORTED, SV_OK, sv_status,
+    SV_E_STALE, SV_E_STATE, SV_E_THREAD, SV_E_TIMEOUT, SV_E_UNSUPPORTED, SV_OK, SV_WOULD_BLOCK, sv_status,
 };
 
 use crate::host::Exchange;
@@ -144,10 +144,26 @@ impl Error {
             SV_E_IO => ("io", "input or output failed"),
             SV_E_REQUEST => ("client/request", "the request is malformed"),
             SV_E_BUSY => ("servlet/busy", "the server has no thread left"),
+            SV_WOULD_BLOCK => {
+                ("servlet/would-block", "it would have to wait, and an async servlet only waits with `.await`")
+            }
             _ => ("servlet/internal", "the server failed"),
         };
         let text = if said.is_empty() { text } else { said };
         Error::new(Answer::Fail(status), kind, format!("{doing}: {text}"))
+    }
+
+    pub(crate) fn would_block(&self) -> bool {
+        self.0.answer == Answer::Fail(SV_WOULD_BLOCK)
+    }
+
+    /// Tells whether the client has gone. Then an answer is of no use, and a stream just ends.
+    ///
+    /// ```
+    /// assert!(!servlet::error(404, "there is no item 7").is_closed());
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.0.answer == Answer::Fail(SV_E_CLOSED)
     }
 
     /// The same, but by the fault of what the client sent: the status that says so.
@@ -174,7 +190,7 @@ impl Error {
 
     /// Tells the server, and returns what `service` is to return.
     pub(crate) fn answer(&self, exchange: Exchange) -> sv_status {
-        let Inner { answer, kind, text } = &*self.0;
+        let Inner { answer, text, .. } = &*self.0;
         match *answer {
             // After the commit it is too late for a page; then the connection is cut, and the failure says why.
             Answer::Page(status) if exchange.committed().is_ok_and(|committed| !committed) => {
@@ -183,19 +199,26 @@ impl Error {
                 }
                 SV_E_FAILED
             }
-            Answer::Page(_) => {
-                // When it cannot be told, the returned code alone has to do; so below.
-                let _ = exchange.fail(kind, text);
-                SV_E_FAILED
-            }
             Answer::Unavailable(seconds) => {
                 let _ = exchange.unavailable(seconds, text);
                 SV_E_FAILED
             }
-            Answer::Fail(code) => {
-                let _ = exchange.fail(kind, text);
-                code
-            }
+            Answer::Page(_) | Answer::Fail(_) => self.fail(exchange),
+        }
+    }
+
+    /// Tells the server that it failed, whatever it would be answered with.
+    pub(crate) fn fail(&self, exchange: Exchange) -> sv_status {
+        // When it cannot be told, the returned code alone has to do.
+        let _ = exchange.fail(&self.0.kind, &self.0.text);
+        self.code()
+    }
+
+    pub(crate) fn code(&self) -> sv_status {
+        match self.0.answer {
+            // What is no error to the table has to become one.
+            Answer::Fail(code) if code < 0 => code,
+            _ => SV_E_FAILED,
         }
     }
 }

@@ -5,14 +5,19 @@
 //! the memory behind a returned view lives; each function says so in its lifetime.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use serval_abi::{
     SV_BODY_COPY, SV_BODY_OWNED, SV_BODY_STATIC, SV_E_STALE, SV_E_THREAD, SV_E_UNSUPPORTED, SV_END, SV_NONE, SV_OK,
-    sv_context, sv_cookie, sv_exchange, sv_host, sv_pair, sv_request, sv_response, sv_status, sv_str,
+    SV_WOULD_BLOCK, sv_context, sv_cookie, sv_exchange, sv_host, sv_pair, sv_request, sv_response, sv_session,
+    sv_status, sv_str, sv_waker,
 };
 
+use crate::task::Turn;
 use crate::{Error, Result};
 
 /// Between init and destroy.
@@ -23,17 +28,34 @@ static CONTEXT: AtomicPtr<sv_context> = AtomicPtr::new(null_mut());
 
 thread_local! {
     // It has no destructor: one would keep the library mapped, or worse, when it is unloaded.
-    static CURRENT: Cell<Current> = const { Cell::new(Current { context: null_mut(), exchange: null_mut() }) };
+    static CURRENT: Cell<Current> = const { Cell::new(Current::of(null_mut(), null_mut())) };
 }
 
-/// What this thread works for, for the log and for panics.
+/// What this thread works for: for the log, for panics, and for what waits in a task.
 #[derive(Clone, Copy)]
 pub(crate) struct Current {
     pub context: *mut sv_context,
     pub exchange: *mut sv_exchange,
+    /// INVARIANT: NULL, or the turn of the task that is polled on this thread, which lives until the guard is dropped.
+    turn: *const Turn,
 }
 
 impl Current {
+    pub const fn of(context: *mut sv_context, exchange: *mut sv_exchange) -> Current {
+        Current { context, exchange, turn: null() }
+    }
+
+    /// For a turn of a task. The turn has to outlive the guard of `enter`.
+    pub fn in_turn(self, turn: &Turn) -> Current {
+        Current { turn, ..self }
+    }
+
+    /// Looks at the turn of the task that is polled on this thread, if one is.
+    pub fn with_turn<T>(look: impl FnOnce(Option<&Turn>) -> T) -> T {
+        // SAFETY: by the invariant of `turn`; the reference ends with this call, and so before the guard.
+        look(unsafe { CURRENT.get().turn.as_ref() })
+    }
+
     /// Makes it this thread's until the returned guard is dropped; dispatches may nest.
     pub fn enter(self) -> impl Drop {
         struct Restore(Current);
@@ -66,6 +88,9 @@ macro_rules! call {
     };
 }
 
+mod data;
+pub(crate) use data::SessionHandle;
+
 pub(crate) fn connect(host: &'static sv_host, context: *mut sv_context) {
     HOST.store(std::ptr::from_ref(host).cast_mut(), Ordering::Release);
     CONTEXT.store(context, Ordering::Release);
@@ -87,7 +112,7 @@ pub(crate) fn log_enabled(level: i32) -> bool {
 
 pub(crate) fn log(level: i32, text: &str) {
     let Some(host) = host() else { return };
-    let Current { context, exchange } = Current::get();
+    let Current { context, exchange, .. } = Current::get();
     // A line that cannot be logged is lost: there is nobody to tell.
     let _ = call!(host, log_message(context, exchange, level, text.as_ptr(), text.len()) or SV_E_UNSUPPORTED);
 }
@@ -136,6 +161,43 @@ pub(crate) unsafe fn pairs<'a>(pairs: *const sv_pair, count: usize) -> &'a [sv_p
     unsafe { std::slice::from_raw_parts(pairs, count) }
 }
 
+/// Does in a task what may have to wait: `step` is one call of the table, and repeated with each poll until it need not.
+///
+/// While the task does not exist yet, in the first poll inside of `service`, the call would hold the thread. So the future
+/// lets it be made first.
+pub(crate) fn waiting<T>(mut step: impl FnMut() -> Result<T>) -> impl Future<Output = Result<T>> {
+    poll_fn(move |context| {
+        if Current::with_turn(|turn| turn.is_some_and(Turn::is_first)) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match step() {
+            Err(error) if error.would_block() => {
+                Current::with_turn(|turn| turn.map(|turn| turn.wake_with_next(context.waker())));
+                Poll::Pending
+            }
+            done => Poll::Ready(done),
+        }
+    })
+}
+
+/// A new reference to a waker; NULL when the server has none left.
+pub(crate) fn waker_clone(waker: *mut sv_waker) -> *mut sv_waker {
+    host().map_or(null_mut(), |host| call!(host, waker_clone(waker) or null_mut()))
+}
+
+pub(crate) fn waker_wake(waker: *mut sv_waker, consume: bool) {
+    if let Some(host) = host() {
+        call!(host, waker_wake(waker, consume.into()) or ());
+    }
+}
+
+pub(crate) fn waker_drop(waker: *mut sv_waker) {
+    if let Some(host) = host() {
+        call!(host, waker_drop(waker) or ());
+    }
+}
+
 /// A handle of an exchange with the table that knows it. What it returns by view lives until `service` returns, so the
 /// types that are lent to servlets hold it, and bind each view to a borrow of themselves.
 #[derive(Clone, Copy)]
@@ -157,22 +219,23 @@ pub(crate) enum Content<'a> {
 }
 
 /// LIMIT: up to here a copy is cheaper than to hand over ownership: one allocation and one call back.
-const COPY_MAX: usize = 8 * 1024;
+pub(crate) const COPY_MAX: usize = 8 * 1024;
 
 unsafe extern "C" fn release_vec(owned: *mut std::ffi::c_void) {
     // SAFETY: made by `Box::into_raw` in `hand_over`; the server calls it once (servlet.h, SV_BODY_OWNED).
     drop(unsafe { Box::from_raw(owned.cast::<Vec<u8>>()) });
 }
 
-/// Lends `owned` to `give`, which tells whether the server took it over.
-fn hand_over(owned: Vec<u8>, give: impl FnOnce(&[u8], *mut std::ffi::c_void) -> sv_status) -> sv_status {
-    let owned = Box::into_raw(Box::new(owned));
-    // SAFETY: just made; the server does not release it before `give` has returned from its call, and `give` ends there.
-    let bytes = unsafe { &*owned };
-    let status = give(bytes, owned.cast());
+/// Lends `bytes` to `give`, which tells whether the server took them over; otherwise they are there again.
+fn hand_over(bytes: &mut Vec<u8>, give: impl FnOnce(&[u8], *mut std::ffi::c_void) -> sv_status) -> sv_status {
+    let owned = Box::into_raw(Box::new(std::mem::take(bytes)));
+    // SAFETY: just made; the server may release it inside of `give`, so only its bytes are named before.
+    let (first, len) = unsafe { ((*owned).as_ptr(), (*owned).len()) };
+    // SAFETY: they are valid until the server releases them, which the call that `give` makes decides.
+    let status = give(unsafe { std::slice::from_raw_parts(first, len) }, owned.cast());
     if status != SV_OK {
-        // SAFETY: not taken over, so it is still ours, and nothing looks at it any more.
-        drop(unsafe { Box::from_raw(owned) });
+        // SAFETY: not taken over, so it is still ours, and nothing else looks at it any more.
+        *bytes = *unsafe { Box::from_raw(owned) };
     }
     status
 }
@@ -180,6 +243,10 @@ fn hand_over(owned: Vec<u8>, give: impl FnOnce(&[u8], *mut std::ffi::c_void) -> 
 impl Exchange {
     pub fn new(host: &'static sv_host, handle: *mut sv_exchange) -> Exchange {
         Exchange { host, handle }
+    }
+
+    pub fn handle(self) -> *mut sv_exchange {
+        self.handle
     }
 
     /// `true`: done. `false`: there is none, or the end.
@@ -194,8 +261,8 @@ impl Exchange {
     #[cold]
     fn error(self, status: sv_status, doing: &str) -> Error {
         let mut said = sv_str::ABSENT;
-        // To ask would be the same fault once more.
-        if !matches!(status, SV_E_THREAD | SV_E_STALE) {
+        // To ask would be the same fault once more; and a call that would have to wait said nothing.
+        if !matches!(status, SV_E_THREAD | SV_E_STALE | SV_WOULD_BLOCK) {
             let _ = call!(self.host, error_text(self.handle, &raw mut said) or SV_E_UNSUPPORTED);
         }
         // SAFETY: it lives until the next error on this handle at least, and is copied before.
@@ -282,6 +349,19 @@ impl Exchange {
         call!(self.host, retiring(self.handle) or 0) == 1
     }
 
+    /// Of the async phase; `None`: no time-out.
+    pub fn set_timeout(self, after: Option<Duration>) -> Result {
+        // 0 means none to the table.
+        let milliseconds = after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+        let status = call!(self.host, set_timeout(self.handle, milliseconds) or SV_E_UNSUPPORTED);
+        self.done(status, "set_timeout")
+    }
+
+    /// NULL where there is no poll, and on a thread that does not own the exchange.
+    pub fn waker(self) -> *mut sv_waker {
+        call!(self.host, waker(self.handle) or null_mut())
+    }
+
     // --- its body
 
     /// How many bytes came; 0 is the end, unless the buffer is empty.
@@ -323,24 +403,34 @@ impl Exchange {
             Content::Copied(bytes) => respond(bytes, SV_BODY_COPY, null_mut()),
             Content::Static(bytes) => respond(bytes, SV_BODY_STATIC, null_mut()),
             Content::Owned(bytes) if bytes.len() <= COPY_MAX => respond(&bytes, SV_BODY_COPY, null_mut()),
-            Content::Owned(bytes) => hand_over(bytes, |bytes, owned| respond(bytes, SV_BODY_OWNED, owned)),
+            Content::Owned(mut bytes) => hand_over(&mut bytes, |bytes, owned| respond(bytes, SV_BODY_OWNED, owned)),
         };
         self.done(status, "respond")
     }
 
     /// All of it is taken: in `service`, writing waits.
-    pub fn write(self, content: Content<'_>) -> Result {
-        let copy = |bytes: &[u8]| call!(self.host, write(self.handle, bytes.as_ptr(), bytes.len(), null_mut()) or SV_E_UNSUPPORTED);
-        let status = match content {
-            Content::Copied(bytes) | Content::Static(bytes) => copy(bytes),
-            Content::Owned(bytes) if bytes.len() <= COPY_MAX => copy(&bytes),
-            Content::Owned(bytes) => hand_over(bytes, |bytes, owned| {
-                call!(
-                    self.host,
-                    write_owned(self.handle, bytes.as_ptr(), bytes.len(), Some(release_vec), owned) or SV_E_UNSUPPORTED
-                )
-            }),
-        };
+    pub fn write(self, bytes: &[u8]) -> Result {
+        let status = call!(self.host, write(self.handle, bytes.as_ptr(), bytes.len(), null_mut()) or SV_E_UNSUPPORTED);
+        self.done(status, "write")
+    }
+
+    /// How many bytes were taken: in poll, those that the connection has room for.
+    pub fn write_some(self, bytes: &[u8]) -> Result<usize> {
+        let mut taken = 0;
+        let status =
+            call!(self.host, write(self.handle, bytes.as_ptr(), bytes.len(), &raw mut taken) or SV_E_UNSUPPORTED);
+        self.done(status, "write")?;
+        Ok(taken.min(bytes.len()))
+    }
+
+    /// All or nothing; when it was taken, `bytes` is empty.
+    pub fn write_owned(self, bytes: &mut Vec<u8>) -> Result {
+        let status = hand_over(bytes, |bytes, owned| {
+            call!(
+                self.host,
+                write_owned(self.handle, bytes.as_ptr(), bytes.len(), Some(release_vec), owned) or SV_E_UNSUPPORTED
+            )
+        });
         self.done(status, "write")
     }
 
@@ -362,6 +452,13 @@ impl Exchange {
             set_header(self.handle, how, name.as_ptr(), name.len(), value.as_ptr(), value.len()) or SV_E_UNSUPPORTED
         );
         self.done(status, "set_header")
+    }
+
+    /// It lives as long as the handle.
+    pub fn response_header(self, name: &str) -> Result<Option<sv_str>> {
+        self.value("response_header", |value| {
+            call!(self.host, response_header(self.handle, name.as_ptr(), name.len(), 0, value) or SV_E_UNSUPPORTED)
+        })
     }
 
     pub fn set_content_type(self, content_type: &str) -> Result {
@@ -428,6 +525,14 @@ impl Exchange {
         let status = call!(self.host, unavailable(self.handle, seconds, text.as_ptr(), text.len()) or SV_E_UNSUPPORTED);
         self.done(status, "unavailable")
     }
+}
+
+/// The session of an event, which may be read until `on_event` returns.
+pub(crate) fn event_session_attribute(session: *mut sv_session, name: &str) -> Option<sv_str> {
+    let host = host()?;
+    let mut value = sv_str::ABSENT;
+    let status = call!(host, session_attribute(session, name.as_ptr(), name.len(), &raw mut value) or SV_E_UNSUPPORTED);
+    (status == SV_OK).then_some(value)
 }
 
 /// A handle of a context with the table that knows it. Strings that it returns by view live until destroy returns.
@@ -520,6 +625,16 @@ impl ContextHandle {
         match status {
             SV_OK | SV_NONE => Ok(()),
             _ => Err(Error::of_host(status, "context_set_attribute", "")),
+        }
+    }
+
+    /// Wakes after that time, once; takes the waker.
+    pub fn timer(self, after: Duration, waker: *mut sv_waker) -> Result {
+        // A part of a millisecond would be too early.
+        let milliseconds = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        match call!(self.host, context_timer(self.handle, milliseconds, waker) or SV_E_UNSUPPORTED) {
+            SV_OK => Ok(()),
+            status => Err(Error::of_host(status, "context_timer", "")),
         }
     }
 

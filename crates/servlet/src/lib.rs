@@ -27,11 +27,28 @@
 //! - What is lent to a servlet ([`Request`], [`Body`], [`Response`]) ends with the call, and so does what it returns by
 //!   reference; the compiler sees to it.
 //! - `?` turns each error into an answer: see [`Error`]. A panic is answered with 500 and logged.
-//! - In a servlet reading and writing wait while the client is slow.
+//! - In a servlet reading and writing wait while the client is slow. An `async fn` waits without holding a thread, with
+//!   [`AsyncBody`], [`Response::stream`], [`Response::events`] and [`time`]; it needs no runtime.
+//! - A [`Filter`] looks at what goes to servlets and comes from them; functions with [`macro@on`] are told what happens.
 //! - What a library keeps between requests is its state: see [`macro@start`].
-//! - A library is unloaded when the next generation has taken over. Threads that it starts have to end in [`macro@stop`].
+//! - What runs beside requests is a [`macro@job`], or spawned by [`Context::spawn`]; it ends with its generation.
+//! - A library is unloaded when the next generation has taken over. Threads that it starts on its own have to end in
+//!   [`macro@stop`].
 //!
-//! It is a thin layer over the C interface of `servlet.h` and depends on nothing else.
+//! # Features
+//! It is a thin layer over the C interface of `servlet.h`. Without features, the default, it depends on nothing else, so
+//! that a new webapp builds offline. In Cargo.toml: `servlet = { ..., features = ["json"] }`.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `json` | `Body::json`, `Response::json`, serde values in a [`Session`]; `serde_json` |
+//! | `forms` | `Request::form` and `Request::query_as`: forms and queries as serde values; `serde` |
+//! | `log` | the library's lines through the crate `log` go to the server's log |
+//! | `tracing` | its events of the crate `tracing` go there too, with their fields and spans |
+//! | `tokio` | a runtime of the library's own around its async servlets, jobs and spawned futures, so that what is made for tokio works in them; see [`module!`] |
+//! | `full` | all of these but `tokio` |
+//!
+//! Tests without a server are in [`mod@test`], which needs no feature.
 
 #[cfg(panic = "abort")]
 compile_error!(
@@ -41,59 +58,135 @@ compile_error!(
 #[cfg(any(target_vendor = "apple", windows))]
 compile_error!("servlets are built for Linux so far: they are found through sections of an ELF library");
 
-pub use serval_macros::{servlet, start, stop};
+pub use serval_macros::{carry, filter, job, on, restore, servlet, start, stop};
 
-pub use crate::body::Body;
+pub use crate::background::Stopping;
+pub use crate::body::{AsyncBody, Body};
+pub use crate::broadcast::{Broadcast, Receiver, RecvError};
 pub use crate::context::Context;
-pub use crate::cookie::Cookie;
+pub use crate::cookie::{Cookie, SameSite};
 pub use crate::error::{Error, Result, error, unavailable};
-pub use crate::handler::Handler;
+pub use crate::events::{Event, EventStream};
+pub use crate::filter::{BodyWriter, Chunk, Filter, FilterConfig, FilterEnd, Flow, ResponseHead};
+pub use crate::handler::{AsyncHandler, Handler};
 pub use crate::html::escape;
+pub use crate::job::{Async, Ended, JobFunction};
+pub use crate::listener::{AttributeEvent, Change, ContextEvent, Happened, Listener, RequestEvent, SessionEvent};
 pub use crate::method::Method;
+pub use crate::multipart::{Part, PartReader, Parts};
 pub use crate::request::Request;
 pub use crate::response::Response;
+pub use crate::session::Session;
+pub use crate::stream::Stream;
 
+mod background;
 mod body;
+mod broadcast;
 mod context;
 mod cookie;
+mod decode;
 mod error;
+mod events;
+mod filter;
+#[cfg(feature = "forms")]
+mod form;
 mod glue;
 mod handler;
+mod hooks;
 mod host;
 pub mod html;
+mod job;
+#[cfg(feature = "json")]
+mod json;
+mod listener;
 pub mod log;
+#[cfg(feature = "log")]
+mod log_adapter;
 mod method;
+mod multipart;
 mod request;
 mod response;
+#[cfg(feature = "tokio")]
+mod runtime;
+mod session;
+mod stream;
+mod task;
+pub mod test;
+pub mod time;
+#[cfg(feature = "tracing")]
+mod tracing_adapter;
+
+/// Makes other ways to log end in the server's log; when a module begins.
+fn adapters_install() {
+    #[cfg(feature = "log")]
+    log_adapter::install();
+    #[cfg(feature = "tracing")]
+    tracing_adapter::install();
+}
 
 /// What nearly every servlet needs: `use servlet::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Body, Context, Cookie, Error, Method, Request, Response, Result, error, escape};
-    pub use crate::{servlet, start, stop};
+    pub use crate::{
+        AsyncBody, Body, BodyWriter, Broadcast, Chunk, Context, Cookie, Error, Event, EventStream, Filter,
+        FilterConfig, FilterEnd, Flow, Method, Receiver, RecvError, Request, Response, ResponseHead, Result, SameSite,
+        Session, Stopping, error, escape,
+    };
+    pub use crate::{AttributeEvent, ContextEvent, RequestEvent, SessionEvent};
+    pub use crate::{carry, filter, job, on, restore, servlet, start, stop};
 }
 
 /// For the macros, and nobody else: it changes without notice.
 #[doc(hidden)]
 pub mod __glue {
-    pub use crate::glue::{Description, Function, Hook, Slot, describe, destroy, init, pair, section, servlet};
-    pub use serval_abi::{
-        SV_BLOCKING, SV_MULTIPART, SV_NONBLOCKING, sv_context, sv_host, sv_module, sv_pair, sv_servlet, sv_status,
-        sv_str,
+    pub use crate::filter::{DeclaredFilter, by_default, filter};
+    pub use crate::glue::{
+        Declared, Description, Sections, Slot, async_servlet, describe, destroy, init, pair, section, servlet,
     };
+    pub use crate::hooks::{Function, Hook};
+    pub use crate::job::{Job, job};
+    pub use crate::listener::{OfAttribute, OfContext, OfRequest, OfSession, listener, listener_state};
+    pub use serval_abi::{
+        SV_BLOCKING, SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE,
+        SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_ATTRIBUTE, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED,
+        SV_EVENT_REQUEST_ATTRIBUTE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED,
+        SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_CREATED, SV_EVENT_SESSION_DESTROYED, SV_EVENT_SESSION_ID_CHANGED,
+        SV_KEEP, SV_MULTIPART, SV_NONBLOCKING, sv_context, sv_filter, sv_host, sv_listener, sv_module, sv_pair,
+        sv_servlet, sv_status, sv_str,
+    };
+
+    /// For code that is compiled and never run.
+    pub fn any<T>() -> T {
+        unreachable!("it is only compiled")
+    }
+
+    /// Shows an author what of a future is not Send, and over which `.await`.
+    pub fn moves_between_threads<T: Send>(_future: T) {}
 }
 
 /// Makes the package a servlet library. It stands once in it, on its own: `servlet::module!();`.
 ///
-/// It exports `servlet_module_v1`, with the package's name and version and all servlets that the package and its
-/// dependencies declare.
+/// It exports `servlet_module_v1`, with the package's name and version and all that the package and its dependencies declare.
+///
+/// With the feature `tokio`, `servlet::module!(tokio_workers = 4);` gives the library's runtime so many threads; there is one
+/// unless it says otherwise. The runtime is made when it is needed first, is there in async servlets, jobs, spawned futures and
+/// `#[start]`, and has ended when the library is unloaded.
 #[macro_export]
 macro_rules! module {
     () => {
+        $crate::module!(tokio_workers = 1);
+    };
+    (tokio_workers = $workers:expr) => {
         const _: () = {
             // Empty, but they make the sections, so that a library without servlets links too.
             #[used]
             #[unsafe(link_section = "sv_servlets")]
             static NO_SERVLETS: [$crate::__glue::Slot<$crate::__glue::sv_servlet>; 0] = [];
+            #[used]
+            #[unsafe(link_section = "sv_filters")]
+            static NO_FILTERS: [$crate::__glue::Slot<$crate::__glue::sv_filter>; 0] = [];
+            #[used]
+            #[unsafe(link_section = "sv_listeners")]
+            static NO_LISTENERS: [$crate::__glue::Slot<$crate::__glue::sv_listener>; 0] = [];
             #[used]
             #[unsafe(link_section = "sv_hooks")]
             static NO_HOOKS: [$crate::__glue::Slot<$crate::__glue::Hook>; 0] = [];
@@ -102,8 +195,25 @@ macro_rules! module {
             unsafe extern "C" {
                 static __start_sv_servlets: $crate::__glue::Slot<$crate::__glue::sv_servlet>;
                 static __stop_sv_servlets: $crate::__glue::Slot<$crate::__glue::sv_servlet>;
+                static __start_sv_filters: $crate::__glue::Slot<$crate::__glue::sv_filter>;
+                static __stop_sv_filters: $crate::__glue::Slot<$crate::__glue::sv_filter>;
+                static __start_sv_listeners: $crate::__glue::Slot<$crate::__glue::sv_listener>;
+                static __stop_sv_listeners: $crate::__glue::Slot<$crate::__glue::sv_listener>;
                 static __start_sv_hooks: $crate::__glue::Slot<$crate::__glue::Hook>;
                 static __stop_sv_hooks: $crate::__glue::Slot<$crate::__glue::Hook>;
+            }
+
+            fn sections() -> $crate::__glue::Sections {
+                use $crate::__glue::section;
+                // SAFETY: each two symbols bound a section that holds only slots of that type.
+                unsafe {
+                    $crate::__glue::Sections {
+                        servlets: section(&raw const __start_sv_servlets, &raw const __stop_sv_servlets),
+                        filters: section(&raw const __start_sv_filters, &raw const __stop_sv_filters),
+                        listeners: section(&raw const __start_sv_listeners, &raw const __stop_sv_listeners),
+                        hooks: section(&raw const __start_sv_hooks, &raw const __stop_sv_hooks),
+                    }
+                }
             }
 
             unsafe extern "C" fn init(
@@ -112,26 +222,16 @@ macro_rules! module {
                 module: *mut *mut ::core::ffi::c_void,
                 error: *mut $crate::__glue::sv_str,
             ) -> $crate::__glue::sv_status {
-                // SAFETY: the two symbols bound a section that holds only slots of that type.
-                let hooks = unsafe { $crate::__glue::section(&raw const __start_sv_hooks, &raw const __stop_sv_hooks) };
                 // SAFETY: as servlet.h says of init.
-                unsafe { $crate::__glue::init(host, context, module, error, hooks) }
+                unsafe { $crate::__glue::init(host, context, module, error, sections().hooks, $workers) }
             }
 
             #[unsafe(no_mangle)]
             pub extern "C" fn servlet_module_v1() -> *const $crate::__glue::sv_module {
                 static MODULE: ::std::sync::OnceLock<$crate::__glue::Description> = ::std::sync::OnceLock::new();
                 let module = MODULE.get_or_init(|| {
-                    // SAFETY: as for the hooks.
-                    let servlets = unsafe {
-                        $crate::__glue::section(&raw const __start_sv_servlets, &raw const __stop_sv_servlets)
-                    };
-                    $crate::__glue::describe(
-                        ::core::env!("CARGO_PKG_NAME"),
-                        ::core::env!("CARGO_PKG_VERSION"),
-                        servlets,
-                        init,
-                    )
+                    let (name, version) = (::core::env!("CARGO_PKG_NAME"), ::core::env!("CARGO_PKG_VERSION"));
+                    $crate::__glue::describe(name, version, sections(), init)
                 });
                 module.as_ptr()
             }

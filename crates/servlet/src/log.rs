@@ -12,6 +12,49 @@
 //!     response.redirect("thanks")
 //! }
 //! ```
+//!
+//! # Other ways to log
+//! With the feature `log`, what the library and the crates that it uses log through the crate `log` goes to the server's log,
+//! and with the feature `tracing` so do events of the crate `tracing`. Both are there from before `#[start]` on, without a line
+//! of the author's; a logger of the author's own that was set before stays. Lines begin with their target. An event's line
+//! has the spans that it is in before that, from the outermost with their fields, and its own fields after the message.
+//!
+#![cfg_attr(feature = "log", doc = "```")]
+#![cfg_attr(not(feature = "log"), doc = "```ignore")]
+//! use servlet::prelude::*;
+//!
+//! #[servlet("/buy", methods = [POST])]
+//! fn buy(_: &Request, response: &mut Response) -> Result {
+//!     log::info!(target: "till", "{} sold", 3);
+//!     response.text("sold")
+//! }
+//!
+//! servlet::module!();
+//! # fn main() {
+//! let app = servlet::test::App::new();
+//! app.post("/buy").send();
+//! assert_eq!(app.log(), ["INFO till: 3 sold"]);
+//! # }
+//! ```
+//!
+#![cfg_attr(feature = "tracing", doc = "```")]
+#![cfg_attr(not(feature = "tracing"), doc = "```ignore")]
+//! use servlet::prelude::*;
+//!
+//! #[servlet("/buy", methods = [POST])]
+//! fn buy(_: &Request, response: &mut Response) -> Result {
+//!     let _order = tracing::info_span!("order", id = 7).entered();
+//!     tracing::info!(target: "till", count = 3, "sold");
+//!     response.text("sold")
+//! }
+//!
+//! servlet::module!();
+//! # fn main() {
+//! let app = servlet::test::App::new();
+//! app.post("/buy").send();
+//! assert_eq!(app.log(), ["INFO order{id=7}: till: sold count=3"]);
+//! # }
+//! ```
 
 use std::fmt;
 

@@ -1,14 +1,19 @@
 //! The request, as it is lent to a servlet.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::ptr::null_mut;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use serval_abi::{sv_pair, sv_request, sv_str};
 
 use crate::glue::Instance;
-use crate::host::{self, Exchange};
-use crate::{Context, Method, Result};
+use crate::host::{self, Current, Exchange, waiting};
+use crate::task::Turn;
+use crate::{Context, Method, Result, error};
 
 /// A request. All that it returns by reference lives as long as the call of the servlet.
 ///
@@ -40,6 +45,10 @@ impl Request {
     /// `instance` is not really `'static`: a `Request` never outlives the call of `service` that it is made for.
     pub(crate) fn new(exchange: Exchange, instance: &'static Instance) -> Request {
         Request { exchange, head: AtomicPtr::new(null_mut()), instance }
+    }
+
+    pub(crate) fn exchange(&self) -> Exchange {
+        self.exchange
     }
 
     /// Fetched at the first use, because it costs the server something, and many servlets do not look at it.
@@ -231,6 +240,42 @@ impl Request {
         Ok(self.exchange.path_parameter(name)?.and_then(|value| self.optional(value)))
     }
 
+    /// Returns what stood for `{name}` in the URL pattern that matched, as any type that can be made of text. 400 when it
+    /// cannot; 500 when the pattern has no such name.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[servlet("/items/{id}")]
+    /// fn item(request: &Request, response: &mut Response) -> Result {
+    ///     let id: u64 = request.path("id")?;
+    ///     response.text(format!("item {id}"))
+    /// }
+    /// ```
+    pub fn path<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<T> {
+        let Some(text) = self.path_param(name)? else {
+            return Err(error(500, format!("the URL pattern {:?} has no {{{name}}}", self.pattern())));
+        };
+        text.parse().map_err(|wrong| error(400, format!("the path parameter {name} is {text:?}: {wrong}")))
+    }
+
+    /// In an async servlet: waits until a form body has come, so that [`param`](Request::param) and
+    /// [`params`](Request::params) can answer at once. Without it they answer with an error of the kind
+    /// `servlet/would-block` as long as the form is still on its way.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[servlet("/name", methods = [POST])]
+    /// async fn name(request: &Request, response: &mut Response) -> Result {
+    ///     request.form_read().await?;
+    ///     response.text(format!("Hello, {}", request.param("name")?.unwrap_or("World")))
+    /// }
+    /// ```
+    pub async fn form_read(&self) -> Result {
+        waiting(|| self.exchange.parameters().map(drop)).await.map_err(crate::Error::of_client)
+    }
+
     /// Returns the first cookie of that name.
     pub fn cookie(&self, name: &str) -> Result<Option<&str>> {
         Ok(self.exchange.cookie(name)?.and_then(|value| self.optional(value)))
@@ -268,6 +313,12 @@ impl Request {
         self.instance.init(name)
     }
 
+    /// Returns the module's state, for those who are not given it as an argument, as filters and listener functions; an error
+    /// when [`start`](macro@crate::start) makes another type, or none.
+    pub fn state<S: Send + Sync + 'static>(&self) -> Result<&S> {
+        self.instance.state()
+    }
+
     /// Returns the webapp.
     pub fn context(&self) -> &Context {
         self.instance.context()
@@ -281,6 +332,25 @@ impl Request {
     /// Tells whether a newer generation of the webapp has taken over. Endless answers end then.
     pub fn is_retiring(&self) -> bool {
         self.exchange.retiring()
+    }
+
+    /// In an async servlet: waits until a newer generation has taken over, to be raced with other work.
+    /// [`EventStream::next`](crate::EventStream::next) does that by itself.
+    pub fn retired(&self) -> impl Future<Output = ()> + Send + '_ {
+        poll_fn(|context| {
+            if self.exchange.retiring() {
+                return Poll::Ready(());
+            }
+            // The server polls the task when that happens.
+            Current::with_turn(|turn| turn.map(|turn| Turn::wake_with_next(turn, context.waker())));
+            Poll::Pending
+        })
+    }
+
+    /// In an async servlet: sets how long the answer may take from now on, in place of the webapp's time-out; `None`: as long
+    /// as it likes. After it the client gets the error page for 500, or a cut answer.
+    pub fn set_timeout(&self, after: Option<Duration>) -> Result {
+        self.exchange.set_timeout(after)
     }
 }
 

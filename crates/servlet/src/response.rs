@@ -5,8 +5,9 @@ use std::{fmt, io};
 
 use serval_abi::{SV_HEADER_ADD, SV_HEADER_REMOVE, SV_HEADER_SET, sv_pair, sv_str};
 
-use crate::host::{Content, Exchange};
-use crate::{Cookie, Result};
+use crate::host::{self, Content, Exchange, waiting};
+use crate::stream::Stream;
+use crate::{Cookie, EventStream, Result, error};
 
 /// The response to a request.
 ///
@@ -15,6 +16,9 @@ use crate::{Cookie, Result};
 /// `write!` and [`io::Write`]. What is written is held in a buffer until it is full, flushed, or the servlet returns; then
 /// the response is *committed*, and its status and headers cannot be changed any more. Writing waits while the client is
 /// slow. A servlet that does nothing answers with 200 and an empty body.
+///
+/// In an async servlet nothing waits but with `.await`. So what is written there is held until the servlet returns, up to
+/// 1 MiB, and longer or endless answers go through [`stream`](Response::stream) or [`events`](Response::events).
 ///
 /// ```
 /// use servlet::prelude::*;
@@ -33,11 +37,51 @@ pub struct Response {
     /// What the servlet chose, if it did.
     status: Option<u16>,
     typed: bool,
+    output: Output,
 }
+
+/// Where [`Response::write`] writes to.
+enum Output {
+    Server,
+    /// In an async servlet: here, until the end or until `stream`.
+    Held(Vec<u8>),
+    /// After `stream`, too; but the response may be committed.
+    Streamed(Vec<u8>),
+}
+
+/// LIMIT: what an async servlet may write without `stream`.
+const HELD_BYTES_MAX: usize = 1024 * 1024;
 
 impl Response {
     pub(crate) fn new(exchange: Exchange) -> Response {
-        Response { exchange, status: None, typed: false }
+        Response { exchange, status: None, typed: false, output: Output::Server }
+    }
+
+    /// For a servlet that must not wait in a call.
+    pub(crate) fn held(exchange: Exchange) -> Response {
+        Response { output: Output::Held(Vec::new()), ..Response::new(exchange) }
+    }
+
+    /// Sends what is held, at the end of an async servlet.
+    pub(crate) async fn settle(&mut self) -> Result {
+        match &mut self.output {
+            Output::Server => Ok(()),
+            Output::Held(bytes) if bytes.is_empty() => Ok(()),
+            Output::Held(bytes) => {
+                // In one go, which never waits.
+                let bytes = std::mem::take(bytes);
+                let status = self.exchange.response_status()?;
+                self.exchange.respond(status, &[], Content::Owned(bytes))
+            }
+            Output::Streamed(bytes) => write_all_owned(self.exchange, bytes).await,
+        }
+    }
+
+    /// What was written is of no use any more.
+    fn forget_held(&mut self) {
+        if let Output::Held(bytes) | Output::Streamed(bytes) = &mut self.output {
+            bytes.clear();
+        }
     }
 
     /// Sets the status, 200 to 599.
@@ -111,14 +155,16 @@ impl Response {
         self.respond("application/octet-stream", Content::Static(bytes))
     }
 
-    fn respond(&mut self, content_type: &str, content: Content<'_>) -> Result {
+    pub(crate) fn respond(&mut self, content_type: &str, content: Content<'_>) -> Result {
         // What went before may have chosen the status: on the way to an error page it is that of the error.
         let status = match self.status {
             Some(status) => status,
             None => self.exchange.response_status()?,
         };
         let header = [sv_pair { name: sv_str::new("content-type"), value: sv_str::new(content_type) }];
-        self.exchange.respond(status, if self.typed { &[] } else { &header }, content)
+        self.exchange.respond(status, if self.typed { &[] } else { &header }, content)?;
+        self.forget_held();
+        Ok(())
     }
 
     /// Ends a chain of calls without a body: `response.status(204)?.done()`.
@@ -126,14 +172,90 @@ impl Response {
         Ok(())
     }
 
-    /// Writes a piece of the body.
+    /// Writes a piece of the body. In an async servlet: up to 1 MiB in all.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result {
-        self.exchange.write(Content::Copied(bytes.as_ref()))
+        let bytes = bytes.as_ref();
+        match &mut self.output {
+            Output::Server => self.exchange.write(bytes),
+            Output::Held(held) | Output::Streamed(held) if held.len() + bytes.len() <= HELD_BYTES_MAX => {
+                held.extend_from_slice(bytes);
+                Ok(())
+            }
+            Output::Held(_) | Output::Streamed(_) => Err(error(
+                500,
+                "an async servlet may write 1 MiB before it returns; write more with `response.stream().await?`",
+            )),
+        }
     }
 
     /// Writes a piece of the body, and keeps it in place of a copy.
     pub fn write_owned(&mut self, bytes: impl Into<Vec<u8>>) -> Result {
-        self.exchange.write(Content::Owned(bytes.into()))
+        let mut bytes = bytes.into();
+        match &self.output {
+            Output::Server if bytes.len() > host::COPY_MAX => self.exchange.write_owned(&mut bytes),
+            _ => self.write(bytes),
+        }
+    }
+
+    /// In an async servlet: goes over to writing piece by piece, with `.await` where the client is slow. What was written
+    /// before goes out first; status and headers are fixed with the first flush, or when the buffer is full.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[servlet("/numbers")]
+    /// async fn numbers(_: &Request, response: &mut Response) -> Result {
+    ///     let mut stream = response.content_type("text/plain; charset=utf-8")?.stream().await?;
+    ///     for number in 1..=1_000_000 {
+    ///         stream.write(format!("{number}\n")).await?;
+    ///     }
+    ///     stream.finish().await
+    /// }
+    /// ```
+    pub async fn stream(&mut self) -> Result<Stream<'_>> {
+        if let Output::Held(held) = &mut self.output {
+            self.output = Output::Streamed(std::mem::take(held));
+        }
+        if let Output::Streamed(held) = &mut self.output {
+            write_all_owned(self.exchange, held).await?;
+        }
+        Ok(Stream::new(self.exchange))
+    }
+
+    /// In an async servlet: answers with server-sent events, as long as the client stays and the generation is the current
+    /// one. Sets the content type, forbids caches and buffering proxies, and takes the time-out away.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// struct Shop {
+    ///     sold: Broadcast<String>,
+    /// }
+    ///
+    /// #[servlet("/sold")]
+    /// async fn sold(shop: &Shop, _: &Request, response: &mut Response) -> Result {
+    ///     let mut sold = shop.sold.subscribe();
+    ///     let mut events = response.events().await?;
+    ///     while let Some(message) = events.next(sold.recv()).await? {
+    ///         let event = match message {
+    ///             Ok(item) => Event::new().event("sold").data(item),
+    ///             Err(RecvError::Lagged(lost)) => Event::new().event("lost").data(lost.to_string()),
+    ///             Err(RecvError::Closed) => break,
+    ///         };
+    ///         events.send(&event).await?;
+    ///     }
+    ///     events.finish().await
+    /// }
+    /// ```
+    pub async fn events(&mut self) -> Result<EventStream<'_>> {
+        self.content_type("text/event-stream")?
+            .header("cache-control", "no-cache")?
+            .header("x-accel-buffering", "no")?;
+        self.exchange.set_timeout(None)?;
+        let mut stream = self.stream().await?;
+        // So the client knows at once that it is connected.
+        stream.flush().await?;
+        Ok(EventStream::new(stream))
     }
 
     /// For `write!(response, ...)`.
@@ -145,20 +267,28 @@ impl Response {
         }
     }
 
-    /// Commits the response and sends what was written.
+    /// Commits the response and sends what was written. In an async servlet an error: there
+    /// [`Stream::flush`](crate::Stream::flush) does it.
     pub fn flush(&mut self) -> Result {
-        self.exchange.flush()
+        match self.output {
+            Output::Server => self.exchange.flush(),
+            _ => Err(error(500, "flush would have to wait; in an async servlet use `response.stream().await?`")),
+        }
     }
 
     /// Answers with 302 and a `Location`, as it stands.
     pub fn redirect(&mut self, location: &str) -> Result {
-        self.exchange.redirect(location)
+        self.exchange.redirect(location)?;
+        self.forget_held();
+        Ok(())
     }
 
     /// Answers with the error page for `status` (400 to 599), as a servlet does that returns
     /// [`Err(error(status, text))`](crate::error()). The text is for the log, and for clients only in development.
     pub fn error(&mut self, status: u16, text: &str) -> Result {
-        self.exchange.send_error(status, text)
+        self.exchange.send_error(status, text)?;
+        self.forget_held();
+        Ok(())
     }
 
     /// Tells whether status and headers are fixed.
@@ -170,14 +300,24 @@ impl Response {
     pub fn reset(&mut self) -> Result<&mut Response> {
         self.exchange.reset()?;
         (self.status, self.typed) = (None, false);
+        self.forget_held();
         Ok(self)
     }
 
     /// Forgets what was written; an error when the response is committed.
     pub fn reset_buffer(&mut self) -> Result<&mut Response> {
         self.exchange.reset_buffer()?;
+        self.forget_held();
         Ok(self)
     }
+}
+
+/// In poll the server takes all of it or nothing.
+pub(crate) async fn write_all_owned(exchange: Exchange, bytes: &mut Vec<u8>) -> Result {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    waiting(|| exchange.write_owned(bytes)).await
 }
 
 fn of_text(text: Cow<'_, str>) -> Content<'_> {
@@ -187,7 +327,7 @@ fn of_text(text: Cow<'_, str>) -> Content<'_> {
     }
 }
 
-fn of_bytes(bytes: Cow<'_, [u8]>) -> Content<'_> {
+pub(crate) fn of_bytes(bytes: Cow<'_, [u8]>) -> Content<'_> {
     match bytes {
         Cow::Borrowed(bytes) => Content::Copied(bytes),
         Cow::Owned(bytes) => Content::Owned(bytes),

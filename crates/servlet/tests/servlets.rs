@@ -160,7 +160,7 @@ fn thread_first(request: &Request, response: &mut Response) -> Result {
 fn nice(request: &Request, response: &mut Response) -> Result {
     let names: Vec<&str> = request.headers().map(|(name, _)| name).collect();
     response.header("x-names", names.join("+"))?;
-    response.cookie(&Cookie::new("a", "b").path("/").max_age(5).secure().same_site("Lax"))?;
+    response.cookie(&Cookie::new("a", "b").path("/").max_age(5).secure().same_site(SameSite::Lax))?;
     response.redirect("there")
 }
 
