@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod puppet;
+
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,9 +130,9 @@ impl Session for MockSession {
 
 /// An exchange whose response is committed by `flush` and `respond`.
 pub struct MockExchange {
-    path: String,
-    headers: HeaderMap,
-    attributes: Vec<(String, Vec<u8>)>,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub attributes: Vec<(String, Vec<u8>)>,
     pub status: u16,
     pub answer: HeaderMap,
     pub written: usize,
