@@ -42,7 +42,7 @@ fn is_token(text: &str) -> bool {
 unsafe fn written(cookie: &sv_cookie) -> Answer<String> {
     // SAFETY: the caller's promise, here and below.
     let part = |given: sv_str| unsafe { text(given.ptr, given.len) };
-    let optional = |given: sv_str| if given.ptr.is_null() { Ok(None) } else { part(given).map(Some) };
+    let optional = |given: sv_str| if given.ptr.is_null() && given.len == 0 { Ok(None) } else { part(given).map(Some) };
     let (name, value) = (part(cookie.name)?, part(cookie.value)?);
     if !is_token(name) {
         return wrong("name", name, "is not a token");
