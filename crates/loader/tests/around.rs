@@ -1,15 +1,18 @@
-//! What is called around servlets: filters, listener functions, and what a module hands over to the next one; and sessions, which
-//! all of them reach. Needs `cc`.
+//! What is called around servlets: filters, listener functions, and what a module hands over to the next one; and
+//! sessions, which all of them reach. Needs `cc`.
+
+#![allow(clippy::macro_metavars_in_unsafe, reason = "arguments of `call` may be calls, too")]
 
 mod mock;
+mod puppet;
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use mock::puppet::{Acts, Puppet, Raw, X, puppet};
 use mock::{MockExchange, MockSession};
+use puppet::{Acts, Puppet, Raw, X, puppet};
 use serval_abi::*;
 use serval_loader::filter::{Entered, Filter};
 use serval_loader::module::Event;
@@ -203,11 +206,11 @@ fn an_event_of_each_kind_is_told_to_those_that_asked() {
 
 #[test]
 fn the_handles_of_an_event_end_with_it() {
-    let kept: Arc<Mutex<Vec<(X, Raw<sv_session>)>>> = Arc::default();
+    let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = kept.clone();
     let puppet = puppet(Acts {
         on_event: Box::new(move |event| {
-            let (x, session) = (Raw::of(event.exchange), Raw::of(event.session));
+            let (x, session): (X, _) = (Raw::of(event.exchange), Raw::of(event.session));
             assert_eq!((x.touch(), x.detach(), x.complete(SV_OK)), (SV_OK, SV_E_STATE, SV_E_STATE));
             assert_eq!(set(session, "seen", Some(b"1")), SV_OK);
             assert_eq!(on_another_thread(move || (x.touch(), get(session, "seen").0)), (SV_E_THREAD, SV_E_THREAD));

@@ -1,7 +1,10 @@
-//! What goes on after service has returned: tasks, detached exchanges, and wakers, with threads that call when they should not.
-//! Needs `cc`.
+//! What goes on after service has returned: tasks, detached exchanges, and wakers, with threads that call when they
+//! should not. Needs `cc`.
+
+#![allow(clippy::macro_metavars_in_unsafe, reason = "arguments of `call` may be calls, too")]
 
 mod mock;
+mod puppet;
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -10,8 +13,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mock::puppet::{Acts, Puppet, Raw, X, puppet, run};
 use mock::{MockExchange, MockWake};
+use puppet::{Acts, Puppet, Raw, X, puppet, run};
 use serval_abi::*;
 use serval_loader::detached::Detached;
 use serval_loader::servlet::{Outcome, Polled, Scope, Servlet, Task};
@@ -368,8 +371,8 @@ fn a_second_thread_waits_until_the_first_has_returned() {
     assert_eq!(open.detached.with(|exchange| exchange.written), Some(11));
 }
 
-/// A library's function that is called inside of one of the host's cannot wait for that one: it once did, when another exchange was
-/// between the two, or when the server itself was inside.
+/// A library's function that is called inside of one of the host's cannot wait for that one: it once did, when another
+/// exchange was between the two, or when the server itself was inside.
 #[test]
 fn a_call_inside_of_a_call_does_not_wait_for_itself() {
     let (one, other) = (detach(new(), None), detach(MockExchange { owned: Some(Vec::new()), ..new() }, None));
@@ -507,7 +510,7 @@ fn told_is_called_once_and_may_call_no_function_of_an_exchange() {
     let others = detach(new(), None);
     let other = others.x;
     let (send, receive) = channel();
-    let place: Arc<Mutex<Option<(X, Raw<sv_context>)>>> = Arc::default();
+    let place = Arc::new(Mutex::new(None::<(X, Raw<sv_context>)>));
     let told = place.clone();
     let open = detach(
         new(),

@@ -1,6 +1,10 @@
-//! Parts of uploads, and what makes a response beside headers and bytes: cookies, trailers, and memory that is handed over. Needs `cc`.
+//! Parts of uploads, and what makes a response beside headers and bytes: cookies, trailers, and memory that is
+//! handed over. Needs `cc`.
+
+#![allow(clippy::macro_metavars_in_unsafe, reason = "arguments of `call` may be calls, too")]
 
 mod mock;
+mod puppet;
 
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -8,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use mock::MockExchange;
-use mock::puppet::{Acts, X, puppet};
+use puppet::{Acts, X, puppet};
 use serval_abi::*;
 use serval_loader::exchange::{Part, PartContent};
 use serval_loader::servlet::Scope;

@@ -3,8 +3,6 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-pub mod puppet;
-
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;

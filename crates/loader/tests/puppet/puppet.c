@@ -1,5 +1,5 @@
-/* A library whose functions are the test's: it hands each call on to a table that the test has filled in. Every test opens a copy of
- * its own, and so has a table of its own. */
+/* A library whose functions are the test's: it hands each call on to a table that the test has filled in. Every test opens a copy
+ * of its own, and so has a table of its own. */
 #include <servlet.h>
 
 typedef struct puppet {

@@ -1,5 +1,8 @@
 //! A library whose functions are closures of a test, by puppet.c.
 
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::type_complexity, reason = "the closures have the shapes of the functions of servlet.h")]
+
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -12,7 +15,7 @@ use serval_loader::library::Library;
 use serval_loader::module::Module;
 use serval_loader::servlet::Servlet;
 
-use super::MockContext;
+use crate::mock::{self, MockContext};
 
 /// Calls a function of the host's table.
 #[macro_export]
@@ -88,8 +91,6 @@ pub unsafe extern "C" fn run(closure: *mut c_void) {
     closure();
 }
 
-type Function<A, R = sv_status> = Box<dyn Fn(A) -> R + Send + Sync>;
-
 pub struct Body<'a> {
     pub state: usize,
     pub bytes: &'a [u8],
@@ -101,7 +102,7 @@ pub struct Acts {
     /// With the place for a task.
     pub service: Box<dyn Fn(X, &mut usize) -> sv_status + Send + Sync>,
     pub poll: Box<dyn Fn(usize, X) -> sv_status + Send + Sync>,
-    pub drop: Function<usize, ()>,
+    pub drop: Box<dyn Fn(usize) + Send + Sync>,
     /// With the place for the state.
     pub on_request: Box<dyn Fn(X, &mut usize) -> sv_status + Send + Sync>,
     pub on_response: Box<dyn Fn(X, usize) -> sv_status + Send + Sync>,
@@ -210,8 +211,8 @@ pub fn puppet(acts: Acts) -> Puppet {
     static COPIES: AtomicUsize = AtomicUsize::new(0);
     let folder = COMPILED.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/puppet.c");
-        super::compile(&source, &[], &folder.path().join("puppet.so"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/puppet/puppet.c");
+        mock::compile(&source, &[], &folder.path().join("puppet.so"));
         folder
     });
     let copy = folder.path().join(format!("puppet{}.so", COPIES.fetch_add(1, Ordering::Relaxed)));
