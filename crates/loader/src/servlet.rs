@@ -217,7 +217,7 @@ impl Servlet {
         // SAFETY: by servlet.h: after create, with an open handle that this thread owns.
         let status = unsafe { (self.service)(self.this, entry.raw(), &mut task) };
         drop(entry);
-        scope.memory.in_service = false;
+        (scope.memory.in_service, scope.memory.awaited) = (false, 0);
         let wrong = |text: &str| {
             misuse::report("service", &Fault::new(SV_E_STATE, text.to_owned()), Some(&self.name));
             Outcome::Failed(SV_E_STATE, text.to_owned())

@@ -59,7 +59,7 @@ fn decode(handle: usize, kind: u64) -> Result<(usize, u64), Fault> {
 }
 
 /// A number of the calling thread, never 0, never given twice.
-fn thread() -> u64 {
+pub(crate) fn thread() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local!(static MINE: Cell<u64> = const { Cell::new(0) });
     MINE.with(|mine| {
@@ -74,6 +74,11 @@ fn thread() -> u64 {
 const DETACHED: u64 = u64::MAX;
 /// LIMIT: how long a thread's call waits for the service of a detached exchange to return: it does nothing more than that.
 const GAP_MAX: Duration = Duration::from_secs(5);
+/// How long another thread's call gives the service of a detached exchange to return: the call may wait for the client, and service,
+/// maybe on an I/O thread, could not return meanwhile. One that does not return may itself wait for that thread.
+const MOMENT: Duration = Duration::from_millis(10);
+/// Between two looks whether service has returned.
+const LOOK: Duration = Duration::from_micros(50);
 
 /// What a slot leads to while a library may call.
 #[derive(Clone, Copy)]
@@ -430,17 +435,24 @@ fn through<T>(handle: usize, kind: u64, work: impl FnOnce(Seat, &mut Ending) -> 
         if !is_open() {
             return Err(stale());
         }
-        // SAFETY: the owner stays DETACHED as long as the slot is open, and the lock is held.
-        if unsafe { (*slot.seat.get()).is_some() } {
-            // SAFETY: as above.
-            return unsafe { seated(slot, generation, work) };
+        // SAFETY: the owner stays DETACHED as long as the slot is open, and the slot is held.
+        if let Some(seat) = unsafe { &*slot.seat.get() } {
+            // SAFETY: the seat is there, so nobody else has the memory.
+            let awaited = unsafe { &mut (*seat.memory).awaited };
+            if *awaited == 0 || *awaited == thread() || since.elapsed() > MOMENT {
+                if *awaited != thread() {
+                    *awaited = 0;
+                }
+                // SAFETY: as above.
+                return unsafe { seated(slot, generation, work) };
+            }
         }
         drop(held);
         if since.elapsed() > GAP_MAX {
             return Err(Fault::new(SV_E_STATE, "the service of this exchange has not returned"));
         }
         // Service returns, and the exchange gets a place of its own.
-        std::thread::sleep(Duration::from_micros(50));
+        std::thread::sleep(LOOK);
     }
 }
 

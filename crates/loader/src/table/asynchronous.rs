@@ -23,6 +23,7 @@ pub unsafe extern "C" fn detach(
         frame.exchange.detach()?;
         let told = told.map(|tell| Told { tell, arg });
         frame.memory.told = Some(Arc::new(Mutex::new(told)));
+        frame.memory.awaited = slots::thread();
         frame.ending.detach();
         Ok(SV_OK)
     })

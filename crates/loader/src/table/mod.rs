@@ -54,6 +54,8 @@ pub struct Memory {
     pub(crate) completed: Option<sv_status>,
     /// Service has not returned yet.
     pub(crate) in_service: bool,
+    /// The thread on which it runs, as long as others give it a moment to return; 0: nobody does.
+    pub(crate) awaited: u64,
 }
 
 // SAFETY: its pointers lead into its arena, which moves with it, and to a context's number; one thread uses it at a time.
@@ -94,6 +96,7 @@ impl Memory {
             told: None,
             completed: None,
             in_service: false,
+            awaited: 0,
         }
     }
 
