@@ -53,18 +53,27 @@ pub(crate) struct Background {
     runtime: crate::runtime::Runtime,
 }
 
-/// That of the module that was started last, for timers on threads that run nothing of the library.
-static LATEST: Mutex<Weak<Background>> = Mutex::new(Weak::new());
+/// Those of all modules that live, in the order of their start. It is one in a server; tests may have several.
+static LIVE: Mutex<Vec<Weak<Background>>> = Mutex::new(Vec::new());
+
+/// That of the module which this thread works for; on threads that run nothing of the library that of the last one.
+fn current() -> Option<Arc<Background>> {
+    let context = Current::get().context;
+    let live: Vec<Arc<Background>> = lock(&LIVE).iter().filter_map(Weak::upgrade).collect();
+    live.iter().find(|background| background.context() == context).or(live.last()).cloned()
+}
 
 /// Wakes at that time; `None`: there is no module.
 pub(crate) fn timer(deadline: Instant, waker: Waker) -> Option<TimerKey> {
-    let latest = lock(&LATEST).upgrade()?;
-    latest.lanes[Lane::Async as usize].timer(deadline, waker, &latest)
+    let background = current()?;
+    let key = background.lanes[Lane::Async as usize].timer(deadline, waker, &background)?;
+    Some(TimerKey { background: Arc::downgrade(&background), key })
 }
 
-pub(crate) fn cancel_timer(key: TimerKey) {
-    let latest = lock(&LATEST).upgrade();
-    let waker = latest.and_then(|latest| lock(&latest.lanes[Lane::Async as usize].queue.state).timers.remove(&key));
+pub(crate) fn cancel_timer(timer: &TimerKey) {
+    let background = timer.background.upgrade();
+    let waker = background
+        .and_then(|background| lock(&background.lanes[Lane::Async as usize].queue.state).timers.remove(&timer.key));
     // Outside of the locks, as everywhere here: it may be the last that holds a future, and so more timers.
     drop(waker);
 }
@@ -82,7 +91,10 @@ impl Background {
             #[cfg(feature = "tokio")]
             runtime: crate::runtime::Runtime::new(tokio_workers),
         });
-        *lock(&LATEST) = Arc::downgrade(&background);
+        let mut live = lock(&LIVE);
+        live.retain(|before| before.strong_count() > 0);
+        live.push(Arc::downgrade(&background));
+        drop(live);
         background
     }
 
@@ -314,7 +326,13 @@ impl Drop for Counted {
 // ---------------------------------------------------------------------------------------------- the executor
 
 /// A deadline, and a number that makes it unique.
-pub(crate) type TimerKey = (Instant, u64);
+type Key = (Instant, u64);
+
+/// A timer, to take it back.
+pub(crate) struct TimerKey {
+    background: Weak<Background>,
+    key: Key,
+}
 
 /// One thread that runs futures and keeps timers; started with the first of them.
 struct Executor {
@@ -335,7 +353,7 @@ struct QueueState {
     resting: HashMap<u64, (Work, Arc<Ready>)>,
     ready: VecDeque<u64>,
     /// LIMIT: one for each `Sleep` that is waited for; they take themselves out.
-    timers: BTreeMap<TimerKey, Waker>,
+    timers: BTreeMap<Key, Waker>,
     number: u64,
     ends: bool,
 }
@@ -378,7 +396,7 @@ impl Executor {
         self.begin(background);
     }
 
-    fn timer(&self, deadline: Instant, waker: Waker, background: &Background) -> Option<TimerKey> {
+    fn timer(&self, deadline: Instant, waker: Waker, background: &Background) -> Option<Key> {
         let mut state = lock(&self.queue.state);
         if state.ends {
             return None;

@@ -98,7 +98,7 @@ impl Sleep {
 
     fn disarm(&mut self) {
         if let Armed::ByThread(key, _) = &self.armed {
-            background::cancel_timer(*key);
+            background::cancel_timer(key);
         }
         self.armed = Armed::No;
     }

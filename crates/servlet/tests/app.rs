@@ -12,6 +12,7 @@ servlet::module!();
 #[derive(Default)]
 struct State {
     visits: AtomicU32,
+    ticks: AtomicU32,
     events: Mutex<Vec<String>>,
 }
 
@@ -202,6 +203,31 @@ fn an_app_can_retire() {
         app.retire();
         answer.join().unwrap().assert_text("retired");
     });
+}
+
+#[job(every = "2ms")]
+async fn tick(state: &State) {
+    state.ticks.fetch_add(1, Ordering::Relaxed);
+}
+
+#[servlet("/async/tick")]
+async fn next_tick(state: &State, _: &Request, response: &mut Response) -> Result {
+    let before = state.ticks.load(Ordering::Relaxed);
+    while state.ticks.load(Ordering::Relaxed) == before {
+        servlet::time::sleep(Duration::from_millis(1)).await;
+    }
+    response.text("ticked")
+}
+
+#[test]
+fn the_jobs_of_an_app_go_on_when_another_one_ends() {
+    let app = App::new();
+    let another = App::new();
+    app.get("/async/tick").send().assert_text("ticked");
+    another.get("/async/tick").send().assert_text("ticked");
+    drop(another);
+    app.get("/async/tick").send().assert_text("ticked");
+    app.get("/async/tick").send().assert_text("ticked");
 }
 
 // ---------------------------------------------------------------------------------------------- filters and listeners
