@@ -1,5 +1,7 @@
 //! With the feature `tokio`: what is made for tokio works in async servlets, jobs and spawned futures, and its threads end.
 
+#![cfg(feature = "tokio")]
+
 mod mock;
 
 use std::sync::Mutex;
