@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use serval_abi::sv_context;
 
-use crate::glue::caught;
 use crate::host::{ContextHandle, Current};
+use crate::module::caught;
 use crate::{Result, error};
 
 /// LIMIT: how many futures and threads of a library may run at once.
@@ -197,6 +197,13 @@ impl Background {
 
     /// Ends the runtime, last of all.
     pub fn end(&self) {
+        let mut live = lock(&LIVE);
+        live.retain(|background| background.as_ptr() != std::ptr::from_ref(self));
+        if live.is_empty() {
+            // Nothing stays behind of a library that is unloaded.
+            *live = Vec::new();
+        }
+        drop(live);
         #[cfg(feature = "tokio")]
         self.runtime.end();
     }

@@ -103,6 +103,7 @@ pub mod log;
 #[cfg(feature = "log")]
 mod log_adapter;
 mod method;
+mod module;
 mod multipart;
 mod request;
 mod response;
@@ -139,12 +140,11 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __glue {
     pub use crate::filter::{DeclaredFilter, by_default, filter};
-    pub use crate::glue::{
-        Declared, Description, Sections, Slot, async_servlet, describe, destroy, init, pair, section, servlet,
-    };
+    pub use crate::glue::{Declared, Description, Sections, Slot, async_servlet, describe, pair, section, servlet};
     pub use crate::hooks::{Function, Hook};
     pub use crate::job::{Job, job};
     pub use crate::listener::{OfAttribute, OfContext, OfRequest, OfSession, listener, listener_state};
+    pub use crate::module::{destroy, init};
     pub use serval_abi::{
         SV_BLOCKING, SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE,
         SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_ATTRIBUTE, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED,
