@@ -214,6 +214,18 @@ impl Background {
 /// Tells a job, a spawned future or a thread that its generation ends: [`Context::stopping`](crate::Context::stopping).
 ///
 /// It may be cloned, kept, and used on any thread.
+///
+/// ```
+/// use servlet::prelude::*;
+/// use std::time::Duration;
+///
+/// async fn watch(stopping: Stopping) {
+///     while !stopping.is_stopping() {
+///         // Whatever is first: a minute, or the end.
+///         let _ = servlet::time::timeout(Duration::from_secs(60), stopping.stopped()).await;
+///     }
+/// }
+/// ```
 #[derive(Clone, Default)]
 pub struct Stopping(Arc<Signal>);
 

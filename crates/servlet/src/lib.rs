@@ -173,9 +173,13 @@ pub mod __glue {
 #[macro_export]
 macro_rules! module {
     () => {
-        $crate::module!(tokio_workers = 1);
+        $crate::module!(@workers 1);
     };
     (tokio_workers = $workers:expr) => {
+        $crate::__only_with_tokio!();
+        $crate::module!(@workers $workers);
+    };
+    (@workers $workers:expr) => {
         const _: () = {
             // Empty, but they make the sections, so that a library without servlets links too.
             #[used]
@@ -236,5 +240,23 @@ macro_rules! module {
                 module.as_ptr()
             }
         };
+    };
+}
+
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __only_with_tokio {
+    () => {};
+}
+
+#[cfg(not(feature = "tokio"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __only_with_tokio {
+    () => {
+        ::core::compile_error!(
+            "tokio_workers is for the feature `tokio`; write servlet = { ..., features = [\"tokio\"] } in Cargo.toml"
+        );
     };
 }
