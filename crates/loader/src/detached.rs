@@ -1,16 +1,17 @@
 //! A detached exchange: any thread of the library may use it, one after the other, until it calls complete.
 
 use std::cell::UnsafeCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::exchange::Exchange;
 use crate::servlet::Scope;
+use crate::slots::Slot;
 use crate::table::Told;
 
 pub struct Detached<E> {
-    /// Of the handle's slot: the library's calls hold it.
-    lock: &'static Mutex<()>,
-    /// INVARIANT: read and written only while `lock` is held; so is what it points to, until it is taken.
+    /// The handle's: the library's calls hold it.
+    slot: &'static Slot,
+    /// INVARIANT: read and written only while `slot` is held; so is what it points to, until it is taken.
     inside: UnsafeCell<Option<Inside<E>>>,
     told: Option<Arc<Mutex<Option<Told>>>>,
     /// For the log; the slot points to it.
@@ -34,10 +35,10 @@ impl<E: Exchange + 'static> Detached<E> {
     pub fn begin(scope: Scope, exchange: Box<E>) -> Option<Arc<Detached<E>>> {
         let who = exchange.head().servlet_name.to_owned();
         let told = scope.memory.told.clone();
-        let lock = scope.handle.as_ref()?.lock();
+        let slot = scope.handle.as_ref()?.slot();
         let inside = Inside { scope: Box::into_raw(Box::new(scope)), exchange: Box::into_raw(exchange) };
         let (scope, exchange) = (inside.scope, inside.exchange);
-        let detached = Arc::new(Detached { lock, inside: UnsafeCell::new(Some(inside)), told, who });
+        let detached = Arc::new(Detached { slot, inside: UnsafeCell::new(Some(inside)), told, who });
         // SAFETY: it came from a box a moment ago, and nobody else has it yet. The handle is not in what threads change.
         let (handle, memory) = unsafe { (&(*scope).handle, &raw mut (*scope).memory) };
         if let Some(handle) = handle {
@@ -48,14 +49,10 @@ impl<E: Exchange + 'static> Detached<E> {
         Some(detached)
     }
 
-    fn locked(&self) -> MutexGuard<'static, ()> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Looks at the exchange, after the call of the library that is under way. `None`: it was taken.
     pub fn with<T>(&self, work: impl FnOnce(&mut E) -> T) -> Option<T> {
-        let _lock = self.locked();
-        // SAFETY: the lock is held.
+        let _held = self.slot.hold()?;
+        // SAFETY: the slot is held.
         let inside = unsafe { (*self.inside.get()).as_ref() }?;
         // SAFETY: as above.
         Some(work(unsafe { &mut *inside.exchange }))
@@ -72,9 +69,16 @@ impl<E: Exchange + 'static> Detached<E> {
 
     /// Takes the exchange back: after it was completed, or to give it up, which ends the handle.
     pub fn take(&self) -> Option<(Scope, Box<E>)> {
+        self.close().map(|(scope, exchange)| (*scope, exchange))
+    }
+}
+
+impl<E> Detached<E> {
+    /// Waits for the library's call that is under way, and lets no other in.
+    fn close(&self) -> Option<(Box<Scope>, Box<E>)> {
         let inside = {
-            let _lock = self.locked();
-            // SAFETY: the lock is held.
+            let _held = self.slot.hold()?;
+            // SAFETY: the slot is held.
             unsafe { (*self.inside.get()).take() }?
         };
         // SAFETY: the handle is not in what threads change, and only this thread has what was inside now.
@@ -82,18 +86,16 @@ impl<E: Exchange + 'static> Detached<E> {
             handle.leave_detached();
         }
         // SAFETY: both came from boxes, and nobody gets through the handle any more.
-        Some(unsafe { (*Box::from_raw(inside.scope), Box::from_raw(inside.exchange)) })
+        Some(unsafe { (Box::from_raw(inside.scope), Box::from_raw(inside.exchange)) })
     }
 }
 
 impl<E> Drop for Detached<E> {
     fn drop(&mut self) {
-        // SAFETY: nobody else has it any more.
-        if let Some(inside) = unsafe { (*self.inside.get()).take() } {
-            // SAFETY: as in `take`; the scope's handle ends as it is dropped, which waits for the library's calls.
-            drop(unsafe { Box::from_raw(inside.scope) });
-            // SAFETY: as above.
-            drop(unsafe { Box::from_raw(inside.exchange) });
+        // The scope before the exchange, into which its memory points.
+        if let Some((scope, exchange)) = self.close() {
+            drop(scope);
+            drop(exchange);
         }
     }
 }

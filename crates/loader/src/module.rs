@@ -145,7 +145,8 @@ impl Module {
                     buffer.truncate(len);
                     return (len > 0).then_some(buffer);
                 }
-                SV_OK if len <= SAVED_BYTES_MAX => buffer.resize(len, 0),
+                // At least twice as much, so that there is an end to it.
+                SV_OK if len <= SAVED_BYTES_MAX => buffer.resize(len.max(2 * buffer.len()).min(SAVED_BYTES_MAX), 0),
                 SV_OK => {
                     failed(format!("{len} bytes are more than the 16 MiB that are handed over: nothing is"));
                     return None;

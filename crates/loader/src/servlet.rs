@@ -227,12 +227,18 @@ impl Servlet {
                 self.drop_task(task);
                 wrong("it has set *task after detach: the task is dropped");
             }
-            return match (scope.memory.completed, status) {
-                (Some(result), _) => Outcome::of(result),
-                (None, SV_PENDING) => Outcome::Detached,
-                // Nobody else may complete it any more.
-                (None, status) => Outcome::of(if status == SV_NEXT { SV_E_STATE } else { status }),
+            let outcome = match (scope.memory.completed, status) {
+                (Some(SV_OK), _) => Outcome::Done,
+                (Some(result), _) => Outcome::Failed(result, format!("it was completed with status {result}")),
+                (None, SV_PENDING) => return Outcome::Detached,
+                (None, SV_NEXT) => wrong("it returned SV_NEXT after detach"),
+                (None, status) => Outcome::of(status),
             };
+            // Nobody else may complete it any more: threads that wait for the end of service learn it now.
+            if let Some(handle) = &scope.handle {
+                handle.leave_detached();
+            }
+            return outcome;
         }
         if status != SV_PENDING {
             if !task.is_null() {

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serval_abi::{
@@ -92,15 +92,43 @@ enum Target {
 
 /// INVARIANT: `seat` is read and written only while the generation is odd, which means: in use; by the thread whose number is in
 /// `owner`, or by the one that holds `lock` when that is DETACHED.
-struct Slot {
+pub(crate) struct Slot {
     generation: AtomicU64,
     owner: AtomicU64,
     lock: Mutex<()>,
+    /// The thread that holds `lock`, so that it does not wait for itself; 0: none.
+    holder: AtomicU64,
     seat: UnsafeCell<Option<Seat>>,
 }
 
 // SAFETY: `seat` is touched by one thread at a time, by the invariant of `Slot`; the rest is atomic, or a lock.
 unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// Waits until no call on a detached exchange is under way, and keeps others out. `None`: the calling thread is inside of one.
+    pub(crate) fn hold(&'static self) -> Option<Held> {
+        // Only this thread writes its number, so it sees it or what came later.
+        if self.holder.load(Ordering::Relaxed) == thread() {
+            return None;
+        }
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.holder.store(thread(), Ordering::Relaxed);
+        Some(Held { slot: self, _lock: lock })
+    }
+}
+
+/// A slot that others wait for.
+pub(crate) struct Held {
+    slot: &'static Slot,
+    /// Released after the holder was forgotten.
+    _lock: MutexGuard<'static, ()>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.slot.holder.store(0, Ordering::Relaxed);
+    }
+}
 
 static TABLE: [AtomicPtr<Slot>; CHUNKS] = [const { AtomicPtr::new(null_mut()) }; CHUNKS];
 
@@ -138,6 +166,7 @@ fn take_free() -> Option<u32> {
                 generation: AtomicU64::new(0),
                 owner: AtomicU64::new(0),
                 lock: Mutex::new(()),
+                holder: AtomicU64::new(0),
                 seat: UnsafeCell::new(None),
             })
             .collect();
@@ -244,25 +273,24 @@ impl Handle {
     /// Lets any thread reach a detached exchange, until [`Handle::leave_detached`].
     ///
     /// # Safety
-    /// What the pointers lead to stays where it is, and nobody else touches it but while holding [`Handle::lock`], until then.
+    /// What the pointers lead to stays where it is, and nobody else touches it but while holding the slot, until then.
     pub(crate) unsafe fn enter_detached(&self, exchange: *mut dyn Exchange, memory: *mut Memory, who: *const str) {
-        let _lock = self.slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.slot.hold();
         // SAFETY: the owner is DETACHED, and the lock is held.
         unsafe { *self.slot.seat.get() = Some(Seat { target: Target::Exchange(exchange), memory, who }) };
     }
 
     /// Nobody gets through any more, and nobody is inside.
     pub(crate) fn leave_detached(&self) {
-        let _lock = self.slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.slot.hold();
         self.end();
         // SAFETY: as in `enter_detached`.
         unsafe { *self.slot.seat.get() = None };
         self.slot.owner.store(0, Ordering::Release);
     }
 
-    /// What a call on a detached exchange holds.
-    pub(crate) fn lock(&self) -> &'static Mutex<()> {
-        &self.slot.lock
+    pub(crate) fn slot(&self) -> &'static Slot {
+        self.slot
     }
 }
 
@@ -293,7 +321,7 @@ impl Drop for Entry<'_> {
     fn drop(&mut self) {
         let slot = self.handle.slot;
         if slot.owner.load(Ordering::Relaxed) == DETACHED {
-            let _lock = slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let _held = slot.hold();
             // SAFETY: the lock is held. A thread that comes now waits until the exchange has its own place.
             unsafe { *slot.seat.get() = None };
             return;
@@ -305,8 +333,6 @@ impl Drop for Entry<'_> {
 }
 
 thread_local! {
-    /// The slot of a detached exchange in whose function this thread is, so that it does not wait for itself; 0: none.
-    static INSIDE: Cell<usize> = const { Cell::new(0) };
     /// A `told` of a library runs on this thread, which may call no function of an exchange.
     static IS_TOLD: Cell<bool> = const { Cell::new(false) };
 }
@@ -398,30 +424,28 @@ fn through<T>(handle: usize, kind: u64, work: impl FnOnce(Seat, &mut Ending) -> 
     if IS_TOLD.get() {
         return Err(Fault::new(SV_E_STATE, "`told` calls no function of an exchange"));
     }
-    if INSIDE.get() == index + 1 {
-        return Err(Fault::new(SV_E_STATE, "the exchange is inside another function of the host"));
-    }
     let since = Instant::now();
     loop {
-        let _lock = slot.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = slot.hold() else { return Err(inside()) };
         if !is_open() {
             return Err(stale());
         }
         // SAFETY: the owner stays DETACHED as long as the slot is open, and the lock is held.
         if unsafe { (*slot.seat.get()).is_some() } {
-            let outer = INSIDE.replace(index + 1);
             // SAFETY: as above.
-            let result = unsafe { seated(slot, generation, work) };
-            INSIDE.set(outer);
-            return result;
+            return unsafe { seated(slot, generation, work) };
         }
-        drop(_lock);
+        drop(held);
         if since.elapsed() > GAP_MAX {
             return Err(Fault::new(SV_E_STATE, "the service of this exchange has not returned"));
         }
         // Service returns, and the exchange gets a place of its own.
         std::thread::sleep(Duration::from_micros(50));
     }
+}
+
+fn inside() -> Fault {
+    Fault::new(SV_E_STATE, "the exchange is inside another function of the host")
 }
 
 /// # Safety
@@ -433,7 +457,7 @@ unsafe fn seated<T>(
 ) -> Result<T, Fault> {
     // SAFETY: the caller's promise.
     let Some(seat) = (unsafe { (*slot.seat.get()).take() }) else {
-        return Err(Fault::new(SV_E_STATE, "the exchange is inside another function of the host"));
+        return Err(inside());
     };
     struct GiveBack(Seat, Ending);
     impl Drop for GiveBack {
@@ -520,10 +544,13 @@ pub(crate) fn context(handle: *mut sv_context) -> Result<Arc<OpenContext>, Fault
 /// LIMIT: wakers of all libraries at once.
 const WAKERS_MAX: usize = 1_000_000;
 
+/// What a waker wakes, and the context that it was made in.
+type Waking = (Arc<dyn Wake>, usize);
+
 /// The wakers that libraries hold, each by a handle of its own.
 struct Wakers {
-    /// The generation of its use, and what it wakes, with the context that it was made in.
-    places: Vec<(u64, Option<(Arc<dyn Wake>, usize)>)>,
+    /// The generation of its use, and what it is.
+    places: Vec<(u64, Option<Waking>)>,
     free: Vec<u32>,
 }
 
@@ -545,7 +572,7 @@ impl Wakers {
         Ok(std::ptr::without_provenance_mut(encode(KIND_WAKER, index, place.0)))
     }
 
-    fn find(&self, waker: *mut sv_waker) -> Result<(usize, &(Arc<dyn Wake>, usize)), Fault> {
+    fn find(&self, waker: *mut sv_waker) -> Result<(usize, &Waking), Fault> {
         let (index, generation) = decode(waker.addr(), KIND_WAKER)?;
         match self.places.get(index) {
             Some((current, Some(found))) if *current == generation => Ok((index, found)),

@@ -160,7 +160,7 @@ static void each_of_context(said *said, sv_context *c, sv_status want) {
     NONE(want, context_set_attribute(c, SV_LIT("a"), SV_LIT("b")));
     IS(0, host->context_generation(c));
     NONE(want, context_post(c, release, NULL));
-    NONE(want, context_timer(c, 1, NULL));
+    IS(SV_E_ARG, host->context_timer(c, 1, NULL));
 }
 
 /* ---------------------------------------------------------------------------------------- handles and threads */
@@ -596,51 +596,65 @@ static void owned_bodies_of_errors(said *said, sv_exchange *x) {
     IS(SV_OK, host->write_owned(x, SV_LIT("right"), NULL, NULL));
 }
 
-/* ---------------------------------------------------------------------------------------- what comes later */
+/* ---------------------------------------------------------------------------------------- what there is nothing for */
 
 static void unsupported(said *said, sv_exchange *x) {
-    sv_session *session = (sv_session *)x;
-    sv_cookie cookie = { 0 };
     results r;
-    cookie.struct_size = sizeof cookie;
-    COUNT(SV_E_UNSUPPORTED, part_count(x, &r.n));
-    PLACE(SV_E_UNSUPPORTED, part(x, 0, (const sv_part **)&r.p));
     NONE(SV_E_UNSUPPORTED, login(x, SV_LIT("a"), SV_LIT("b")));
-    NONE(SV_E_UNSUPPORTED, logout(x));
-    PAIRS(SV_E_UNSUPPORTED, request_trailers(x, &r.pairs, &r.n));
-    NONE(SV_E_UNSUPPORTED, set_cookie(x, &cookie));
-    NONE(SV_E_UNSUPPORTED, set_cookie(x, NULL));
-    NONE(SV_E_UNSUPPORTED, set_trailer(x, SV_LIT("a"), SV_LIT("b")));
     NONE(SV_E_UNSUPPORTED, informational(x, 103, NULL, 0));
-    NONE(SV_E_UNSUPPORTED, dispatch(x, SV_FORWARD, SV_LIT("/a")));
-    NONE(SV_E_UNSUPPORTED, detach(x, release, NULL));
-    NONE(SV_E_UNSUPPORTED, set_timeout(x, 1));
-    HOLDS(host->waker(x) == NULL);
+    NONE(SV_E_ARG, informational(x, 100, NULL, 0));
+    NONE(SV_E_ARG, informational(x, 101, NULL, 0));
+    NONE(SV_E_ARG, informational(x, 200, NULL, 0));
+    NONE(SV_E_ARG, dispatch(x, 0, SV_LIT("/a")));
+    NONE(SV_E_ARG, dispatch(x, SV_FORWARD | SV_INCLUDE, SV_LIT("/a")));
+    NONE(SV_E_ARG, dispatch(x, SV_BY_NAME, SV_LIT("/a")));
+    COUNT(SV_E_STATE, part_count(x, &r.n));
+    PLACE(SV_E_STATE, part(x, 0, (const sv_part **)&r.p));
+    COUNT(SV_END, read(x, (char *)&r.u, 4, &r.n));
+    r = poisoned();
+    IS(SV_OK, host->request_trailers(x, &r.pairs, &r.n));
+    IS(0, r.n);
+    TEXT(SV_NONE, principal(x, &r.s, &r.s2));
+    HOLDS(absent(r.s2));
+    NONE(SV_NONE, in_role(x, SV_LIT("a")));
+    HOLDS(host->tls(x) == NULL);
+}
+
+/* Nothing was detached, so there is nothing to complete, be it once or twice; and wakers that are none. */
+static void nothing_asynchronous(said *said, sv_exchange *x) {
+    IS(SV_E_STATE, host->complete(x, SV_OK));
+    IS(SV_E_STATE, host->complete(x, SV_E_FAILED));
+    IS(SV_E_STATE, host->async_dispatch(x, NULL, 0));
+    IS(SV_E_ARG, host->async_dispatch(x, NULL, 1));
     HOLDS(host->waker_clone((sv_waker *)x) == NULL);
+    HOLDS(host->waker_clone((sv_waker *)context_now) == NULL);
     HOLDS(host->waker_clone(NULL) == NULL);
     host->waker_wake(NULL, 1);
     host->waker_wake((sv_waker *)x, 0);
     host->waker_drop(NULL);
     host->waker_drop((sv_waker *)(uintptr_t)1);
-    PLACE(SV_E_UNSUPPORTED, session(x, 1, (sv_session **)&r.p));
-    PLACE(SV_E_UNSUPPORTED, session_info(x, (const sv_session_info **)&r.p));
-    TEXT(SV_E_UNSUPPORTED, session_attribute(session, SV_LIT("a"), &r.s));
-    PAIRS(SV_E_UNSUPPORTED, session_attributes(session, &r.pairs, &r.n));
-    NONE(SV_E_UNSUPPORTED, session_set(session, SV_LIT("a"), SV_LIT("b")));
-    TEXT(SV_E_UNSUPPORTED, session_change_id(session, &r.s));
-    NONE(SV_E_UNSUPPORTED, session_max_inactive(session, 1));
-    NONE(SV_E_UNSUPPORTED, session_invalidate(NULL));
-    NONE(SV_E_UNSUPPORTED, context_post(context_now, release, NULL));
-    NONE(SV_E_UNSUPPORTED, context_timer(context_now, 1, NULL));
-    TEXT(SV_E_UNSUPPORTED, context_folder(context_now, SV_PATH_TEMP, &r.s));
-    TEXT(SV_NONE, principal(x, &r.s, &r.s2));
-    HOLDS(absent(r.s2));
-    NONE(SV_NONE, in_role(x, SV_LIT("a")));
-    HOLDS(host->tls(x) == NULL);
-    /* Nothing was detached, so there is nothing to complete, be it once or twice. */
-    NONE(SV_E_STATE, complete(x, SV_OK));
-    NONE(SV_E_STATE, complete(x, SV_E_FAILED));
-    NONE(SV_E_STATE, async_dispatch(x, NULL, 0));
+    host->waker_drop((sv_waker *)UINTPTR_MAX);
+    IS(SV_E_ARG, host->context_timer(context_now, 1, NULL));
+    IS(SV_E_STALE, host->context_timer(context_now, 1, (sv_waker *)x));
+    IS(SV_E_ARG, host->context_post(context_now, NULL, NULL));
+}
+
+static void no_session(said *said, sv_exchange *x) {
+    sv_session *session = (sv_session *)x;
+    const sv_session_info *info;
+    results r;
+    TEXT(SV_E_STALE, session_attribute(session, SV_LIT("a"), &r.s));
+    PAIRS(SV_E_STALE, session_attributes(session, &r.pairs, &r.n));
+    NONE(SV_E_STALE, session_set(session, SV_LIT("a"), SV_LIT("b")));
+    TEXT(SV_E_STALE, session_change_id(session, &r.s));
+    NONE(SV_E_STALE, session_max_inactive(session, 1));
+    NONE(SV_E_STALE, session_invalidate(session));
+    NONE(SV_E_ARG, session_invalidate(NULL));
+    PLACE(SV_NONE, session(x, 0, (sv_session **)&r.p));
+    IS(SV_E_ARG, host->session(x, 0, NULL));
+    IS(SV_E_ARG, host->session_info(x, NULL));
+    IS(SV_OK, host->session_info(x, &info));
+    HOLDS(info != NULL && absent(info->id));
 }
 
 /* ---------------------------------------------------------------------------------------- the exchange */
@@ -878,13 +892,19 @@ static const struct check {
     CHECK(null_handles), CHECK(made_up_handles), CHECK(handles_of_another_kind), CHECK(another_thread),
     CHECK(keep_the_handle), CHECK(ended_handle), CHECK(ended_context), CHECK(texts), CHECK(no_text_is_the_empty_text),
     CHECK(header_fields), CHECK(numbers), CHECK(sizes_of_structs), CHECK(places), CHECK(owned_bodies_of_errors),
-    CHECK(unsupported), CHECK(error_texts), CHECK(memory), CHECK(memory_that_is_used_up),
+    CHECK(unsupported), CHECK(nothing_asynchronous), CHECK(no_session), CHECK(error_texts), CHECK(memory), CHECK(memory_that_is_used_up),
     CHECK(attributes_keep_their_value), CHECK(context_attributes_keep_their_value), CHECK(after_commit),
     CHECK(after_respond), CHECK(after_send_error), CHECK(after_redirect), CHECK(thousand_headers),
     CHECK(release_that_calls), CHECK(hammer_begins), CHECK(is_hammered), CHECK(hammer_ends),
 };
 
 static int dropped;
+
+static sv_status poll(void *task, sv_exchange *x) {
+    (void)task;
+    (void)x;
+    return SV_E_FAILED;
+}
 
 static void drop(void *task) {
     (void)task;
@@ -931,7 +951,7 @@ static sv_status init(const sv_host *table, sv_context *context, void **module, 
 
 static const sv_str patterns[] = { SV_STR("/*") };
 static const sv_servlet misuse = {
-    sizeof(sv_servlet), 0, 0, 0, SV_STR("misuse"), patterns, 1, NULL, 0, -1, 0, NULL, NULL, service, NULL, drop, NULL,
+    sizeof(sv_servlet), 0, 0, 0, SV_STR("misuse"), patterns, 1, NULL, 0, -1, 0, NULL, NULL, service, poll, drop, NULL,
 };
 static const sv_servlet *const servlets[] = { &misuse };
 static const sv_module module = {

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use mock::{MockContext, MockExchange};
-use serval_abi::SV_E_UNSUPPORTED;
-use serval_loader::library::{Library, Module, Outcome, Servlet};
+use serval_abi::{SV_E_STATE, sv_status};
+use serval_loader::library::Library;
+use serval_loader::module::Module;
+use serval_loader::servlet::{Outcome, Scope, Servlet};
 
 fn library() -> Arc<Library> {
     static LIBRARY: OnceLock<Arc<Library>> = OnceLock::new();
@@ -40,7 +42,7 @@ fn servlet() -> &'static Servlet {
 
 fn call(name: &str) -> (Outcome, MockExchange) {
     let mut exchange = MockExchange::new(&format!("/{name}"));
-    let outcome = servlet().service(&mut exchange);
+    let outcome = servlet().service(&mut Scope::new(), &mut exchange);
     (outcome, exchange)
 }
 
@@ -50,7 +52,7 @@ fn check(name: &str) -> MockExchange {
     if let Some(failure) = exchange.failure.as_deref().filter(|failure| failure.starts_with("check: ")) {
         panic!("{}", failure.replace("; ", "\n"));
     }
-    assert_eq!(outcome, Outcome::Done, "{name}");
+    assert!(matches!(outcome, Outcome::Done), "{name}: {outcome:?}");
     exchange
 }
 
@@ -111,8 +113,10 @@ fn a_body_is_taken_over_only_with_sv_ok() {
 }
 
 #[test]
-fn what_comes_later_is_unsupported() {
+fn what_there_is_nothing_for() {
     check("unsupported");
+    check("nothing_asynchronous");
+    check("no_session");
 }
 
 #[test]
@@ -129,11 +133,18 @@ fn memory_of_a_dispatch_has_a_bound() {
 
 #[test]
 fn what_service_returns_and_means_nothing() {
-    let pending = "it returned SV_PENDING, and this server does not run async servlets yet";
-    assert_eq!(call("pending").0, Outcome::Failed(SV_E_UNSUPPORTED, pending.to_owned()));
-    assert_eq!(call("pending_task").0, Outcome::Failed(SV_E_UNSUPPORTED, pending.to_owned()));
-    assert_eq!(call("dropped").0, Outcome::Done, "the task is dropped, once");
-    assert_eq!(call("lost_task").0, Outcome::Done);
-    assert_eq!(call("dropped").0, Outcome::Done, "only SV_PENDING gives a task");
-    assert_eq!(call("unknown_status").0, Outcome::Failed(4711, "it returned status 4711".to_owned()));
+    fn failure(name: &str) -> (sv_status, String) {
+        match call(name).0 {
+            Outcome::Failed(status, text) => (status, text),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let pending = "it returned SV_PENDING with neither a task nor detach";
+    assert_eq!(failure("pending"), (SV_E_STATE, pending.to_owned()));
+    check("lost_task");
+    assert_eq!(failure("unknown_status"), (4711, "it returned status 4711".to_owned()));
+    let (outcome, _) = call("pending_task");
+    assert!(matches!(outcome, Outcome::Pending(_)), "{outcome:?}");
+    drop(outcome);
+    check("dropped");
 }

@@ -1,6 +1,8 @@
 /* What the cases of refusals.txt stand below: a servlet and a module that are as they should be, but for what a case says. */
 #include <servlet.h>
 
+#include <string.h>
+
 #define UNUSED __attribute__((unused))
 
 static UNUSED sv_status service(void *servlet, sv_exchange *exchange, void **task) {
@@ -8,6 +10,26 @@ static UNUSED sv_status service(void *servlet, sv_exchange *exchange, void **tas
     (void)exchange;
     (void)task;
     return SV_OK;
+}
+
+static UNUSED sv_status poll(void *task, sv_exchange *exchange) {
+    (void)task;
+    (void)exchange;
+    return SV_OK;
+}
+
+static UNUSED void drop(void *task) { (void)task; }
+
+static UNUSED sv_status on_request(void *filter, sv_exchange *exchange, void **state) {
+    (void)filter;
+    (void)exchange;
+    (void)state;
+    return SV_NEXT;
+}
+
+static UNUSED void on_event(void *module, const sv_event *event) {
+    (void)module;
+    (void)event;
 }
 
 static UNUSED const sv_str patterns[] = { SV_STR("/a") };
@@ -29,6 +51,16 @@ static UNUSED const sv_pair no_pairs[1];
     static const sv_servlet plain = { GOOD_SERVLET, __VA_ARGS__ };                                                     \
     static const sv_servlet *const servlets[] = { &plain };                                                            \
     MODULE(.servlets = servlets, .servlet_count = 1)
+/* A module with one filter, and with one listener function. */
+#define FILTER(...)                                                                                                    \
+    static const sv_filter guard = { .struct_size = sizeof(sv_filter), .name = SV_STR("guard"), __VA_ARGS__ };         \
+    static const sv_filter *const filters[] = { &guard };                                                              \
+    MODULE(.filters = filters, .filter_count = 1)
+#define LISTENER(...)                                                                                                  \
+    static const sv_listener ear = { .struct_size = sizeof(sv_listener), .kinds = SV_EVENT_CONTEXT_INITIALIZED,        \
+                                     .on_event = on_event, __VA_ARGS__ };                                              \
+    static const sv_listener *const listeners[] = { &ear };                                                            \
+    MODULE(.listeners = listeners, .listener_count = 1)
 /* A module whose init does this. */
 #define INIT(...)                                                                                                      \
     static sv_status init(const sv_host *host, sv_context *context, void **module, sv_str *error) {                    \
@@ -39,15 +71,24 @@ static UNUSED const sv_pair no_pairs[1];
         __VA_ARGS__                                                                                                    \
     }                                                                                                                  \
     MODULE(.init = init)
-/* A module with a servlet whose create does this. */
-#define CREATE(...)                                                                                                    \
-    static sv_status create(sv_context *context, void *module, const sv_config *config, void **servlet, sv_str *error) { \
+/* A module with a servlet, or with a filter, whose create does this. */
+#define CREATE_OF(...)                                                                                                 \
+    static sv_status create(sv_context *context, void *module, const sv_config *config, void **made, sv_str *error) {  \
         (void)context;                                                                                                 \
         (void)module;                                                                                                  \
         (void)config;                                                                                                  \
-        (void)servlet;                                                                                                 \
+        (void)made;                                                                                                    \
         (void)error;                                                                                                   \
         __VA_ARGS__                                                                                                    \
+    }
+#define CREATE(...) CREATE_OF(__VA_ARGS__) SERVLET(.create = create)
+#define CREATE_FILTER(...) CREATE_OF(__VA_ARGS__) FILTER(.create = create)
+/* A module whose restore does this; the generation before has handed over "old". */
+#define RESTORE(...)                                                                                                   \
+    static sv_status restore(void *module, const char *bytes, size_t len) {                                            \
+        (void)module;                                                                                                  \
+        (void)bytes;                                                                                                   \
+        (void)len;                                                                                                     \
+        __VA_ARGS__                                                                                                    \
     }                                                                                                                  \
-    SERVLET(.create = create)
-
+    MODULE(.restore = restore)

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use mock::MockContext;
 use serval_loader::Refusal;
-use serval_loader::library::{Library, Servlet};
+use serval_loader::filter::Filter;
+use serval_loader::library::Library;
+use serval_loader::servlet::Servlet;
 
 #[test]
 fn a_library_is_refused_in_one_sentence() {
@@ -63,8 +65,12 @@ fn load(path: &Path) -> Result<Option<()>, Refusal> {
     let Some(library) = Library::open(path)? else { return Ok(None) };
     let library = Arc::new(library);
     let module = Arc::new(library.start(Arc::new(MockContext))?);
+    module.restore(b"old")?;
     for (index, servlet) in library.declared().servlets.iter().enumerate() {
         Servlet::create(&module, index, &servlet.name, servlet.init.clone())?;
+    }
+    for (index, filter) in library.declared().filters.iter().enumerate() {
+        Filter::create(&module, index, &filter.name, filter.init.clone())?;
     }
     Ok(Some(()))
 }

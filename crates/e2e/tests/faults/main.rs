@@ -105,6 +105,8 @@ fn nonsense_gets_a_status_and_one_line() {
             ("places", 200, ""),
             ("owned_bodies_of_errors", 200, "rightright"),
             ("unsupported", 200, ""),
+            ("nothing_asynchronous", 200, ""),
+            ("no_session", 200, ""),
             ("error_texts", 200, ""),
             ("memory", 200, ""),
             ("memory_that_is_used_up", 200, ""),
