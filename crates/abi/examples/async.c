@@ -78,44 +78,50 @@ static sv_status ticks_poll(void *task, sv_exchange *x)
 }
 
 /* ------------------------------------------------------------------------------------------------ GET /answer */
-/* The answer is computed on a thread of our own. The client may go away meanwhile, so thread and task share the work,
-   and the last of the two frees it. */
+/* The answer is computed on a thread of our own, one after the other. The client may go away meanwhile, so the thread
+   and the task share the work, and the last of the two frees it. */
 typedef struct work {
-    pthread_mutex_t lock;
-    int owners; /* 2, 1 */
-    int done;
-    int answer;
+    struct work *next;
+    int owners, done, answer; /* under the lock */
     sv_waker *waker;
 } work;
 
-static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t threads_ended = PTHREAD_COND_INITIALIZER;
-static unsigned threads;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static work *first;
+static int ending;
+static pthread_t worker;
 
 static void work_release(work *self)
 {
-    pthread_mutex_lock(&self->lock);
+    pthread_mutex_lock(&lock);
     const int left = --self->owners;
-    pthread_mutex_unlock(&self->lock);
-    if (left > 0) return;
-    pthread_mutex_destroy(&self->lock);
-    free(self);
+    pthread_mutex_unlock(&lock);
+    if (left == 0) free(self);
 }
 
-static void *work_run(void *argument)
+static void *run(void *argument)
 {
-    work *self = argument;
-    const int answer = 6 * 7;
-    pthread_mutex_lock(&self->lock);
-    self->answer = answer;
-    self->done = 1;
-    pthread_mutex_unlock(&self->lock);
-    host->waker_wake(self->waker, 1); /* 1: gives it back as well. Nothing happens if the exchange has ended */
-    work_release(self);
-
-    pthread_mutex_lock(&threads_lock);
-    if (--threads == 0) pthread_cond_signal(&threads_ended);
-    pthread_mutex_unlock(&threads_lock);
+    (void)argument;
+    pthread_mutex_lock(&lock);
+    while (!ending) {
+        work *self = first;
+        if (self == NULL) {
+            pthread_cond_wait(&changed, &lock);
+            continue;
+        }
+        first = self->next;
+        pthread_mutex_unlock(&lock);
+        const int answer = 6 * 7;
+        pthread_mutex_lock(&lock);
+        self->answer = answer;
+        self->done = 1;
+        pthread_mutex_unlock(&lock);
+        host->waker_wake(self->waker, 1); /* 1: gives it back as well. Nothing happens if the exchange has ended */
+        work_release(self);
+        pthread_mutex_lock(&lock);
+    }
+    pthread_mutex_unlock(&lock);
     return NULL;
 }
 
@@ -124,24 +130,13 @@ static sv_status answer_service(void *servlet, sv_exchange *x, void **task)
     (void)servlet;
     work *self = calloc(1, sizeof *self);
     if (self == NULL) return SV_E_NOMEM;
-    pthread_mutex_init(&self->lock, NULL);
     self->owners = 2;
     self->waker = host->waker(x);
-
-    pthread_mutex_lock(&threads_lock);
-    threads++;
-    pthread_mutex_unlock(&threads_lock);
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, work_run, self) != 0) {
-        pthread_mutex_lock(&threads_lock);
-        threads--;
-        pthread_mutex_unlock(&threads_lock);
-        host->waker_drop(self->waker);
-        self->owners = 1;
-        work_release(self);
-        return host->send_error(x, 503, SV_LIT("there is no thread to compute it on"));
-    }
-    pthread_detach(thread);
+    pthread_mutex_lock(&lock);
+    self->next = first;
+    first = self;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
     *task = self;
     return SV_PENDING;
 }
@@ -149,9 +144,9 @@ static sv_status answer_service(void *servlet, sv_exchange *x, void **task)
 static sv_status answer_poll(void *task, sv_exchange *x)
 {
     work *self = task;
-    pthread_mutex_lock(&self->lock);
+    pthread_mutex_lock(&lock);
     const int done = self->done, answer = self->answer;
-    pthread_mutex_unlock(&self->lock);
+    pthread_mutex_unlock(&lock);
     if (!done) return SV_PENDING; /* polls for nothing are allowed */
     char text[16];
     const int len = snprintf(text, sizeof text, "%d", answer);
@@ -170,18 +165,30 @@ static sv_status init(const sv_host *table, sv_context *context, void **module, 
 {
     (void)context;
     (void)module;
-    (void)error;
     host = table;
+    if (pthread_create(&worker, NULL, run, NULL) != 0) {
+        const sv_str text = SV_STR("the system has no thread for the answers");
+        *error = text;
+        return SV_E_FAILED;
+    }
     return SV_OK;
 }
 
-/* After it this library is unloaded: none of its code may still run. */
+/* After it this library is unloaded: a thread has to have ended, not only to be about to end. */
 static void destroy(void *module)
 {
     (void)module;
-    pthread_mutex_lock(&threads_lock);
-    while (threads > 0) pthread_cond_wait(&threads_ended, &threads_lock);
-    pthread_mutex_unlock(&threads_lock);
+    pthread_mutex_lock(&lock);
+    ending = 1;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+    pthread_join(worker, NULL);
+    while (first != NULL) { /* work whose client has gone before it was begun */
+        work *self = first;
+        first = self->next;
+        host->waker_drop(self->waker);
+        free(self);
+    }
 }
 
 #define SERVLET(name_, path) \

@@ -13,7 +13,7 @@
 //
 //   SERVLET_MODULE("hello", "1.0", servlet::servlet_of<Hello>("hello", {"/hello/*"}, SV_GET))
 //
-//   c++ -std=c++17 -O2 -shared -fPIC -fvisibility=hidden -I<folder of this file> -o hello.so hello.cpp
+//   c++ -std=c++17 -O2 -shared -fPIC -fvisibility=hidden -fno-gnu-unique -I<folder of this file> -o hello.so hello.cpp
 //
 // The manual of what each function does is servlet.h; functions have the same names here. What is different:
 //   Text      goes in and comes out as std::string_view; what may be absent is a std::optional. What comes out lives as
@@ -34,8 +34,9 @@
 //   Versions  functions of later minors: ask SV_HAS(servlet::host, sv_host, name) first, as in C.
 //
 // No two generations share a variable of this header, whatever the compiler's options are. For variables of your own
-// (static ones in inline functions and templates, inline ones) that takes -fvisibility=hidden; std::make_shared has one
-// that takes -fno-gnu-unique, without which the library stays mapped when its generation has ended.
+// (static ones in inline functions and templates, inline ones) that takes -fvisibility=hidden. The standard library has
+// such variables too, as in std::to_string; they take -fno-gnu-unique: with one of them the system never unloads a
+// library.
 #ifndef SERVLET_HPP
 #define SERVLET_HPP 1
 
@@ -269,12 +270,12 @@ class Context {
         border::set(host->context_set_attribute, handle, name, border::absent);
     }
     uint64_t generation() const { return host->context_generation(handle); }
-    /// Runs the job once, on a thread of the context's pool.
-    void post(std::function<void()> job) const {
-        auto owned = std::make_unique<std::function<void()>>(std::move(job));
+    /// Runs job() once, on a thread of the context's pool. The job may be an object that can only be moved.
+    template <class Job> void post(Job job) const {
+        auto owned = std::make_unique<Job>(std::move(job));
         const auto run = [](void *argument) {
-            std::unique_ptr<std::function<void()>> job(static_cast<std::function<void()> *>(argument));
-            border::quietly([&] { return (*job)(), SV_OK; });
+            std::unique_ptr<Job> mine(static_cast<Job *>(argument));
+            border::quietly([&] { return (*mine)(), SV_OK; });
         };
         border::check(host->context_post(handle, run, owned.get()));
         (void)owned.release();
@@ -344,9 +345,11 @@ class Request {
     text_or_none cookie(string_view name) const { return border::named(host->cookie, x, name, x); }
     Pairs cookies() const { return border::all(host->cookies, x, x); }
 
-    size_t part_count() const {
+    /// None: the body is of another type than multipart/form-data.
+    std::optional<size_t> part_count() const {
         size_t count;
-        return border::check(host->part_count(x, &count), x), count;
+        if (!border::check_or(host->part_count(x, &count), SV_NONE, x)) return std::nullopt;
+        return count;
     }
     const sv_part &part(size_t index) const {
         const sv_part *out;
