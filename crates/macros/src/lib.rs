@@ -73,7 +73,7 @@ fn moves_between_threads(function: &Function) -> String {
     let arguments = vec!["::servlet::__glue::any()"; function.arguments].join(", ");
     format!(
         "#[allow(dead_code, unreachable_code)]
-        fn check() {{ ::servlet::__glue::moves_between_threads(__function({arguments})) }}"
+        fn __moves_between_threads() {{ ::servlet::__glue::moves_between_threads(__function({arguments})) }}"
     )
 }
 

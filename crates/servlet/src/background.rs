@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use serval_abi::sv_context;
 
-use crate::glue::caught;
 use crate::host::{ContextHandle, Current};
+use crate::module::caught;
 use crate::{Result, error};
 
 /// LIMIT: how many futures and threads of a library may run at once.
@@ -72,9 +72,8 @@ pub(crate) fn timer(deadline: Instant, waker: Waker) -> Option<TimerKey> {
 
 pub(crate) fn cancel_timer(timer: &TimerKey) {
     let background = timer.background.upgrade();
-    let waker = background.and_then(|background| {
-        lock(&background.lanes[Lane::Async as usize].queue.state).timers.remove(&timer.key)
-    });
+    let waker = background
+        .and_then(|background| lock(&background.lanes[Lane::Async as usize].queue.state).timers.remove(&timer.key));
     // Outside of the locks, as everywhere here: it may be the last that holds a future, and so more timers.
     drop(waker);
 }
@@ -198,6 +197,13 @@ impl Background {
 
     /// Ends the runtime, last of all.
     pub fn end(&self) {
+        let mut live = lock(&LIVE);
+        live.retain(|background| background.as_ptr() != std::ptr::from_ref(self));
+        if live.is_empty() {
+            // Nothing stays behind of a library that is unloaded.
+            *live = Vec::new();
+        }
+        drop(live);
         #[cfg(feature = "tokio")]
         self.runtime.end();
     }
@@ -208,6 +214,18 @@ impl Background {
 /// Tells a job, a spawned future or a thread that its generation ends: [`Context::stopping`](crate::Context::stopping).
 ///
 /// It may be cloned, kept, and used on any thread.
+///
+/// ```
+/// use servlet::prelude::*;
+/// use std::time::Duration;
+///
+/// async fn watch(stopping: Stopping) {
+///     while !stopping.is_stopping() {
+///         // Whatever is first: a minute, or the end.
+///         let _ = servlet::time::timeout(Duration::from_secs(60), stopping.stopped()).await;
+///     }
+/// }
+/// ```
 #[derive(Clone, Default)]
 pub struct Stopping(Arc<Signal>);
 

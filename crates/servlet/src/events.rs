@@ -97,6 +97,23 @@ fn lines(text: &mut String, before: &str, content: &str) {
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A response of server-sent events: [`Response::events`](crate::Response::events). Each is sent at once.
+///
+/// ```
+/// use servlet::prelude::*;
+/// use servlet::time::sleep;
+/// use std::time::Duration;
+///
+/// #[servlet("/ticks")]
+/// async fn ticks(request: &Request, response: &mut Response) -> Result {
+///     let mut tick: u64 = request.header("last-event-id").and_then(|id| id.parse().ok()).unwrap_or(0);
+///     let mut events = response.events().await?;
+///     while events.next(sleep(Duration::from_secs(1))).await?.is_some() {
+///         tick += 1;
+///         events.send(&Event::new().id(tick.to_string()).data("tick")).await?;
+///     }
+///     events.finish().await
+/// }
+/// ```
 pub struct EventStream<'a> {
     stream: Stream<'a>,
     heartbeat: Duration,

@@ -8,8 +8,9 @@ use serval_abi::{
     sv_exchange, sv_filter, sv_pair, sv_status, sv_str,
 };
 
-use crate::glue::{Instance, caught, refuse};
+use crate::glue::{Instance, the};
 use crate::host::{self, Exchange};
+use crate::module::{caught, refuse};
 use crate::{Context, Error, Request, Response, Result, error};
 
 /// A filter. The attribute [`filter`](macro@crate::filter) on the `impl` declares it; what the `impl` leaves out the server does not call.
@@ -366,7 +367,7 @@ unsafe extern "C" fn create<F: Filter, M: MakeFilter<F>>(
     let made = caught(|| {
         let _current = instance.module().enter(std::ptr::null_mut());
         let _tokio = instance.module().background().enter();
-        crate::glue::the::<M>()(&FilterConfig(&instance))
+        the::<M>()(&FilterConfig(&instance))
     });
     let (status, text) = match made {
         Ok(Ok(made)) => {

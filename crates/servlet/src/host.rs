@@ -5,10 +5,8 @@
 //! the memory behind a returned view lives; each function says so in its lifetime.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use serval_abi::{
@@ -88,8 +86,12 @@ macro_rules! call {
     };
 }
 
+mod context;
 mod data;
+mod waiting;
+pub(crate) use context::ContextHandle;
 pub(crate) use data::SessionHandle;
+pub(crate) use waiting::{waiting, waker_clone, waker_drop, waker_wake};
 
 pub(crate) fn connect(host: &'static sv_host, context: *mut sv_context) {
     HOST.store(std::ptr::from_ref(host).cast_mut(), Ordering::Release);
@@ -159,43 +161,6 @@ pub(crate) unsafe fn pairs<'a>(pairs: *const sv_pair, count: usize) -> &'a [sv_p
     }
     // SAFETY: not NULL; the rest is the caller's promise.
     unsafe { std::slice::from_raw_parts(pairs, count) }
-}
-
-/// Does in a task what may have to wait: `step` is one call of the table, and repeated with each poll until it need not.
-///
-/// While the task does not exist yet, in the first poll inside of `service`, the call would hold the thread. So the future
-/// lets it be made first.
-pub(crate) fn waiting<T>(mut step: impl FnMut() -> Result<T>) -> impl Future<Output = Result<T>> {
-    poll_fn(move |context| {
-        if Current::with_turn(|turn| turn.is_some_and(Turn::is_first)) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        match step() {
-            Err(error) if error.would_block() => {
-                Current::with_turn(|turn| turn.map(|turn| turn.wake_with_next(context.waker())));
-                Poll::Pending
-            }
-            done => Poll::Ready(done),
-        }
-    })
-}
-
-/// A new reference to a waker; NULL when the server has none left.
-pub(crate) fn waker_clone(waker: *mut sv_waker) -> *mut sv_waker {
-    host().map_or(null_mut(), |host| call!(host, waker_clone(waker) or null_mut()))
-}
-
-pub(crate) fn waker_wake(waker: *mut sv_waker, consume: bool) {
-    if let Some(host) = host() {
-        call!(host, waker_wake(waker, consume.into()) or ());
-    }
-}
-
-pub(crate) fn waker_drop(waker: *mut sv_waker) {
-    if let Some(host) = host() {
-        call!(host, waker_drop(waker) or ());
-    }
 }
 
 /// A handle of an exchange with the table that knows it. What it returns by view lives until `service` returns, so the
@@ -533,112 +498,4 @@ pub(crate) fn event_session_attribute(session: *mut sv_session, name: &str) -> O
     let mut value = sv_str::ABSENT;
     let status = call!(host, session_attribute(session, name.as_ptr(), name.len(), &raw mut value) or SV_E_UNSUPPORTED);
     (status == SV_OK).then_some(value)
-}
-
-/// A handle of a context with the table that knows it. Strings that it returns by view live until destroy returns.
-#[derive(Clone, Copy)]
-pub(crate) struct ContextHandle {
-    host: &'static sv_host,
-    handle: *mut sv_context,
-}
-
-// SAFETY: as for `Exchange`; functions of contexts may be called on any thread.
-unsafe impl Send for ContextHandle {}
-// SAFETY: as above.
-unsafe impl Sync for ContextHandle {}
-
-impl ContextHandle {
-    pub fn new(host: &'static sv_host, handle: *mut sv_context) -> ContextHandle {
-        ContextHandle { host, handle }
-    }
-
-    pub fn handle(self) -> *mut sv_context {
-        self.handle
-    }
-
-    fn value(self, ask: impl FnOnce(*mut sv_str) -> sv_status) -> Option<sv_str> {
-        let mut value = sv_str::ABSENT;
-        (ask(&raw mut value) == SV_OK).then_some(value)
-    }
-
-    pub fn path(self) -> Option<sv_str> {
-        self.value(|out| call!(self.host, context_path(self.handle, out) or SV_E_UNSUPPORTED))
-    }
-
-    pub fn parameter(self, name: &str) -> Option<sv_str> {
-        self.value(|value| {
-            call!(self.host, context_parameter(self.handle, name.as_ptr(), name.len(), value) or SV_E_UNSUPPORTED)
-        })
-    }
-
-    pub fn parameters(self) -> (*const sv_pair, usize) {
-        let (mut first, mut count) = (null(), 0);
-        let status =
-            call!(self.host, context_parameters(self.handle, &raw mut first, &raw mut count) or SV_E_UNSUPPORTED);
-        if status == SV_OK { (first, count) } else { (null(), 0) }
-    }
-
-    pub fn folder(self, which: i32) -> Option<sv_str> {
-        self.value(|path| call!(self.host, context_folder(self.handle, which, path) or SV_E_UNSUPPORTED))
-    }
-
-    pub fn mime_type(self, file_name: &str) -> Option<sv_str> {
-        self.value(|found| {
-            call!(
-                self.host,
-                context_mime_type(self.handle, file_name.as_ptr(), file_name.len(), found) or SV_E_UNSUPPORTED
-            )
-        })
-    }
-
-    /// Copies an attribute; tries again when it has grown meanwhile.
-    pub fn attribute(self, name: &str) -> Result<Option<Vec<u8>>> {
-        let mut copy = vec![0; 256];
-        loop {
-            let mut len = 0;
-            let status = call!(
-                self.host,
-                context_attribute(
-                    self.handle,
-                    name.as_ptr(),
-                    name.len(),
-                    copy.as_mut_ptr(),
-                    copy.len(),
-                    &raw mut len
-                ) or SV_E_UNSUPPORTED
-            );
-            match status {
-                SV_NONE => return Ok(None),
-                SV_OK | serval_abi::SV_E_LIMIT if len > copy.len() => copy.resize(len, 0),
-                SV_OK => {
-                    copy.truncate(len);
-                    return Ok(Some(copy));
-                }
-                _ => return Err(Error::of_host(status, "context_attribute", "")),
-            }
-        }
-    }
-
-    pub fn set_attribute(self, name: &str, value: Option<&[u8]>) -> Result {
-        let (ptr, len) = value.map_or((null(), 0), |value| (value.as_ptr(), value.len()));
-        let status = call!(self.host, context_set_attribute(self.handle, name.as_ptr(), name.len(), ptr, len) or SV_E_UNSUPPORTED);
-        match status {
-            SV_OK | SV_NONE => Ok(()),
-            _ => Err(Error::of_host(status, "context_set_attribute", "")),
-        }
-    }
-
-    /// Wakes after that time, once; takes the waker.
-    pub fn timer(self, after: Duration, waker: *mut sv_waker) -> Result {
-        // A part of a millisecond would be too early.
-        let milliseconds = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        match call!(self.host, context_timer(self.handle, milliseconds, waker) or SV_E_UNSUPPORTED) {
-            SV_OK => Ok(()),
-            status => Err(Error::of_host(status, "context_timer", "")),
-        }
-    }
-
-    pub fn generation(self) -> u64 {
-        call!(self.host, context_generation(self.handle) or 0)
-    }
 }

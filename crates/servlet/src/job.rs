@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::background::{Background, Lane, Work};
-use crate::glue::{ModulePointer, caught, the};
+use crate::glue::the;
 use crate::hooks::{Type, type_of};
+use crate::module::{ModulePointer, caught};
 use crate::time::sleep;
 use crate::{Error, Result};
 

@@ -103,6 +103,7 @@ pub mod log;
 #[cfg(feature = "log")]
 mod log_adapter;
 mod method;
+mod module;
 mod multipart;
 mod request;
 mod response;
@@ -139,12 +140,11 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __glue {
     pub use crate::filter::{DeclaredFilter, by_default, filter};
-    pub use crate::glue::{
-        Declared, Description, Sections, Slot, async_servlet, describe, destroy, init, pair, section, servlet,
-    };
+    pub use crate::glue::{Declared, Description, Sections, Slot, async_servlet, describe, pair, section, servlet};
     pub use crate::hooks::{Function, Hook};
     pub use crate::job::{Job, job};
     pub use crate::listener::{OfAttribute, OfContext, OfRequest, OfSession, listener, listener_state};
+    pub use crate::module::{destroy, init};
     pub use serval_abi::{
         SV_BLOCKING, SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE,
         SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_ATTRIBUTE, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED,
@@ -173,9 +173,13 @@ pub mod __glue {
 #[macro_export]
 macro_rules! module {
     () => {
-        $crate::module!(tokio_workers = 1);
+        $crate::module!(@workers 1);
     };
     (tokio_workers = $workers:expr) => {
+        $crate::__only_with_tokio!();
+        $crate::module!(@workers $workers);
+    };
+    (@workers $workers:expr) => {
         const _: () = {
             // Empty, but they make the sections, so that a library without servlets links too.
             #[used]
@@ -236,5 +240,23 @@ macro_rules! module {
                 module.as_ptr()
             }
         };
+    };
+}
+
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __only_with_tokio {
+    () => {};
+}
+
+#[cfg(not(feature = "tokio"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __only_with_tokio {
+    () => {
+        ::core::compile_error!(
+            "tokio_workers is for the feature `tokio`; write servlet = { ..., features = [\"tokio\"] } in Cargo.toml"
+        );
     };
 }

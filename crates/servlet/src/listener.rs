@@ -8,9 +8,10 @@ use serval_abi::{
     sv_event, sv_listener,
 };
 
-use crate::glue::{Instance, caught, the};
+use crate::glue::{Instance, the};
 use crate::hooks::{Type, type_of};
 use crate::host::{self, Exchange};
+use crate::module::caught;
 use crate::{Context, Request, Result};
 
 /// What happened, in events of the webapp, requests and sessions.

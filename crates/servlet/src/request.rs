@@ -315,6 +315,23 @@ impl Request {
 
     /// Returns the module's state, for those who are not given it as an argument, as filters and listener functions; an error
     /// when [`start`](macro@crate::start) makes another type, or none.
+    ///
+    /// ```
+    /// # use servlet::prelude::*;
+    /// # struct Shop { open: bool }
+    /// #[derive(Default)]
+    /// struct Closed;
+    ///
+    /// #[filter("/buy/*")]
+    /// impl Filter for Closed {
+    ///     type State = ();
+    ///
+    ///     fn request(&self, request: &Request, _: &mut Response) -> Result<Flow<()>> {
+    ///         let shop: &Shop = request.state()?;
+    ///         if shop.open { Ok(Flow::Next(())) } else { Err(error(503, "the shop is closed")) }
+    ///     }
+    /// }
+    /// ```
     pub fn state<S: Send + Sync + 'static>(&self) -> Result<&S> {
         self.instance.state()
     }
@@ -349,6 +366,17 @@ impl Request {
 
     /// In an async servlet: sets how long the answer may take from now on, in place of the webapp's time-out; `None`: as long
     /// as it likes. After it the client gets the error page for 500, or a cut answer.
+    ///
+    /// ```
+    /// # use servlet::prelude::*;
+    /// # use std::time::Duration;
+    /// #[servlet("/report")]
+    /// async fn report(request: &Request, response: &mut Response) -> Result {
+    ///     request.set_timeout(Some(Duration::from_secs(300)))?;
+    ///     response.text(count_everything().await)
+    /// }
+    /// # async fn count_everything() -> String { String::new() }
+    /// ```
     pub fn set_timeout(&self, after: Option<Duration>) -> Result {
         self.exchange.set_timeout(after)
     }

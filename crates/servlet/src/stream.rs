@@ -11,6 +11,22 @@ use crate::{Response, Result};
 ///
 /// Writing waits while the client is slow, and is an error when it has gone ([`Error::is_closed`](crate::Error::is_closed)).
 /// A write that is given up, as by [`timeout`](crate::time::timeout), may have sent a part.
+///
+/// ```
+/// use servlet::prelude::*;
+/// use std::time::Duration;
+///
+/// #[servlet("/clock")]
+/// async fn clock(_: &Request, response: &mut Response) -> Result {
+///     let mut stream = response.content_type("text/plain; charset=utf-8")?.stream().await?;
+///     for second in 0..60 {
+///         stream.write(format!("{second}\n")).await?;
+///         stream.flush().await?;
+///         servlet::time::sleep(Duration::from_secs(1)).await;
+///     }
+///     stream.finish().await
+/// }
+/// ```
 pub struct Stream<'a> {
     exchange: Exchange,
     /// Status and headers cannot be changed meanwhile.

@@ -15,8 +15,8 @@ use std::task::{Context as TaskContext, Poll, RawWaker, RawWakerVTable, Waker};
 use serval_abi::{SV_E_FAILED, SV_E_PANIC, SV_E_UNSUPPORTED, SV_PENDING, sv_exchange, sv_status, sv_waker};
 
 use crate::background::Background;
-use crate::glue::caught;
 use crate::host::{self, Current, Exchange};
+use crate::module::caught;
 
 /// What one poll knows of its task.
 pub(crate) struct Turn {

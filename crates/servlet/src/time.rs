@@ -27,7 +27,11 @@ use crate::task::of_server;
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     // LIMIT: ten years, so that adding it to now is always possible.
-    Sleep { deadline: Instant::now() + duration.min(Duration::from_secs(315_360_000)), armed: Armed::No }
+    Sleep {
+        deadline: Instant::now() + duration.min(Duration::from_secs(315_360_000)),
+        keeper: Keeper::Server,
+        armed: Armed::No,
+    }
 }
 
 /// Waits for `future`, but not longer than that; [`Elapsed`] then, and the future is dropped.
@@ -49,6 +53,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     let mut sleep = sleep(duration);
+    sleep.keeper = Keeper::Thread;
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
         Poll::Pending => Pin::new(&mut sleep).poll(context).map(|()| Err(Elapsed)),
@@ -71,7 +76,17 @@ impl std::error::Error for Elapsed {}
 /// The future of [`sleep`].
 pub struct Sleep {
     deadline: Instant,
+    keeper: Keeper,
     armed: Armed,
+}
+
+/// Who keeps the time in an async servlet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    Server,
+    /// A thread of the library's own, whose timers can be taken back. A time-out hardly ever fires: with the server's timers,
+    /// each request would leave one behind.
+    Thread,
 }
 
 enum Armed {
@@ -85,7 +100,8 @@ impl Sleep {
     fn arm(&self, waker: &Waker) -> Armed {
         let after = self.deadline.saturating_duration_since(Instant::now());
         let Current { context, exchange, .. } = Current::get();
-        if let (Some(of_server), Some(host)) = (of_server(waker), host()) {
+        let of_server = if self.keeper == Keeper::Server { of_server(waker) } else { None };
+        if let (Some(of_server), Some(host)) = (of_server, host()) {
             if ContextHandle::new(host, context).timer(after, of_server.as_ptr()).is_ok() {
                 return Armed::ByServer(exchange.addr());
             }

@@ -91,6 +91,40 @@ async fn ticks(shop: &Shop, _: &Request, response: &mut Response) -> Result {
     response.text("enough")
 }
 
+/// Many spawned futures listen while two threads send: no wake is lost, and what is lost of the messages is told.
+#[servlet("/storm")]
+async fn storm(request: &Request, response: &mut Response) -> Result {
+    const LISTENERS: usize = 40;
+    const MESSAGES: u64 = 2000;
+    let news = Arc::new(Broadcast::new(64));
+    let done = Arc::new(Broadcast::new(LISTENERS));
+    let mut ended = done.subscribe();
+    for _ in 0..LISTENERS {
+        let (mut messages, done) = (news.subscribe(), Arc::clone(&done));
+        request.context().spawn(async move {
+            let mut seen = 0;
+            loop {
+                match messages.recv().await {
+                    Ok(_) => seen += 1,
+                    Err(RecvError::Lagged(lost)) => seen += lost,
+                    Err(RecvError::Closed) => break,
+                }
+            }
+            done.send(seen);
+        })?;
+    }
+    for _ in 0..2 {
+        let news = Arc::clone(&news);
+        request.context().spawn_thread("sends", move |_| (0..MESSAGES / 2).for_each(|number| _ = news.send(number)))?;
+    }
+    drop(news);
+    let mut counts = Vec::new();
+    while counts.len() < LISTENERS {
+        counts.push(ended.recv().await?);
+    }
+    response.text(format!("{}", counts.iter().all(|count| *count == MESSAGES)))
+}
+
 #[on(session_created, session_destroyed, session_id_changed)]
 fn sessions(shop: &Shop, event: &SessionEvent) {
     let user = event.attribute("user").map(String::from_utf8_lossy);
@@ -182,6 +216,14 @@ fn bytes_are_handed_over_to_the_next_generation() {
         assert_eq!(module.restore(b"panic"), SV_OK);
         assert_eq!(module.save(), Err(SV_E_PANIC));
         assert_logged("panic of 8: nothing to carry");
+    });
+}
+
+#[test]
+fn no_wake_is_lost_in_a_storm() {
+    with(|module| {
+        let seen = module.servlet("storm", &[]).unwrap().call(&mut Exchange::get(""));
+        assert_eq!(seen, "200\ncontent-type: text/plain; charset=utf-8\ntrue");
     });
 }
 

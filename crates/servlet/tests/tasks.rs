@@ -192,6 +192,12 @@ fn publish(shop: &Shop, _: &Request, response: &mut Response) -> Result {
     response.text(receivers.to_string())
 }
 
+#[servlet("/in-time")]
+async fn in_time(_: &Request, response: &mut Response) -> Result {
+    let answer = timeout(Duration::from_secs(3600), async { "in time" }).await?;
+    response.text(answer)
+}
+
 #[servlet("/other-thread")]
 async fn other_thread(_: &Request, response: &mut Response) -> Result {
     let mut first = true;
@@ -369,6 +375,11 @@ fn futures_with_wakers_of_their_own_are_woken_too() {
         assert_eq!(task.finish(&mut exchange), format!("{PLAIN}9 bytes"));
         wait_for_no_wakers();
     });
+}
+
+#[test]
+fn a_timeout_that_is_not_needed_leaves_no_timer() {
+    check("in_time", Exchange::get(""), &format!("{PLAIN}in time"));
 }
 
 #[test]
