@@ -189,6 +189,19 @@ pub fn let_connection_go_on() {
     }
 }
 
+/// Gives the connection of the inline call on this thread a task of its own: others will wait for it, maybe before this call ends.
+pub fn leave_connection() {
+    if let Some(mut own) = OWN.take() {
+        if let Some(io) = own.io.take() {
+            // From a thread that is not the runtime's: this one may be kept until the call ends, with what it was to do next. Its owner
+            // is the listener, which waits for it as for any connection.
+            let runtime = Handle::current();
+            drop(tokio::task::spawn_blocking(move || drop(runtime.spawn(io.run()))));
+        }
+        OWN.set(Some(own));
+    }
+}
+
 impl Own {
     fn let_connection_go_on(&mut self) {
         // Whoever polls it next brings a waker.

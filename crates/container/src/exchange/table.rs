@@ -14,7 +14,7 @@ use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part,
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
 use crate::asynchronous::Completion;
 use crate::events::Change;
-use crate::execution::let_connection_go_on;
+use crate::execution::{leave_connection, let_connection_go_on};
 use crate::generation::DEFAULT_SERVLET;
 use crate::parameters;
 use crate::sending::BUFFER_BYTES_MAX;
@@ -317,6 +317,8 @@ impl serval_loader::exchange::Exchange for Exchange {
             return Err(Fault::new(SV_E_STATE, "only service detaches, and not inside of another dispatch"));
         }
         self.turn.watch_client();
+        // A thread of the library may wait for the client from now on, and service for that thread.
+        leave_connection();
         self.asynchronous.completion = Some(Arc::new(Completion::default()));
         Ok(())
     }

@@ -172,6 +172,19 @@ fn a_detached_exchange_is_completed_by_any_thread() {
     assert!(serval.stop().unwrap().success());
 }
 
+/// Its service could not return before that write had ended, and kept the connection that the write waited for.
+#[test]
+fn a_thread_that_writes_much_does_not_wait_for_its_own_service() {
+    let (_home, serval) = start("");
+    let mut connections: Vec<Connection> = (0..4).map(|_| open(&serval)).collect();
+    connections.iter_mut().for_each(|connection| ask(connection, "/x/early"));
+    for connection in &mut connections {
+        assert_eq!(connection.read_response().unwrap().body.len(), 1 << 20);
+        assert_eq!(connection.get("/x/detach").unwrap().body, b"from a thread");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
 #[test]
 fn wakes_after_the_end_do_nothing() {
     let (_home, serval) = start("");
