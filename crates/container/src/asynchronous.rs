@@ -193,12 +193,24 @@ impl Completion {
     }
 }
 
-/// Waits until a detached exchange is completed, and finishes it. What it may not wait for is answered before, and told to the
-/// library; but the exchange stays, since complete is still owed.
-pub async fn drive_detached(scope: Scope, mut exchange: Box<Exchange>, completion: Arc<Completion>) {
+/// Lets the library's threads in at once; what it returns waits until the exchange is completed, and finishes it.
+pub fn drive_detached(
+    scope: Scope,
+    mut exchange: Box<Exchange>,
+    completion: Arc<Completion>,
+) -> impl Future<Output = ()> + Send {
     exchange.goes_on();
-    let mut watcher = Watcher::new(&exchange);
-    let Some(detached) = Detached::begin(scope, exchange) else { return };
+    let watcher = Watcher::new(&exchange);
+    let detached = Detached::begin(scope, exchange);
+    async move {
+        if let Some(detached) = detached {
+            finish(&detached, watcher, &completion).await;
+        }
+    }
+}
+
+/// What may not be waited for is answered before, and told to the library; but the exchange stays, since complete is still owed.
+async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, completion: &Completion) {
     let mut over = false;
     loop {
         if let Some(result) = completion.result() {
