@@ -69,7 +69,9 @@ fn bodies_that_come_late_are_read_by_tasks() {
     for (number, connection) in late.iter_mut().enumerate() {
         let head = match number % 2 {
             0 => "POST /x/length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nname=",
-            _ => "POST /x/form HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\nname=",
+            _ => {
+                "POST /x/form HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\nname="
+            }
         };
         connection.send(head.as_bytes()).unwrap();
     }
@@ -120,7 +122,9 @@ fn a_thousand_slow_readers_take_no_more_memory_than_their_bound() {
 #[test]
 fn a_client_that_leaves_is_noticed_at_once() {
     let (_home, serval) = start("async_timeout = \"0s\"");
-    for (number, target) in ["/x/forever", "/x/forever?n=2", "/x/tick?n=1000000&ms=1000000", "/x/flood"].iter().enumerate() {
+    for (number, target) in
+        ["/x/forever", "/x/forever?n=2", "/x/tick?n=1000000&ms=1000000", "/x/flood"].iter().enumerate()
+    {
         let mut connection = open(&serval);
         ask(&mut connection, target);
         // Sent, and surely read: another request on another connection is answered after it.

@@ -64,7 +64,8 @@ fn a_session_is_kept_by_a_cookie() {
     let several = format!("JSESSIONID=no; a=b; {kept}; JSESSIONID=neither");
     assert_eq!(text(&get(&serval, "/x/count", &several)), "3");
     // What the client makes up is not taken, and another webapp has sessions of its own.
-    for (target, theirs) in [("/x/count", "JSESSIONID=00000000000000000000000000000000"), ("/xx/count", kept.as_str())] {
+    for (target, theirs) in [("/x/count", "JSESSIONID=00000000000000000000000000000000"), ("/xx/count", kept.as_str())]
+    {
         let other = get(&serval, target, theirs);
         assert_eq!(text(&other), "1 new");
         assert_ne!(cookie(&other), theirs);

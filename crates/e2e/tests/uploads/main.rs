@@ -27,7 +27,9 @@ fn start(web: &str, settings: &str) -> (Home, Serval) {
 /// Sends a body in pieces, as chunks, and reads the answer.
 fn post(serval: &Serval, target: &str, content_type: &str, body: &[u8], piece: usize) -> Response {
     let mut connection = Connection::open(serval.address(), LONG).unwrap();
-    let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
     connection.send(head.as_bytes()).unwrap();
     for piece in body.chunks(piece) {
         let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
@@ -79,7 +81,11 @@ fn parts_come_in_memory_and_in_files() {
     for target in ["/x/upload", "/x/waits"] {
         for piece in [7, 1000, 1_000_000] {
             let answer = post(&serval, target, MULTIPART, &body(100_000), piece);
-            assert_eq!((answer.status, String::from_utf8_lossy(&answer.body).as_ref()), (200, expected), "{target} {piece}");
+            assert_eq!(
+                (answer.status, String::from_utf8_lossy(&answer.body).as_ref()),
+                (200, expected),
+                "{target} {piece}"
+            );
         }
         assert_eq!(post(&serval, target, "text/plain", b"x", 1).body, b"no parts");
     }
@@ -132,7 +138,8 @@ fn web_toml_bounds_uploads_and_memory_stays_flat() {
     let grown = resident().saturating_sub(before);
     println!("uploads of 60 and 200 MiB: {grown} kB more");
     assert!(grown < 20_000, "{grown} kB");
-    let many = [&body(10)[..], b"--BOUNDARY\r\nContent-Disposition: form-data; name=b\r\n\r\nx\r\n--BOUNDARY--"].concat();
+    let many =
+        [&body(10)[..], b"--BOUNDARY\r\nContent-Disposition: form-data; name=b\r\n\r\nx\r\n--BOUNDARY--"].concat();
     let many = String::from_utf8(many).unwrap().replacen("--BOUNDARY--\r\n", "", 1);
     assert_eq!(post(&serval, "/x/upload", MULTIPART, many.as_bytes(), 1000).status, 413);
     assert_eq!(files_left(&home), 0);
@@ -145,7 +152,10 @@ fn an_upload_that_is_cut_leaves_nothing() {
     for target in ["/x/upload", "/x/waits"] {
         let mut connection = Connection::open(serval.address(), LONG).unwrap();
         let body = body(1_000_000);
-        let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {MULTIPART}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {MULTIPART}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         connection.send(head.as_bytes()).unwrap();
         connection.send(&body[..500_000]).unwrap();
         let deadline = Instant::now() + LONG;
