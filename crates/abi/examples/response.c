@@ -69,7 +69,8 @@ static sv_status stream(sv_exchange *x)
     return status;
 }
 
-/* /trailers: fields after the body; they are sent in chunks only, so without a content length. */
+/* /trailers: fields after the body, for clients that say `TE: trailers`; they need a body in chunks, so no content
+   length. */
 static sv_status trailers(sv_exchange *x)
 {
     sv_status status = host->set_trailer(x, SV_LIT("X-Count"), SV_LIT("3"));
@@ -133,12 +134,13 @@ static sv_status owned_pieces(sv_exchange *x)
 
 /* ------------------------------------------------------------------------------------------------ the rest */
 
-/* /early: 103 tells a browser what to fetch, before the answer is there. */
+/* /early: 103 tells a browser what to fetch, before the answer is there. It is only a hint: where the server or the
+   connection cannot send it (SV_E_UNSUPPORTED), the answer is sent all the same. */
 static sv_status early(sv_exchange *x)
 {
     static const sv_pair hints[] = {{SV_STR("link"), SV_STR("</style.css>; rel=preload")}};
     const sv_status status = host->informational(x, 103, hints, 1);
-    return status == SV_OK ? host->write(x, SV_LIT("the answer"), NULL) : status;
+    return status == SV_OK || status == SV_E_UNSUPPORTED ? host->write(x, SV_LIT("the answer"), NULL) : status;
 }
 
 static sv_status cookie(sv_exchange *x)

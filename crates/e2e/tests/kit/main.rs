@@ -71,7 +71,9 @@ fn the_kit_answers_the_same_in_each_language() {
     let mut wrong = Vec::new();
     for conversation in table::read(include_str!("kit.txt")) {
         let run = |app: &str| conversation.run(serval.address(), &format!("/{app}"));
-        let answers: Vec<_> = APPS.iter().map(|app| (app, run(app))).collect();
+        // What the SDK of a language has not is `(not ..)` in the title.
+        let has = |app: &&&str| !conversation.title.ends_with(&format!("(not {app})"));
+        let answers: Vec<_> = APPS.iter().filter(has).map(|app| (app, run(app))).collect();
         for (app, answer) in &answers {
             match (answer, &answers[0].1) {
                 (Err(text), _) => wrong.push(format!("{app}: {text}")),

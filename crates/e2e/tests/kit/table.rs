@@ -6,7 +6,8 @@
 //! > Content-Type: text/plain      its headers; Host and Content-Length are added where they are missing
 //! >
 //! > the body                      lines are joined by \n; \r, \n and \\ are escapes
-//! << 200                          the answer; after 1xx another one may follow
+//! << 200                          the answer; after 1xx another one follows
+//! <<? 103                         an answer that may also be left out
 //! < Content-Type: text/plain      headers that it has
 //! < !ETag                         and has not
 //! <
@@ -15,7 +16,7 @@
 //! <+ X-Count: 3                   a trailer
 //! ```
 //!
-//! A conversation that needs what a server does not have yet can be told apart by its title.
+//! A title that begins with `#!` in place of `#` is of what the server does not do yet: its failure is expected.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ const LONG: Duration = Duration::from_secs(60);
 pub struct Conversation {
     pub title: String,
     pub line: usize,
+    /// It fails, until the server has what it is about.
+    pub fails: bool,
     steps: Vec<Step>,
 }
 
@@ -49,6 +52,7 @@ struct Request {
 #[derive(Debug, Default, Clone)]
 struct Answer {
     status: u16,
+    optional: bool,
     headers: Vec<String>,
     body: Option<String>,
     repeated: Option<(usize, String)>,
@@ -63,8 +67,9 @@ pub fn read(text: &str) -> Vec<Conversation> {
     let mut all: Vec<Conversation> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
-        if let Some(title) = line.strip_prefix("# ") {
-            all.push(Conversation { title: title.to_owned(), line: number, steps: Vec::new() });
+        let fails = line.starts_with("#! ");
+        if let Some(title) = line.strip_prefix(if fails { "#! " } else { "# " }) {
+            all.push(Conversation { title: title.to_owned(), line: number, fails, steps: Vec::new() });
             continue;
         }
         if line.is_empty() {
@@ -77,9 +82,10 @@ pub fn read(text: &str) -> Vec<Conversation> {
             continue;
         }
         let step = conversation.steps.last_mut().unwrap_or_else(|| panic!("line {number}: before the first request"));
-        if let Some(status) = line.strip_prefix("<< ") {
+        let optional = line.starts_with("<<? ");
+        if let Some(status) = line.strip_prefix(if optional { "<<? " } else { "<< " }) {
             let status = status.parse().unwrap_or_else(|_| panic!("line {number}: no status"));
-            step.answers.push(Answer { status, ..Answer::default() });
+            step.answers.push(Answer { status, optional, ..Answer::default() });
         } else if line.starts_with('>') {
             let request = &mut step.request;
             add(&line[1..], &mut request.headers, &mut request.body);
@@ -135,6 +141,14 @@ fn unescaped(text: &str) -> String {
 impl Conversation {
     /// Runs it against one webapp, and says in words what was not as expected.
     pub fn run(&self, address: SocketAddr, app: &str) -> Result<Transcript, String> {
+        match (self.run_as_it_is(address, app), self.fails) {
+            (Ok(_), true) => Err(format!("line {} ({}): it holds now; write `#` for `#!`", self.line, self.title)),
+            (Err(_), true) => Ok(Transcript::new()),
+            (result, false) => result,
+        }
+    }
+
+    fn run_as_it_is(&self, address: SocketAddr, app: &str) -> Result<Transcript, String> {
         let mut kept = BTreeMap::from([("app".to_owned(), app.to_owned())]);
         let mut transcript = Vec::new();
         let mut connection = None;
@@ -147,10 +161,17 @@ impl Conversation {
             };
             let open: &mut Connection = connection.insert(open);
             open.send(step.request.written(&kept).as_bytes()).map_err(io)?;
+            let mut read = None;
             for answer in &step.answers {
-                let is_head = step.request.first.starts_with("HEAD ");
-                let response = if is_head { open.read_response_of_head() } else { open.read_response() };
-                let response = response.map_err(io)?;
+                let response = match read.take() {
+                    Some(response) => response,
+                    None if step.request.first.starts_with("HEAD ") => open.read_response_of_head().map_err(io)?,
+                    None => open.read_response().map_err(io)?,
+                };
+                if answer.optional && response.status != answer.status {
+                    read = Some(response);
+                    continue;
+                }
                 answer.check(&response, &mut kept).map_err(failed)?;
                 transcript.push(told(&response, &kept));
             }
@@ -231,8 +252,12 @@ impl Answer {
     }
 }
 
-/// What can be compared of an answer: all but the time it was made.
+/// What can be compared of an answer: all but the time it was made, and but the page of an error: a library that passes an error
+/// of the server on gets the server's words into it, and one that answers it by itself does not.
 fn told(response: &Response, kept: &BTreeMap<String, String>) -> String {
+    if response.status >= 400 {
+        return format!("{} of type {:?}", response.status, response.header("content-type"));
+    }
     let mut headers: Vec<String> = response
         .headers
         .iter()
