@@ -96,10 +96,20 @@ const UNREACHED = "The guestbook cannot be reached just now. Please try again.";
 /** Returns the answer's JSON, or throws an Error with what to tell. */
 async function ask(address, options) {
   const answer = await fetch(address, options).catch(() => { throw new Error(UNREACHED); });
+  const text = await answer.text().catch(() => { throw new Error(UNREACHED); });
   if (answer.status === 204) return null;
-  const value = await answer.json().catch(() => null);
+  const value = parse(text);
   if (answer.ok && value) return value;
   throw Object.assign(new Error(value?.error ?? UNREACHED), { status: answer.status });
+}
+
+/** The error page of a server that cannot answer is not JSON. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** Reads the list anew. */
