@@ -393,7 +393,8 @@ typedef struct sv_host {
     sv_status (*set_cookie)(sv_exchange *, const sv_cookie *);                                    /* [exchange] */
     sv_status (*set_trailer)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
                                                                                                   /* [exchange] */
-    sv_status (*informational)(sv_exchange *, uint32_t status, const sv_pair *headers, size_t count); /* [exchange] 103 */
+    sv_status (*informational)(sv_exchange *, uint32_t status, const sv_pair *headers, size_t count);
+                                             /* [exchange] 103; SV_E_UNSUPPORTED: this connection cannot send it */
     /* Writing waits while the client is slow, and all is taken. In poll, *taken may be less than len. `taken` may be NULL
      * where it waits. SV_E_CLOSED: the client has gone; SV_E_TIMEOUT, SV_E_BUSY: as for reading; part may have been sent. */
     sv_status (*write)(sv_exchange *, const char *bytes, size_t len, size_t *taken);              /* [exchange] */
@@ -426,13 +427,16 @@ typedef struct sv_host {
     /* 1, 0, or an error. */
     int32_t (*cancelled)(sv_exchange *);     /* [exchange] 1: the client has gone, which writing
                                                 shows for certain, or the deadline passed; stop when you can */
-    int32_t (*retiring)(sv_exchange *);      /* [exchange] 1: a newer generation has taken over; end streams */
+    int32_t (*retiring)(sv_exchange *);      /* [exchange] 1: a newer generation has taken over, or the server stops; end
+                                                streams. A task is polled when that happens. */
 
     /* --- async (Servlet 2.3.3.3). service returns SV_PENDING with a task, which is polled when its waker fires; or it
      * detaches, returns SV_PENDING without a task, and any thread calls exchange functions and at last complete or
-     * async_dispatch, once; that may be before service has returned, and takes effect after. An error of service after detach
-     * counts as complete(error). A time-out, a client that has gone, and a new generation do not end a detached handle: its
-     * functions answer SV_E_TIMEOUT, SV_E_CLOSED or SV_E_CANCELLED, and complete is still owed. */
+     * async_dispatch, once; that may be before service has returned, and takes effect after. A function that waits, called by
+     * another thread, begins when service has returned: service does not wait for it. An error of service after detach counts
+     * as complete(error). A time-out, a client that has gone, and the end of the generation do not end a detached handle: its
+     * functions answer SV_E_TIMEOUT, SV_E_CLOSED or SV_E_CANCELLED, and complete is still owed. A task is dropped then, at once
+     * (SV_KEEP: not when the client has gone). A client that has closed its side of the connection counts as gone here. */
     /* told may be NULL. It is called at most once, on any thread, when the exchange is cancelled, times out or retires, and
      * never after complete or async_dispatch has returned. It must not block, and calls no [exchange] function. */
     sv_status (*detach)(sv_exchange *, void (*told)(void *told_arg), void *told_arg);             /* [exchange] */

@@ -4,6 +4,7 @@
 //! [`servlet`], [`filter`] and [`module`] (what can be called), [`table`] and `slots` (what a library may call, and how handles are checked), then [`elf`] and
 //! [`private_copy`]. It knows nothing of HTTP connections, mapping, or where calls run.
 
+mod backtrace;
 mod config;
 mod description;
 pub mod detached;

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null;
+use std::sync::OnceLock;
 
 use serval_abi::*;
 
 use super::{Out, argument, bytes, caught, on_context, on_open, text};
 use crate::exchange::{Answer, Fault, Level, Place, printable};
-use crate::slots;
+use crate::{backtrace, slots};
 
 const LOG_BYTES_MAX: usize = 64 << 10;
 
@@ -64,11 +65,10 @@ thread_local! {
     static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Where the calling thread is, in names and lines, if the environment asks for it as for a program's own panics. The server does
-/// it, so that a library's copy of the standard library need not read all debug information anew.
-fn backtrace() -> Option<String> {
-    std::env::var_os("RUST_BACKTRACE").filter(|value| value != "0")?;
-    Some(format!("\n{}", std::backtrace::Backtrace::force_capture()))
+/// Whether panics of libraries come with a backtrace, as a program's own do.
+fn wants_backtrace() -> bool {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0"))
 }
 
 /// The panic that was reported last on this thread, if nobody has asked for it yet.
@@ -92,8 +92,9 @@ pub unsafe extern "C" fn report_panic(
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("?");
         let mut message = format!("panicked at {file}:{line} on thread {thread}: {text}");
-        if let Some(trace) = backtrace() {
-            message.push_str(&trace);
+        if wants_backtrace() {
+            message.push_str("; backtrace: ");
+            message.push_str(&cut(backtrace::of_library(report_panic as *const ()).as_bytes()));
         }
         LAST_PANIC.set(Some(format!("it panicked at {file}:{line}: {text}")));
         match slots::context(context) {
