@@ -402,6 +402,29 @@ fn a_call_inside_of_a_call_does_not_wait_for_itself() {
     assert_eq!(receive.recv().unwrap(), SV_E_STATE);
 }
 
+/// Nothing unwinds into a library, and the handle is as before.
+#[test]
+fn a_panic_of_the_server_is_a_status() {
+    let puppet = serving(|x, _| {
+        for _ in 0..2 {
+            assert_eq!((call!(flush(x.raw())), x.touch()), (SV_E_INTERNAL, SV_OK));
+        }
+        assert_eq!(x.detach(), SV_OK);
+        SV_PENDING
+    });
+    let (mut scope, mut exchange) = (Scope::new(), Box::new(MockExchange { panics: true, ..new() }));
+    assert!(matches!(puppet.plain.service(&mut scope, &mut *exchange), Outcome::Detached));
+
+    let open = detach(MockExchange { panics: true, ..new() }, None);
+    let x = open.x;
+    for _ in 0..2 {
+        assert_eq!((call!(flush(x.raw())), x.touch()), (SV_E_INTERNAL, SV_OK));
+        assert_eq!(on_another_thread(move || (call!(flush(x.raw())), x.touch())), (SV_E_INTERNAL, SV_OK));
+    }
+    assert_eq!(x.complete(SV_OK), SV_OK);
+    assert!(open.detached.take().is_some());
+}
+
 #[test]
 fn taking_an_exchange_ends_its_handle_and_waits_for_who_is_inside() {
     for drops in [false, true] {

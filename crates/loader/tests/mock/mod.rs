@@ -153,6 +153,8 @@ pub struct MockExchange {
     pub completions: Arc<Mutex<Vec<sv_status>>>,
     pub goes_to: Option<Option<String>>,
     pub timeout: Option<Duration>,
+    /// As if the container had a bug: flush panics.
+    pub panics: bool,
 }
 
 impl MockExchange {
@@ -180,6 +182,7 @@ impl MockExchange {
             completions: Arc::default(),
             goes_to: None,
             timeout: None,
+            panics: false,
         }
     }
 
@@ -368,6 +371,7 @@ impl Exchange for MockExchange {
         url.to_owned()
     }
     fn flush(&mut self) -> Answer {
+        assert!(!self.panics, "the mock panics, as it was told to");
         self.committed = true;
         Ok(())
     }
