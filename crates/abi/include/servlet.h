@@ -18,7 +18,8 @@
  *
  * 2. WHO CALLS, AND WHERE (the tag behind each function)
  *   [control]  called by the server on a control thread, never two of one module at once; may block.
- *   [worker]   called by the server on any of its threads, concurrently with itself; never on another library's thread.
+ *   [worker]   called by the server on any of its threads, concurrently with itself; or, for a detached exchange (filters,
+ *              events), on the thread of the library that has called the function which leads to it.
  *   [exchange] called by the library, only by the thread that owns the exchange: the one on which the server called
  *              service, poll, last_modified, on_event, or a filter's function with this handle, until that function
  *              returns. Another thread gets SV_E_THREAD and changes nothing. After detach no thread owns it: any one may
@@ -438,7 +439,8 @@ typedef struct sv_host {
      * functions answer SV_E_TIMEOUT, SV_E_CLOSED or SV_E_CANCELLED, and complete is still owed. A task is dropped then, at once
      * (SV_KEEP: not when the client has gone). A client that has closed its side of the connection counts as gone here. */
     /* told may be NULL. It is called at most once, on any thread, when the exchange is cancelled, times out or retires, and
-     * never after complete or async_dispatch has returned. It must not block, and calls no [exchange] function. */
+     * never after complete or async_dispatch has returned. It must not block, nor wait for
+     * who may be inside of complete, which waits for it; and it calls no [exchange] function. */
     sv_status (*detach)(sv_exchange *, void (*told)(void *told_arg), void *told_arg);             /* [exchange] */
     sv_status (*complete)(sv_exchange *, sv_status result);          /* [exchange] of a detached one; ends the handle */
     sv_status (*async_dispatch)(sv_exchange *, const char *path, size_t len); /* [exchange] ends the task or detachment, then
