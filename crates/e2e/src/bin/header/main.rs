@@ -165,7 +165,7 @@ mod tests {
         assert!(entry(&page, "session_set").contains("value NULL removes"));
         assert!(entry(&page, "sv_pair").contains("a header field, a parameter"));
         assert!(entry(&page, "SV_BODY_OWNED").contains("On an error the caller still owns it"));
-        assert!(entry(&page, "sv_request-remote_port-local_port").contains("uint32_t remote_port, local_port"));
+        assert!(entry(&page, "sv_request-remote_port-local_port").contains(">local_port</a>"));
     }
 
     #[test]
