@@ -1,4 +1,5 @@
-// What servlet.hpp adds to the table: exceptions that become answers, objects that end, and tasks that are called again.
+// What servlet.hpp adds to the table: exceptions that become answers, objects that end, and tasks that are called
+// again.
 #include <servlet.hpp>
 
 #include <atomic>

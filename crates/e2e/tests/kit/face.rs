@@ -45,8 +45,8 @@ fn the_face_in_cpp_does_what_it_says() {
     assert!(serval.stop().unwrap().success());
 }
 
-/// Symbols that are unique in the process are shared by all generations, and keep them mapped. Whatever the options are, the
-/// header has none; those of the standard library take -fno-gnu-unique.
+/// Symbols that are unique in the process are shared by all generations, and keep them mapped. Whatever the options
+/// are, the header has none; those of the standard library take -fno-gnu-unique.
 #[test]
 fn no_symbol_of_the_header_is_unique_in_the_process() {
     let home = Home::new().unwrap();

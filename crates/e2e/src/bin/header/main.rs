@@ -1,5 +1,5 @@
-//! servlet.h and servlet.hpp in every dialect that their manuals promise, and the examples, with all warnings as errors.
-//! With `--page OUT.html`: servlet.h as a page for people. Needs cc and c++.
+//! servlet.h and servlet.hpp in every dialect that their manuals promise, and the examples, with all warnings as
+//! errors. With `--page OUT.html`: servlet.h as a page for people. Needs cc and c++.
 #![forbid(unsafe_code)]
 
 mod page;
