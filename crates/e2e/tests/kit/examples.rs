@@ -1,5 +1,5 @@
-//! The examples of `crates/abi/examples`, each in a webapp of its own, do what they say; and together they call each function
-//! of the table.
+//! The examples of `crates/abi/examples`, each in a webapp of its own, do what they say; and together they call each
+//! function of the table.
 
 use std::fs;
 use std::path::PathBuf;

@@ -320,7 +320,8 @@ static const sv_filter stamp_filter = {.struct_size = sizeof(sv_filter), .name =
     static const sv_str function##_patterns[] = {SV_STR(path)}; \
     static const sv_servlet function##_servlet = {.struct_size = sizeof(sv_servlet), .methods = method, \
                                                   .name = SV_STR(#function), .patterns = function##_patterns, \
-                                                  .pattern_count = 1, .load_order = -1, .service = function, __VA_ARGS__}
+                                                  .pattern_count = 1, .load_order = -1, .service = function, \
+                                                  __VA_ARGS__}
 SERVLET(facts, "/facts/*", 0, .reserved = 0);
 SERVLET(params, "/params", SV_GET | SV_POST, .reserved = 0);
 SERVLET(items, "/items/{id}", SV_GET, .reserved = 0);

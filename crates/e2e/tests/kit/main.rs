@@ -10,20 +10,29 @@ use e2e::process;
 use e2e::serval::{self, Home, Serval, repository};
 
 mod examples;
+mod face;
 mod table;
 
 const LONG: Duration = Duration::from_secs(120);
 
 /// Compiles a library into the webapp of that name, with each warning an error.
 fn compile(home: &Home, source: &Path, webapp: &str) {
-    let lib = home.path(&format!("webapps/{webapp}/WEB-INF/lib"));
-    fs::create_dir_all(&lib).unwrap();
+    compile_with(home, source, webapp, &[]);
+}
+
+fn compile_with(home: &Home, source: &Path, webapp: &str, options: &[&str]) {
+    let library = home.path(&format!("webapps/{webapp}/WEB-INF/lib/library.so"));
+    fs::create_dir_all(library.parent().unwrap()).unwrap();
     let is_c = source.extension().is_some_and(|ending| ending == "c");
     let mut command = Command::new(if is_c { "cc" } else { "c++" });
     command.args(if is_c { ["-std=c99", "-pthread"] } else { ["-std=c++17", "-fno-gnu-unique"] });
     command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-I"]);
-    command.arg(repository().join("crates/abi/include")).arg(source).arg("-o").arg(lib.join("library.so"));
+    command.arg(repository().join("crates/abi/include")).arg(source).args(options);
+    // Beside it, and then in its place: a server that watches sees no half of it.
+    let unfinished = library.with_extension("unfinished");
+    command.arg("-o").arg(&unfinished);
     process::run(command, LONG).unwrap();
+    fs::rename(unfinished, library).unwrap();
 }
 
 /// Builds the Rust one beside this test.

@@ -11,8 +11,8 @@
 //! < Content-Type: text/plain      headers that it has
 //! < !ETag                         and has not
 //! <
-//! < hello {name}                  the body, exactly, but {name} is any text: kept, and the same wherever it stands again
-//! <= 1048576 abc                  or: the body is this text over and over, up to that length
+//! < hello {name}                  the body, exactly, but {name} is any text: kept, and the same wherever it stands
+//! again <= 1048576 abc                  or: the body is this text over and over, up to that length
 //! <+ X-Count: 3                   a trailer
 //! ```
 //!
@@ -86,9 +86,9 @@ pub fn read(text: &str) -> Vec<Conversation> {
         if let Some(status) = line.strip_prefix(if optional { "<<? " } else { "<< " }) {
             let status = status.parse().unwrap_or_else(|_| panic!("line {number}: no status"));
             step.answers.push(Answer { status, optional, ..Answer::default() });
-        } else if line.starts_with('>') {
+        } else if let Some(rest) = line.strip_prefix('>') {
             let request = &mut step.request;
-            add(&line[1..], &mut request.headers, &mut request.body);
+            add(rest, &mut request.headers, &mut request.body);
         } else {
             let answer = step.answers.last_mut().unwrap_or_else(|| panic!("line {number}: before the first answer"));
             if let Some(rest) = line.strip_prefix("<= ") {
@@ -252,8 +252,8 @@ impl Answer {
     }
 }
 
-/// What can be compared of an answer: all but the time it was made, and but the page of an error: a library that passes an error
-/// of the server on gets the server's words into it, and one that answers it by itself does not.
+/// What can be compared of an answer: all but the time it was made, and but the page of an error: a library that passes
+/// an error of the server on gets the server's words into it, and one that answers it by itself does not.
 fn told(response: &Response, kept: &BTreeMap<String, String>) -> String {
     if response.status >= 400 {
         return format!("{} of type {:?}", response.status, response.header("content-type"));

@@ -182,7 +182,7 @@ impl Page<'_> {
                 ("pre", escaped(trimmed))
             } else if let Some((word, meaning)) = word_and_meaning(trimmed).filter(|_| indent(line) <= 3 && base <= 3) {
                 ("dl", format!("<dt>{}<dd>{}", tagged(&escaped(word)), self.linked(meaning)))
-            } else if deep && open != "" {
+            } else if deep && !open.is_empty() {
                 (open, self.linked(trimmed))
             } else {
                 ("p", self.linked(trimmed))

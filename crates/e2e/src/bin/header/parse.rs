@@ -1,5 +1,5 @@
-//! Reads a C header of the shape of servlet.h: a manual in its first comment, and then declarations with comments, between
-//! lines of dashes with titles. It is no C parser: it knows what that one header has.
+//! Reads a C header of the shape of servlet.h: a manual in its first comment, and then declarations with comments,
+//! between lines of dashes with titles. It is no C parser: it knows what that one header has.
 
 /// What a header has, in its order.
 pub struct Header {
