@@ -123,9 +123,11 @@ const steps = {
     assert.ok(await entry(bob, "Hello").locator(".own").isHidden());
     assert.ok(await entry(bob, "Hello").locator(".delete").isHidden());
     const id = await entry(bob, "Hello").getAttribute("data-id");
-    const erase = async (id) => (await fetch(`api/entries/${id}`, { method: "DELETE" })).status;
-    const status = await bob.evaluate(erase, id);
-    assert.equal(status, 403);
+    const refusal = await bob.evaluate(async (id) => {
+      const answer = await fetch(`api/entries/${id}`, { method: "DELETE" });
+      return [answer.status, (await answer.json()).error];
+    }, id);
+    assert.deepEqual(refusal, [403, "This entry is somebody else's."]);
     assert.equal(await entry(bob, "Hello").count(), 1);
   },
 
