@@ -4,8 +4,8 @@
 //! An answer is wrong if its version is older than one that any connection had received before the request was sent.
 #![forbid(unsafe_code)]
 
+mod guestbook;
 mod library;
-
 mod ways;
 
 use anyhow::{Context, Result, bail};
@@ -41,10 +41,27 @@ struct Arguments {
     /// Leaves out the library in Rust, whose builds take long.
     #[arg(long)]
     only_c: bool,
+    /// What is replaced: small libraries in each of the ways, or the example application.
+    #[arg(long, value_enum, default_value_t = Which::Small)]
+    library: Which,
+    /// With the guestbook: two real browsers use it meanwhile (needs node, chromium, and `npm ci` in crates/e2e/browser).
+    #[arg(long)]
+    browser: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    Small,
+    Guestbook,
 }
 
 fn main() -> ExitCode {
-    match soak(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let soaked = match arguments.library {
+        Which::Small => soak(&arguments),
+        Which::Guestbook => guestbook::soak(&arguments),
+    };
+    match soaked {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
