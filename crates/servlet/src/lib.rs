@@ -21,19 +21,44 @@
 //! crate-type = ["cdylib"]
 //! ```
 //!
+//! # What there is
+//!
+//! | to | there is | feature | example |
+//! |---|---|---|---|
+//! | answer a path | [`servlet`](macro@servlet), [`Request`], [`Response`] | | [`Request`] |
+//! | take apart a path such as `/items/{id}` | [`Request::path`] | | [`Request::path`] |
+//! | read a query and a form | [`Request::param`], [`Request::params`] | | [`Request::params`] |
+//! | the same as a value of your own type | `Request::form`, `Request::query_as` | `forms` | there |
+//! | read a body | [`Body`], [`AsyncBody`] | | [`mod@test`] |
+//! | speak JSON | `Body::json`, `Response::json` | `json` | there |
+//! | take uploads | [`Request::parts`], [`Part`] | | [`Request::parts`] |
+//! | write HTML | [`Response::html`], [`escape`](fn@escape) | | [`escape`](fn@escape) |
+//! | say no | [`error`](fn@error), [`unavailable`], [`Error`] | | [`Error`] |
+//! | know a client again | [`Request::session`], [`Session`] | (`json` for values of your own) | [`Session`] |
+//! | set and read cookies | [`Cookie`], [`Request::cookie`] | | [`Cookie`] |
+//! | wait without a thread | `async fn`, [`time`], [`Stream`] | (`tokio` for its crates) | [`Response::stream`] |
+//! | keep a page up to date | [`Response::events`], [`EventStream`], [`Broadcast`] | | [`Response::events`] |
+//! | do something around all servlets | [`filter`](macro@filter), [`Filter`] | | [`Filter`] |
+//! | be told of sessions, requests, attributes | [`on`](macro@on) | | [`on`](macro@on) |
+//! | keep something between requests | [`start`](macro@start), [`stop`](macro@stop) | | [`start`](macro@start) |
+//! | hand it over at a reload | [`carry`](macro@carry), [`restore`](macro@restore) | | [`carry`](macro@carry) |
+//! | work beside requests | [`job`](macro@job), [`Context::spawn`], [`Context::spawn_thread`] | | [`Context::spawn`] |
+//! | be configured | [`Request::init`], [`Context::param`] | | [`servlet`](macro@servlet) |
+//! | write to the log | [`mod@log`] | (`log`, `tracing` for their crates) | [`mod@log`] |
+//! | test without a server | [`mod@test`] | | [`mod@test`] |
+//!
+//! `TUTORIAL.md` beside this crate's source makes a small application of these.
+//!
 //! # What to know
 //! - [`macro@servlet`] declares a servlet; its arguments are chosen by their types. [`module!`] stands once in the library
 //!   and exports what was declared.
 //! - What is lent to a servlet ([`Request`], [`Body`], [`Response`]) ends with the call, and so does what it returns by
 //!   reference; the compiler sees to it.
 //! - `?` turns each error into an answer: see [`Error`]. A panic is answered with 500 and logged.
-//! - In a servlet reading and writing wait while the client is slow. An `async fn` waits without holding a thread, with
-//!   [`AsyncBody`], [`Response::stream`], [`Response::events`] and [`time`]; it needs no runtime.
-//! - A [`Filter`] looks at what goes to servlets and comes from them; functions with [`macro@on`] are told what happens.
-//! - What a library keeps between requests is its state: see [`macro@start`].
-//! - What runs beside requests is a [`macro@job`], or spawned by [`Context::spawn`]; it ends with its generation.
-//! - A library is unloaded when the next generation has taken over. Threads that it starts on its own have to end in
-//!   [`macro@stop`].
+//! - In a servlet reading and writing wait while the client is slow. An `async fn` waits without holding a thread, and needs
+//!   no runtime.
+//! - What runs beside requests ends with its generation. Threads that a library starts on its own have to end in
+//!   [`macro@stop`], for nothing of it may run when it is gone.
 //!
 //! # Features
 //! It is a thin layer over the C interface of `servlet.h`. Without features, the default, it depends on nothing else, so
