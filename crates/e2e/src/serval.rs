@@ -19,6 +19,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than the drain of the shipped configuration.
 const STOP_WITHIN: Duration = Duration::from_secs(45);
 
+const LISTENING: &str = "listening on http://";
+
 const CONFIGURATION: &str = r#"[[listener]]
 address = "127.0.0.1:0"
 "#;
@@ -79,7 +81,7 @@ impl Serval {
     /// Starts it beneath another program, such as `taskset -c 0`, which must become it (exec).
     pub fn start_under(home: &Home, wrapper: &[OsString]) -> Result<Serval> {
         let binary = binary()?;
-        let mut command = match wrapper.split_first() {
+        let command = match wrapper.split_first() {
             None => Command::new(binary),
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
@@ -87,11 +89,29 @@ impl Serval {
                 command
             }
         };
-        // A log that is read by programs has no colours.
+        Serval::start_by(home, command)
+    }
+
+    /// Starts it with a variable in its environment.
+    pub fn start_with(home: &Home, name: &str, value: &str) -> Result<Serval> {
+        let mut command = Command::new(binary()?);
+        command.env(name, value);
+        Serval::start_by(home, command)
+    }
+
+    fn start_by(home: &Home, mut command: Command) -> Result<Serval> {
+        // A log that is read by programs has no colours, and no backtraces unless the test asks for them.
+        if !command.get_envs().any(|(name, _)| name == "RUST_BACKTRACE") {
+            command.env_remove("RUST_BACKTRACE");
+        }
         command.env("NO_COLOR", "1").arg("run").arg("--home").arg(home.folder.path());
         let program = Program::start("serval", command)?;
-        program.wait_for_line(0, READY_WITHIN, |line| line.starts_with("ready in "))?;
-        let listening = |line: &String| line.strip_prefix("listening on http://").map(address_of);
+        // Plain, or the message of a line of JSON.
+        let says = |line: &str, what: &str| line.starts_with(what) || line.contains(&format!("\"{what}"));
+        program.wait_for_line(0, READY_WITHIN, |line| says(line, "ready in "))?;
+        let listening = |line: &String| {
+            says(line, LISTENING).then(|| address_of(line.split_once(LISTENING).map_or("", |(_, address)| address)))
+        };
         let addresses: Vec<SocketAddr> = program.lines_from(0).iter().filter_map(listening).collect::<Result<_>>()?;
         if addresses.is_empty() {
             bail!("serval is ready but names no address to connect to");
@@ -193,9 +213,9 @@ fn executable(message: &str) -> Option<PathBuf> {
     is_serval.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
-/// Reads `127.0.0.1:8080`, maybe followed by a slash or by words.
+/// Reads `127.0.0.1:8080`, maybe followed by a slash, by words, or by the end of a text in JSON.
 fn address_of(rest: &str) -> Result<SocketAddr> {
-    let address = rest.split(['/', ' ']).next().unwrap_or(rest);
+    let address = rest.split(['/', ' ', '"']).next().unwrap_or(rest);
     address.parse().with_context(|| format!("serval listens on {rest:?}, which is no address"))
 }
 
@@ -207,6 +227,7 @@ mod tests {
     fn an_address_is_read_from_the_line_that_names_it() {
         assert_eq!(address_of("127.0.0.1:80").expect("plain").port(), 80);
         assert_eq!(address_of("[::1]:81/ (http)").expect("with more").port(), 81);
+        assert_eq!(address_of("127.0.0.1:82\"},\"target\"").expect("in JSON").port(), 82);
         assert!(address_of("localhost").is_err());
     }
 

@@ -149,6 +149,10 @@ pub trait Wake: Send + Sync {
 /// In a poll, functions that say *waits* answer [`Fault::would_block`] instead, and go on where they were when they are called again.
 pub trait Exchange: Session + Send {
     fn head(&self) -> Head<'_>;
+    /// Writes the line of the log about a panic in the servlet or filter `who`; `false`: somebody else is to write it.
+    fn says_panic(&mut self, _who: &str, _text: &str) -> bool {
+        false
+    }
     /// Names and values, query before form. Waits for a form body.
     fn parameters(&mut self) -> Answer<&[(String, String)]>;
     /// What stands for `{name}` in the URL pattern.

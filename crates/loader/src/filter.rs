@@ -13,6 +13,7 @@ use crate::exchange::Exchange;
 use crate::library::failure_text;
 use crate::module::Module;
 use crate::servlet::{Outcome, Scope};
+use crate::table::starting;
 
 pub struct Filter {
     name: String,
@@ -69,7 +70,9 @@ impl Filter {
         if let Some(create) = hooks.create {
             let mut error = sv_str::ABSENT;
             // SAFETY: by servlet.h: a control thread, after init, with places for the results; the config outlives the filter.
-            let status = unsafe { create(module.context(), module.this(), config.view(), &mut this, &mut error) };
+            let status = starting(module.context(), || unsafe {
+                create(module.context(), module.this(), config.view(), &mut this, &mut error)
+            });
             if status != SV_OK {
                 return Err(Refusal::CreateFilter { filter: name.to_owned(), text: failure_text(status, error) });
             }

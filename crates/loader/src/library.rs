@@ -19,7 +19,7 @@ use crate::error::Refusal;
 use crate::exchange::Context;
 use crate::module::Module;
 use crate::slots::ContextHandle;
-use crate::table::HOST;
+use crate::table::{HOST, last_panic, starting};
 
 /// A loaded library and what it declares.
 pub struct Library {
@@ -79,7 +79,7 @@ impl Library {
         if let Some(init) = self.module.init {
             let mut error = sv_str::ABSENT;
             // SAFETY: by servlet.h: a control thread, once per module, with places for the results.
-            let status = unsafe { init(&HOST, handle.raw(), &mut this, &mut error) };
+            let status = starting(handle.raw(), || unsafe { init(&HOST, handle.raw(), &mut this, &mut error) });
             if status != SV_OK {
                 return Err(Refusal::Init(failure_text(status, error)));
             }
@@ -102,6 +102,11 @@ fn load(path: &Path) -> Result<unix::Library, Refusal> {
 }
 
 pub(crate) fn failure_text(status: sv_status, error: sv_str) -> String {
+    if status == SV_E_PANIC
+        && let Some(panic) = last_panic()
+    {
+        return panic;
+    }
     if error.ptr.is_null() || error.len == 0 || error.len > TEXT_BYTES_MAX {
         return match status {
             SV_E_PANIC => "it panicked; the log has the place".to_owned(),

@@ -13,6 +13,7 @@ use crate::misuse;
 use crate::servlet::Scope;
 use crate::sized::sized;
 use crate::slots::{ContextHandle, Handle};
+use crate::table::starting;
 
 /// LIMIT: bytes that a module hands over (servlet.h, save).
 const SAVED_BYTES_MAX: usize = 16 << 20;
@@ -164,7 +165,7 @@ impl Module {
     pub fn restore(&self, bytes: &[u8]) -> Result<(), Refusal> {
         let Some(restore) = self.library.module().restore else { return Ok(()) };
         // SAFETY: by servlet.h: after init, before its servlets are created.
-        match unsafe { restore(self.this, bytes.as_ptr(), bytes.len()) } {
+        match starting(self.context(), || unsafe { restore(self.this, bytes.as_ptr(), bytes.len()) }) {
             SV_OK => Ok(()),
             status => Err(Refusal::Restore(crate::library::failure_text(status, sv_str::ABSENT))),
         }

@@ -16,7 +16,7 @@ use crate::library::failure_text;
 use crate::misuse;
 use crate::module::Module;
 use crate::slots::{Entry, Handle};
-use crate::table::{Memory, last_panic};
+use crate::table::{Memory, last_panic, starting};
 
 /// What one dispatch of an exchange to a servlet, a filter or a listener function has: a handle, which stays the same over its calls,
 /// and the memory that was given to the library for it. Both end when it is dropped.
@@ -123,7 +123,9 @@ impl Servlet {
         if let Some(create) = servlet.create {
             let mut error = sv_str::ABSENT;
             // SAFETY: by servlet.h: a control thread, after init, with places for the results; the config outlives the servlet.
-            let status = unsafe { create(module.context(), module.this(), config.view(), &mut this, &mut error) };
+            let status = starting(module.context(), || unsafe {
+                create(module.context(), module.this(), config.view(), &mut this, &mut error)
+            });
             if status != SV_OK {
                 return Err(Refusal::Create { servlet: name.to_owned(), text: failure_text(status, error) });
             }

@@ -272,7 +272,7 @@ impl Handle {
         // SAFETY: nobody owns the slot, and only its handle's holder makes an owner.
         unsafe { *self.slot.seat.get() = Some(Seat { target, memory, who }) };
         self.slot.owner.store(thread(), Ordering::Release);
-        Entry { handle: self, life: PhantomData }
+        Entry { handle: self, outer: INSIDE.replace(self.raw().addr()), life: PhantomData }
     }
 
     /// Lets any thread reach a detached exchange, until [`Handle::leave_detached`].
@@ -312,6 +312,8 @@ impl Drop for Handle {
 /// While the calling thread may use a handle.
 pub(crate) struct Entry<'e> {
     handle: &'e Handle,
+    /// What this thread was inside of before.
+    outer: usize,
     /// Stays on its thread, and does not outlive what the seat points to.
     life: PhantomData<(*mut (), &'e mut ())>,
 }
@@ -324,6 +326,7 @@ impl Entry<'_> {
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
+        INSIDE.set(self.outer);
         let slot = self.handle.slot;
         if slot.owner.load(Ordering::Relaxed) == DETACHED {
             let _held = slot.hold();
@@ -338,6 +341,8 @@ impl Drop for Entry<'_> {
 }
 
 thread_local! {
+    /// The handle that this thread has given to a library's function, innermost; 0: none.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
     /// A `told` of a library runs on this thread, which may call no function of an exchange.
     static IS_TOLD: Cell<bool> = const { Cell::new(false) };
 }
@@ -369,6 +374,11 @@ pub(crate) fn with_frame<T>(
         let (exchange, memory, who) = unsafe { (&mut *exchange, &mut *seat.memory, &*seat.who) };
         work(&mut Frame { exchange, memory, who, ending })
     })
+}
+
+/// As [`with_frame`], for the innermost handle of the call that this thread is in.
+pub(crate) fn with_innermost<T>(work: impl FnOnce(&mut Frame<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+    with_frame(std::ptr::without_provenance_mut(INSIDE.get()), work)
 }
 
 /// As [`with_frame`], for a handle of a session.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use serval_abi::{SV_DISPATCH_ASYNC, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_STATE};
+use serval_abi::{SV_DISPATCH_ASYNC, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
 use serval_loader::exchange::{Answer, Fault, printable};
 use serval_loader::filter::Entered;
 use tokio::sync::oneshot;
@@ -86,6 +86,8 @@ pub struct Exchange {
     chain: Chain,
     response: Sending,
     failure: Option<String>,
+    /// A panic, by the library's report, and not yet by the status.
+    panic_was_said: bool,
     unavailable: Option<u32>,
     asynchronous: Async,
     /// In a poll: what to wake when it is worth trying again.
@@ -190,6 +192,7 @@ impl Exchange {
             chain: Chain::default(),
             response,
             failure: None,
+            panic_was_said: false,
             unavailable: None,
             asynchronous: Async::default(),
             polled: None,
@@ -275,14 +278,21 @@ impl Exchange {
         self.finish_response();
     }
 
+    /// The log has said of this failure that it was a panic.
+    fn panic_was_said(&mut self, returned: i32) -> bool {
+        returned == SV_E_PANIC && std::mem::take(&mut self.panic_was_said)
+    }
+
     /// A servlet or filter has returned an error status; `text` is for the log.
     pub fn failed(&mut self, returned: i32, text: &str) {
         // Another error than the one that it met is the servlet's own.
         self.hindered = self.hindered.take().filter(|(_, met)| met.status == returned);
         let reason = self.failure.take().unwrap_or_else(|| text.to_owned());
+        let was_said = self.panic_was_said(returned);
         let (context, generation) = (&self.generation.context, self.generation.number);
         let (servlet, request) = (self.servlet_name(), self.request.id);
         match &self.hindered {
+            None if was_said => {}
             None => {
                 tracing::error!(%context, generation, %servlet, request, "a servlet failed: {}", printable(&reason));
             }

@@ -20,6 +20,17 @@ use crate::parameters;
 use crate::sending::BUFFER_BYTES_MAX;
 
 impl serval_loader::exchange::Exchange for Exchange {
+    fn says_panic(&mut self, who: &str, text: &str) -> bool {
+        let (context, generation, request) = (&self.generation.context, self.generation.number, self.request.id);
+        let servlet = self.servlet_name();
+        match who == servlet {
+            true => tracing::error!(%context, generation, %servlet, request, "a servlet failed: {text}"),
+            false => tracing::error!(%context, generation, %servlet, request, "`{who}` failed: {text}"),
+        }
+        self.panic_was_said = true;
+        true
+    }
+
     fn head(&self) -> Head<'_> {
         let Request { id, method, version, headers, target, peer, .. } = &*self.request;
         let path = target.path();

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};
 use serval_loader::exchange::{Answer, Fault, printable};
+use serval_loader::filter::Failed;
 
 use super::{Exchange, NO_THREAD, Stage};
 use crate::answer;
@@ -183,12 +184,12 @@ impl Exchange {
         let stage = std::mem::replace(&mut self.chain.stage, Stage::Head);
         let failed = entered.iter_mut().rev().filter(|passed| !passed.included).find_map(|passed| {
             let filter = generation.filter(passed.filter).filter(|filter| filter.has_on_response())?;
-            let (_, text) = filter.on_response(&mut passed.entered, self).err()?;
-            Some((filter.name().to_owned(), text))
+            let failed = filter.on_response(&mut passed.entered, self).err()?;
+            Some((filter.name().to_owned(), failed))
         });
         (self.chain.entered, self.chain.stage) = (entered, stage);
-        if let Some((filter, text)) = failed {
-            self.filter_failed(&filter, &text);
+        if let Some((filter, failed)) = failed {
+            self.filter_failed(&filter, failed);
             return Err(Fault::new(SV_E_STATE, "a filter has failed, and the answer is 500"));
         }
         if self.chain.rewrites && !self.response.has_no_body() {
@@ -198,10 +199,12 @@ impl Exchange {
     }
 
     /// 500, or what was sent is cut.
-    fn filter_failed(&mut self, filter: &str, text: &str) {
-        let (context, generation, request) = (&self.generation.context, self.generation.number, self.request.id);
-        let servlet = self.servlet_name();
-        tracing::error!(%context, generation, servlet, request, "the filter `{filter}` failed: {}", printable(text));
+    fn filter_failed(&mut self, filter: &str, (status, text): Failed) {
+        if !self.panic_was_said(status) {
+            let (context, generation, request) = (&self.generation.context, self.generation.number, self.request.id);
+            let servlet = self.servlet_name();
+            tracing::error!(%context, generation, servlet, request, "the filter `{filter}` failed: {}", printable(&text));
+        }
         if self.response.is_committed() {
             return self.response.give_up();
         }
@@ -226,14 +229,14 @@ impl Exchange {
             self.chain.output = Some(Vec::new());
             let result = filter.on_body(&mut passed.entered, self, &piece, at >= last);
             piece = self.chain.output.take().unwrap_or_default().into();
-            if let Err((_, text)) = result {
-                failed = Some((filter.name().to_owned(), text));
+            if let Err(wrong) = result {
+                failed = Some((filter.name().to_owned(), wrong));
                 break;
             }
         }
         (self.chain.entered, self.chain.stage) = (entered, stage);
-        let Some((filter, text)) = failed else { return Ok(piece) };
-        self.filter_failed(&filter, &text);
+        let Some((filter, failed)) = failed else { return Ok(piece) };
+        self.filter_failed(&filter, failed);
         Err(Fault::new(SV_E_STATE, "a filter has failed"))
     }
 

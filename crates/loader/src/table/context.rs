@@ -63,6 +63,23 @@ pub unsafe extern "C" fn log_message(
 thread_local! {
     /// What was reported on this thread, for the line that tells which servlet and which request it was.
     static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
+    /// A function runs on this thread whose failure refuses the generation, and the refusal says why.
+    static STARTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a function whose failure refuses the generation: the line about that has the place of its panic.
+pub(crate) fn starting(context: *mut sv_context, call: impl FnOnce() -> sv_status) -> sv_status {
+    LAST_PANIC.set(None);
+    STARTS.set(true);
+    let status = call();
+    STARTS.set(false);
+    if status != SV_E_PANIC
+        && let Some(caught) = LAST_PANIC.take()
+        && let Ok(open) = slots::context(context)
+    {
+        open.context.log(None, Level::Error, &caught);
+    }
+    status
 }
 
 /// Whether panics of libraries come with a backtrace, as a program's own do.
@@ -91,12 +108,18 @@ pub unsafe extern "C" fn report_panic(
         let file = cut(unsafe { bytes(file, file_len) }.unwrap_or(b"?"));
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("?");
-        let mut message = format!("panicked at {file}:{line} on thread {thread}: {text}");
-        if wants_backtrace() {
-            message.push_str("; backtrace: ");
-            message.push_str(&cut(backtrace::of_library(report_panic as *const ()).as_bytes()));
+        let last = format!("it panicked at {file}:{line}: {text}");
+        let more = if wants_backtrace() {
+            format!("; backtrace: {}", cut(backtrace::of_library(report_panic as *const ()).as_bytes()))
+        } else {
+            " (RUST_BACKTRACE=1 in the server's environment shows the calls)".to_owned()
+        };
+        let said = slots::with_innermost(|frame| Ok(frame.exchange.says_panic(frame.who, &format!("{last}{more}"))));
+        LAST_PANIC.set(Some(last));
+        if said.is_ok_and(|said| said) || (STARTS.get() && !wants_backtrace()) {
+            return SV_OK;
         }
-        LAST_PANIC.set(Some(format!("it panicked at {file}:{line}: {text}")));
+        let message = format!("panicked at {file}:{line} on thread {thread}: {text}{more}");
         match slots::context(context) {
             Ok(open) => open.context.log(None, Level::Error, &message),
             // A panic is worth a line whatever it comes with.

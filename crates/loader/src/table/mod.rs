@@ -21,7 +21,7 @@ use bumpalo::Bump;
 use bytes::Bytes;
 use serval_abi::*;
 
-pub(crate) use context::last_panic;
+pub(crate) use context::{last_panic, starting};
 pub use response::HEADERS_MAX;
 
 use crate::exchange::{Answer, Context, Exchange, Fault, Session};

@@ -1,0 +1,124 @@
+//! What goes wrong ends one request, and the log says where; and what the log says besides.
+
+use crate::kitchen::{Kitchen, body};
+
+/// Where `text` stands in that file: `src/faults.rs:7`.
+fn place(file: &str, source: &str, text: &str) -> String {
+    let line = source.lines().position(|line| line.contains(text)).unwrap() + 1;
+    format!("src/{file}.rs:{line}:")
+}
+
+fn in_faults(text: &str) -> String {
+    place("faults", include_str!("webapp/faults.rs"), text)
+}
+
+/// The one line from `position` on that contains `text`; it has all of `parts`.
+#[track_caller]
+fn one_line(kitchen: &Kitchen, position: usize, text: &str, parts: &[&str]) {
+    let lines = kitchen.lines_with(position, text);
+    assert_eq!(lines.len(), 1, "{text}: {:#?}", kitchen.serval.program().lines_from(position));
+    for part in parts {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
+}
+
+#[test]
+fn lines_of_each_way_to_log_have_their_request() {
+    let kitchen = Kitchen::open_with("", "[log]\nformat = \"json\"");
+    let position = kitchen.serval.program().position();
+    kitchen.check("/logs", 200, "logged");
+    let lines = kitchen.lines_with(position, "by servlet 1");
+    let request = lines[0].split([',', '{', '}']).find(|word| word.starts_with("\"request\":")).unwrap();
+    const TARGET: &str = "\"target\":\"serval::servlet\"";
+    for (level, text) in [
+        ("WARN", "by servlet 1"),
+        ("INFO", "kitchen: by log 2"),
+        ("INFO", "till: by tracing count=3"),
+        ("WARN", "order{id=7}: kitchen: after an await"),
+    ] {
+        one_line(&kitchen, position, text, &[level, TARGET, "\"context\":\"/app\"", "\"generation\":1", request]);
+    }
+    assert_eq!(kitchen.lines_with(position, "nobody asked"), Vec::<String>::new());
+    kitchen.close();
+}
+
+#[test]
+fn errors_become_statuses() {
+    let kitchen = Kitchen::open();
+    for (path, servlet) in [("/wrong", "servlet=wrong "), ("/wrong-async", "servlet=wrong_async ")] {
+        kitchen.check(path, 200, "right");
+        for (query, status, reason) in [
+            ("io", 500, "io/not-found: No such file or directory"),
+            ("parse", 500, "core/num/error/ParseIntError: invalid digit found in string"),
+            ("404", 404, "no such dish"),
+        ] {
+            let position = kitchen.serval.program().position();
+            let answer = kitchen.get(&format!("{path}?{query}"));
+            assert_eq!(answer.status, status, "{query}");
+            assert!(!body(&answer).contains(reason), "only in development");
+            if status == 500 {
+                one_line(&kitchen, position, reason, &["ERROR", "context=/app", servlet, "generation=1", "request="]);
+            }
+        }
+        let answer = kitchen.get(&format!("{path}?503"));
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("7")));
+        assert_eq!(kitchen.get(path).status, 503);
+    }
+    kitchen.check("/plain", 200, "fn -");
+    kitchen.close();
+}
+
+/// A panic is a 500, or a cut answer, and one line; the connection, the servlet and the server go on.
+#[test]
+fn a_panic_ends_its_request() {
+    let kitchen = Kitchen::open();
+    for (path, name, text, status) in [
+        ("/panics", "servlet=panics ", "in a servlet", 500),
+        ("/panics-async", "servlet=panics_async ", "after an await", 500),
+        ("/filtered/x?request", "`Fragile`", "in request", 500),
+        ("/filtered/x?response", "`Fragile`", "in response", 500),
+        ("/filtered/x?body", "`Fragile`", "in body", 500),
+        ("/filtered/x?end", "`Fragile`", "in end", 200),
+    ] {
+        for _ in 0..2 {
+            let position = kitchen.serval.program().position();
+            let mut connection = kitchen.connect();
+            let answer = connection.get(&format!("/app{path}"));
+            assert_eq!(answer.as_ref().map_or(0, |answer| answer.status), status, "{path}");
+            assert!(!answer.is_ok_and(|answer| body(&answer).contains(text)), "only in development");
+            assert_eq!(body(&kitchen.get("/filtered/x")), "PASSED", "after {path}");
+            let place = in_faults(&format!("panic!(\"{text}\")"));
+            let parts = ["ERROR", name, &place, "context=/app", "generation=1", "request=", "RUST_BACKTRACE=1"];
+            one_line(&kitchen, position, text, &parts);
+            assert_eq!(kitchen.lines_with(position, "ERROR").len(), 1, "{path}");
+        }
+    }
+    kitchen.close();
+}
+
+#[test]
+fn a_generation_that_cannot_start_is_refused() {
+    let mut kitchen = Kitchen::open();
+    let lib = crate::kitchen::libraries();
+    let in_start = place("lib", include_str!("webapp/lib.rs"), "panic!(\"the kitchen burns\")");
+    for (file, how, parts) in [
+        ("start", "panic", vec!["its init failed", "the kitchen burns", &in_start]),
+        ("start", "error", vec!["its init failed: the kitchen is closed"]),
+        ("create", "panic", vec!["Fragile", "the filter breaks", &in_faults("panic!(\"the filter breaks\")")]),
+    ] {
+        let path = format!("var/work/localhost/app/{file}");
+        kitchen.home.write(&path, how).unwrap();
+        let position = kitchen.serval.program().position();
+        kitchen.replace(&lib[0]);
+        let is_it = |line: &str| line.contains("the new generation is refused");
+        kitchen.serval.program().wait_for_line(position, crate::kitchen::LONG, is_it).unwrap();
+        kitchen.was_refused();
+        one_line(&kitchen, position, "ERROR", &parts);
+        one_line(&kitchen, position, "ERROR", &["context=/app", "generation 1 serves on"]);
+        kitchen.check("/waits", 200, "generation 1");
+        std::fs::remove_file(kitchen.home.path(&path)).unwrap();
+    }
+    let generation = kitchen.reload();
+    kitchen.check("/waits", 200, &format!("generation {generation}"));
+    kitchen.close();
+}
