@@ -46,9 +46,11 @@ pub fn page(header: &Header, examples: &[Example]) -> String {
     }
     reference.push_str("</section>\n");
     format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>servlet.h</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n\
-         <nav><details><summary>servlet.h</summary><ul>{contents}</ul></details></nav>\n<main>\n{manual}{reference}</main>\n\
+         <nav><details><summary>servlet.h</summary><ul>{contents}</ul></details></nav>\n\
+         <main>\n{manual}{reference}</main>\n\
          <script>{SCRIPT}</script>\n</html>\n"
     )
 }
