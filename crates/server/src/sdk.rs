@@ -13,6 +13,7 @@ macro_rules! files {
 files![
     "abi/Cargo.toml",
     "abi/include/servlet.h",
+    "abi/include/servlet.hpp",
     "abi/src/lib.rs",
     "macros/Cargo.toml",
     "macros/src/declaration.rs",
