@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <string>
-#include <thread>
 
 using namespace servlet;
 
@@ -73,14 +72,14 @@ struct DroppedByThrow : Counted {
 struct OnAThread : Counted {
     sv_status service(Exchange &x) {
         const bool bad = x.request.query() == "bad";
-        // In its turn, so that the thread has ended when the library does.
-        std::thread([bad, exchange = x.detach([counted = Counted()] {})]() mutable {
+        const Context context = x.context();
+        context.post([bad, exchange = x.detach([counted = Counted()] {})]() mutable {
             Detached moved = std::move(exchange);
             moved.complete_with([bad](Exchange &later) {
                 if (bad) throw error(409, "from a thread");
                 later.response.text("from a thread");
             });
-        }).join();
+        });
         return SV_PENDING;
     }
 };

@@ -11,6 +11,7 @@ use e2e::serval::{self, Home, Serval, repository};
 
 mod examples;
 mod face;
+mod odd;
 mod table;
 
 const LONG: Duration = Duration::from_secs(120);
