@@ -19,7 +19,7 @@ static const sv_host *host;
 typedef struct job {
     struct job *next;
     sv_exchange *exchange;
-    int hopeless; /* set by told; under the lock */
+    int told; /* under the lock */
 } job;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,23 +28,25 @@ static job *first;
 static int ending;
 static pthread_t worker;
 
-/* The client has gone, the time is up, or this generation ends. Called on any thread, so it only leaves a note: it must
-   not block, and calls no function for the exchange. It never comes after complete has returned, so the job is still
-   there. */
+/* Something has happened: the client has gone, the time is up, or a newer generation has taken over. Called on any
+ * thread, so it only leaves a note: it must not block, and calls no function for the exchange. It never comes after
+ * complete has returned, so the job is still there. A job that takes long looks at the note from time to time; one that
+ * waits would be woken here. */
 static void told(void *argument)
 {
     job *self = argument;
     pthread_mutex_lock(&lock);
-    self->hopeless = 1;
+    self->told = 1;
     pthread_mutex_unlock(&lock);
 }
 
 static sv_status answer(job *self)
 {
     pthread_mutex_lock(&lock);
-    const int hopeless = self->hopeless;
+    const int was_told = self->told;
     pthread_mutex_unlock(&lock);
-    if (hopeless) return SV_E_CANCELLED; /* nobody waits for it */
+    /* A newer generation (retiring) is no reason to stop: the client waits for this one's answer. */
+    if (was_told && host->cancelled(self->exchange) == 1) return SV_E_CANCELLED;
     const sv_request *request = host->request(self->exchange);
     if (request == NULL) return SV_E_FAILED;
     sv_status status = host->set_content_type(self->exchange, SV_LIT("text/plain"));

@@ -559,7 +559,8 @@ class Exchange {
         border::check(host->async_dispatch(handle, path.data(), path.size()), handle);
     }
     /// Takes the exchange out of the call; service returns SV_PENDING then, and other threads go on. `told` is called
-    /// at most once, on any thread, when there is nobody to answer any more; it must not block.
+    /// at most once, on any thread, when the client has gone, the time is up, or a newer generation has taken over: cancelled
+    /// and retiring say which. It must not block, and calls nothing of the exchange.
     Detached detach(std::function<void()> told = nullptr) const;
     sv_exchange *get() const { return handle; }
 
