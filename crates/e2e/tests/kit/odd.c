@@ -187,6 +187,10 @@ static void complete_late(void *argument)
     /* For as long as nobody is told; the test has a deadline. */
     while (host->context_attribute(late_context, SV_LIT("told"), value, sizeof value, &len) != SV_OK) sched_yield();
     told_text told = {.len = 0};
+    sv_str found;
+    tell(&told, "parameter", host->parameter(late, SV_LIT("x"), 0, &found));
+    tell(&told, "respond", answer(late, &told));
+    tell(&told, "flush", host->flush(late));
     tell(&told, "write", host->write(late, SV_LIT("x"), NULL));
     tell(&told, "cancelled", host->cancelled(late) == 1 ? SV_OK : SV_NONE);
     tell(&told, "complete", host->complete(late, SV_OK));
