@@ -158,9 +158,11 @@ void set(sv_status (*function)(Handle *, const char *, size_t, const char *, siz
 }
 constexpr sv_str absent = {nullptr, 0};
 
-inline void report(string_view text) noexcept { host->report_panic(nullptr, text.data(), text.size(), nullptr, 0, 0); }
+inline void report(string_view text, sv_context *context = nullptr) noexcept {
+    host->report_panic(context, text.data(), text.size(), nullptr, 0, 0);
+}
 
-/// Each call of the server runs in here: exceptions end here, and become a status.
+/// Each call of the server runs in here: exceptions end here, and become what `tell` makes of them.
 template <class Work, class Tell> sv_status guarded(Work &&work, Tell &&tell) noexcept {
     try {
         try {
@@ -168,15 +170,13 @@ template <class Work, class Tell> sv_status guarded(Work &&work, Tell &&tell) no
         } catch (const would_block &) {
             return SV_PENDING;
         } catch (const error &e) {
-            return tell(e.status, e.kind, e.what());
+            return tell(e.status, e.kind, e.what(), false);
         } catch (const std::bad_alloc &) {
             return SV_E_NOMEM;
         } catch (const std::exception &e) {
-            report(e.what());
-            return tell(SV_E_FAILED, "runtime", e.what());
+            return tell(SV_E_FAILED, "runtime", e.what(), true);
         } catch (...) {
-            report("an exception of an unknown type");
-            return tell(SV_E_FAILED, "runtime", "an exception of an unknown type");
+            return tell(SV_E_FAILED, "runtime", "an exception of an unknown type", true);
         }
     } catch (...) { // while it was told of
         return SV_E_NOMEM;
@@ -184,7 +184,8 @@ template <class Work, class Tell> sv_status guarded(Work &&work, Tell &&tell) no
 }
 /// In a call for an exchange the server answers the client.
 template <class Work> sv_status answering(sv_exchange *x, Work &&work) noexcept {
-    return guarded(work, [x](int status, string_view kind, string_view text) -> sv_status {
+    return guarded(work, [x](int status, string_view kind, string_view text, bool is_fault) -> sv_status {
+        if (is_fault) report(text, host->context(x));
         if (status >= 400) {
             return host->send_error(x, static_cast<uint32_t>(status), text.data(), text.size());
         }
@@ -194,7 +195,7 @@ template <class Work> sv_status answering(sv_exchange *x, Work &&work) noexcept 
 }
 /// In init and create the text goes to `*place`, and lives as long as the library.
 template <class Work> sv_status starting(sv_str *place, Work &&work) noexcept {
-    return guarded(work, [place](int status, string_view, string_view text) -> sv_status {
+    return guarded(work, [place](int status, string_view, string_view text, bool) -> sv_status {
         static std::string last; // never two at once
         last = text;
         *place = raw(last);
@@ -203,8 +204,8 @@ template <class Work> sv_status starting(sv_str *place, Work &&work) noexcept {
 }
 /// Where there is nobody to tell but the log.
 template <class Work> sv_status quietly(Work &&work) noexcept {
-    return guarded(work, [](int status, string_view kind, string_view text) -> sv_status {
-        if (kind != "runtime") report(text);
+    return guarded(work, [](int status, string_view, string_view text, bool) -> sv_status {
+        report(text);
         return status < 0 ? status : SV_E_FAILED;
     });
 }
@@ -559,8 +560,8 @@ class Exchange {
         border::check(host->async_dispatch(handle, path.data(), path.size()), handle);
     }
     /// Takes the exchange out of the call; service returns SV_PENDING then, and other threads go on. `told` is called
-    /// at most once, on any thread, when the client has gone, the time is up, or a newer generation has taken over: cancelled
-    /// and retiring say which. It must not block, and calls nothing of the exchange.
+    /// at most once, on any thread, when the client has gone, the time is up, or a newer generation has taken over:
+    /// cancelled and retiring say which. It must not block, and calls nothing of the exchange.
     Detached detach(std::function<void()> told = nullptr) const;
     sv_exchange *get() const { return handle; }
 
@@ -831,6 +832,7 @@ template <auto function> void on_event(void *module, const sv_event *event) noex
         return SV_OK;
     });
 }
+
 template <class State> sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *text) noexcept {
     host = table;
     return starting(text, [&] {

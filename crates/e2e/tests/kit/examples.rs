@@ -29,6 +29,9 @@ fn the_examples_do_what_they_say() {
     }
     home.write("webapps/context/WEB-INF/web.toml", "[params]\ncurrency = \"EUR\"\n").unwrap();
     home.write("webapps/filter/loud/file.txt", "a file\n").unwrap();
+    home.write("webapps/filter/loud/large.txt", "abcdefghijklmnopqrstuvwxyz".repeat(100_000)).unwrap();
+    let small = "[multipart]\nmemory_bytes_max = 20\nfile_bytes_max = 40\npart_count_max = 3\n";
+    home.write("webapps/upload/WEB-INF/web.toml", small).unwrap();
     let serval = Serval::start(&home).unwrap();
     for name in &names {
         wait_for(&serval, &format!("/{name}/"));
