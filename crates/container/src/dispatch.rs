@@ -193,8 +193,8 @@ fn go_on(work: Box<Work>, inline: bool) {
 fn again(mut exchange: Box<Exchange>, scope: Scope) {
     exchange.end_filters(SV_OK);
     drop(scope);
-    let path = exchange.takes_its_way().flatten();
-    exchange.dispatch_again(path, |generation, path| {
+    let way = exchange.takes_its_way().flatten();
+    exchange.dispatch_again(way, |generation, path| {
         generation.mapper.find(path).or_else(|| generation.mapper.find_default(path))
     });
     let context = exchange.context().clone();

@@ -484,7 +484,8 @@ impl serval_loader::exchange::Context for Side {
 
     fn mime_type(&self, file_name: &str) -> Option<&str> {
         let (_, extension) = file_name.rsplit_once('.')?;
-        self.mime.iter().find(|(known, _)| known == extension).map(|(_, value)| value.as_str())
+        let own = self.mime.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
+        own.map(|(_, value)| value.as_str()).or_else(|| serval_static_files::media_type(file_name))
     }
 
     fn attribute(&self, name: &str) -> Option<Vec<u8>> {

@@ -33,4 +33,5 @@ mod respond;
 pub use body::Body;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
+pub use media_type::media_type;
 pub use respond::{ReadFailure, respond, status_when_missing};

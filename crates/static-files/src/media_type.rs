@@ -8,6 +8,11 @@ use std::io;
 
 use http::HeaderValue;
 
+/// Returns the media type that everybody gives to files of this name, without parameters.
+pub fn media_type(file_name: &str) -> Option<&'static str> {
+    mime_guess::from_path(file_name).first_raw()
+}
+
 #[derive(Debug)]
 pub(crate) struct MediaTypes {
     /// By extension in lower case.

@@ -11,7 +11,7 @@ use serval_abi::{
 use serval_loader::exchange::{Answer, Dispatch, Exchange as _, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 
-use super::{Async, Exchange};
+use super::{Async, Exchange, Way};
 use crate::asynchronous::TaskWake;
 use crate::execution::wait;
 use crate::parameters;
@@ -30,6 +30,15 @@ impl Exchange {
         let (folder, _) = self.request.target.path().rsplit_once('/')?;
         // The current one is decoded already.
         Target::clean_path(&format!("{}/{path}", Target::encoded(folder)))
+    }
+
+    pub(super) fn way_to(&self, target: &str) -> Option<Way> {
+        let path = self.inside_context(target)?;
+        let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query).to_owned());
+        let is_query = query.as_ref().is_none_or(|query| {
+            parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut Vec::new()).is_ok()
+        });
+        is_query.then_some(Way { path, query })
     }
 
     pub(super) fn dispatch_to(&mut self, how: Dispatch, target: &str) -> Answer<Option<sv_status>> {
@@ -128,7 +137,7 @@ impl Exchange {
     }
 
     /// What the target's query adds comes first. Returns how many there are.
-    fn add_parameters(&mut self, query: &str) -> Answer<usize> {
+    pub(super) fn add_parameters(&mut self, query: &str) -> Answer<usize> {
         let mut all = Vec::new();
         let malformed = |_| Fault::new(serval_abi::SV_E_ARG, "the target's query is malformed");
         parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut all).map_err(malformed)?;
@@ -152,8 +161,8 @@ impl Exchange {
         }
     }
 
-    /// The attributes `servlet.forward.*` of the first forward, or `servlet.include.*` of each include.
-    fn note_paths(&mut self, kind: &str, again: bool) -> Answer {
+    /// The attributes `servlet.forward.*` of the first forward, `servlet.async.*`, or `servlet.include.*` of each include.
+    pub(super) fn note_paths(&mut self, kind: &str, again: bool) -> Answer {
         let name = |what: &str| format!("servlet.{kind}.{what}");
         if !again && self.attributes.iter().any(|(known, _)| *known == name("request_uri")) {
             return Ok(());

@@ -71,6 +71,8 @@ pub struct Exchange {
     /// How long the body's next piece may still take, while it is waited for in a poll.
     body_wait: Option<std::pin::Pin<Box<Sleep>>>,
     trailers: Option<HeaderMap>,
+    /// It was given up in the middle, so the connection cannot go on.
+    body_is_lost: bool,
     /// What hindered it and is not the servlet's mistake, with the status to answer.
     hindered: Option<(StatusCode, Fault)>,
     /// Once they were asked for.
@@ -137,6 +139,12 @@ enum Stage {
     End,
 }
 
+/// A path inside of the context, and a query of its own.
+pub struct Way {
+    path: String,
+    query: Option<String>,
+}
+
 /// What an exchange is when its servlet has returned and it goes on.
 #[derive(Default)]
 struct Async {
@@ -147,7 +155,7 @@ struct Async {
     /// Set by set_timeout, also before it goes on; `Some(None)`: none.
     timeout: Option<Option<Duration>>,
     /// async_dispatch: to which path, or the original one.
-    goes_to: Option<Option<String>>,
+    goes_to: Option<Option<Way>>,
     /// Why it has ended for the library, though it may not know yet.
     over: Option<Fault>,
 }
@@ -182,6 +190,7 @@ impl Exchange {
             body_read: 0,
             body_wait: None,
             trailers: None,
+            body_is_lost: false,
             hindered: None,
             parameters: None,
             form: None,
@@ -293,6 +302,10 @@ impl Exchange {
         let (servlet, request) = (self.servlet_name(), self.request.id);
         match &self.hindered {
             None if was_said => {}
+            // It was told that it is too late, and has ended.
+            None if self.asynchronous.over.is_some() => {
+                tracing::debug!(%context, generation, %servlet, request, "a request ended: {}", printable(&reason));
+            }
             None => {
                 tracing::error!(%context, generation, %servlet, request, "a servlet failed: {}", printable(&reason));
             }
@@ -315,6 +328,10 @@ impl Exchange {
         let page = match (self.unavailable, &self.hindered) {
             (Some(seconds), _) => answer::servlet_unavailable(seconds, shown),
             (None, Some((StatusCode::SERVICE_UNAVAILABLE, _))) => answer::unavailable(1, shown),
+            // The client may know what is wrong with its request.
+            (None, Some((status, why))) if status.is_client_error() && !self.body_is_lost => {
+                answer::page(*status, &why.text)
+            }
             (None, Some((status, why))) if status.is_client_error() => answer::closing(*status, &why.text),
             (None, Some((status, _))) => answer::closing(*status, shown),
             (None, None) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, shown),
@@ -409,14 +426,18 @@ impl Exchange {
     }
 
     /// Where async_dispatch sends it.
-    pub fn takes_its_way(&mut self) -> Option<Option<String>> {
+    pub fn takes_its_way(&mut self) -> Option<Option<Way>> {
         self.asynchronous.goes_to.take()
     }
 
     /// Another dispatch of it begins.
-    pub fn dispatch_again(&mut self, path: Option<String>, found: impl FnOnce(&Generation, &str) -> Option<Match>) {
-        if let Some(path) = path {
-            self.request.target.go_to(path);
+    pub fn dispatch_again(&mut self, way: Option<Way>, found: impl FnOnce(&Generation, &str) -> Option<Match>) {
+        // Attributes over their bound are told nobody; the request goes on all the same.
+        let _ = self.note_paths("async", false);
+        if let Some(Way { path, query }) = way {
+            // It was looked at when it was taken.
+            let _ = self.add_parameters(query.as_deref().unwrap_or(""));
+            self.request.target = self.request.target.of_dispatch(&self.context.path, &path, query.as_deref());
         }
         self.dispatch = SV_DISPATCH_ASYNC;
         self.found = found(&self.generation, self.request.target.path());
@@ -455,6 +476,9 @@ impl Exchange {
 
     /// Status and headers may still be changed.
     fn uncommitted(&self) -> Answer {
+        if let Some(fault) = &self.asynchronous.over {
+            return Err(fault.clone());
+        }
         match self.chain.stage {
             _ if self.response.is_committed() => Err(Fault::new(SV_E_STATE, "the response is committed")),
             Stage::Open | Stage::Head => Ok(()),

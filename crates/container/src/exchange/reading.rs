@@ -97,7 +97,7 @@ impl Exchange {
     }
 
     pub(super) fn body_failed(&mut self, status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Fault {
-        self.request.body = None;
+        self.body_is_lost |= self.request.body.take().is_some();
         self.hindered(status, Fault::new(code, text))
     }
 

@@ -330,7 +330,10 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.turn.watch_client();
         // A thread of the library may wait for the client from now on, and service for that thread.
         leave_connection();
-        self.asynchronous.completion = Some(Arc::new(Completion::default()));
+        let completion = Completion::default();
+        // It may have set one before.
+        completion.set_deadline(self.asynchronous.deadline);
+        self.asynchronous.completion = Some(Arc::new(completion));
         Ok(())
     }
 
@@ -347,8 +350,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.asynchronous.goes_to.is_some() {
             return Err(Fault::new(SV_E_STATE, "async_dispatch was called already"));
         }
-        let path = path.map(|path| self.inside_context(path).ok_or_else(no_such_path)).transpose()?;
-        self.asynchronous.goes_to = Some(path);
+        let way = path.map(|path| self.way_to(path).ok_or_else(no_such_path)).transpose()?;
+        self.asynchronous.goes_to = Some(way);
         if let Some(completion) = &self.asynchronous.completion {
             completion.complete(serval_abi::SV_OK);
         }

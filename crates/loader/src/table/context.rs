@@ -108,7 +108,8 @@ pub unsafe extern "C" fn report_panic(
         let file = cut(unsafe { bytes(file, file_len) }.unwrap_or(b"?"));
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("?");
-        let last = format!("it panicked at {file}:{line}: {text}");
+        let place = if file.is_empty() { String::new() } else { format!(" at {file}:{line}") };
+        let last = format!("it panicked{place}: {text}");
         let more = if wants_backtrace() {
             format!("; backtrace: {}", cut(backtrace::of_library(report_panic as *const ()).as_bytes()))
         } else {
@@ -119,7 +120,7 @@ pub unsafe extern "C" fn report_panic(
         if said.is_ok_and(|said| said) || (STARTS.get() && !wants_backtrace()) {
             return SV_OK;
         }
-        let message = format!("panicked at {file}:{line} on thread {thread}: {text}{more}");
+        let message = format!("panicked{place} on thread {thread}: {text}{more}");
         match slots::context(context) {
             Ok(open) => open.context.log(None, Level::Error, &message),
             // A panic is worth a line whatever it comes with.
