@@ -202,7 +202,8 @@ fn run(clone: &Path, commands: &str, prints: Option<&str>) -> Result<()> {
     command.stdout(printed.try_clone()?);
     process::run(command, STEP_WITHIN)?;
     printed.rewind()?;
-    let printed = std::io::read_to_string(printed)?;
+    // A terminal does not show the CR at the end of a header.
+    let printed = std::io::read_to_string(printed)?.replace("\r\n", "\n");
     match prints {
         Some(says) if says.trim() != printed.trim() => bail!("it says:\n{says}\nand it printed:\n{printed}"),
         _ => Ok(()),
