@@ -74,6 +74,13 @@ async fn waits(kitchen: &Kitchen, _: &Request, response: &mut Response) -> Resul
     response.text(format!("generation {}", kitchen.generation))
 }
 
+/// So that a test knows that it has read all lines of what was before.
+#[servlet("/mark")]
+fn mark(request: &Request, response: &mut Response) -> Result {
+    servlet::log::info!("mark {};", request.query().unwrap_or_default());
+    response.text("marked")
+}
+
 #[on(session_created, session_destroyed)]
 fn sessions(event: &SessionEvent) {
     servlet::log::info!("a session: {:?}", event.happened());
