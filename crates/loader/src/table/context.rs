@@ -85,7 +85,7 @@ pub(crate) fn starting(context: *mut sv_context, call: impl FnOnce() -> sv_statu
 /// it, so that a library's copy of the standard library need not read all debug information anew.
 fn backtrace() -> Option<String> {
     std::env::var_os("RUST_BACKTRACE").filter(|value| value != "0")?;
-    Some(format!("\n{}", std::backtrace::Backtrace::force_capture()))
+    Some(std::backtrace::Backtrace::force_capture().to_string())
 }
 
 /// The panic that was reported last on this thread, if nobody has asked for it yet.
@@ -110,17 +110,26 @@ pub unsafe extern "C" fn report_panic(
         let thread = thread.name().unwrap_or("?");
         let last = format!("it panicked at {file}:{line}: {text}");
         let trace = backtrace();
-        let more = trace.as_deref().unwrap_or(" (RUST_BACKTRACE=1 in the server's environment shows the calls)");
-        let said = slots::with_innermost(|frame| Ok(frame.exchange.says_panic(frame.who, &format!("{last}{more}"))));
+        let hint = match trace {
+            Some(_) => "",
+            None => " (RUST_BACKTRACE=1 in the server's environment shows the calls that led there)",
+        };
+        let said = slots::with_innermost(|frame| {
+            let request = frame.exchange.head().id;
+            Ok((frame.exchange.says_panic(frame.who, &format!("{last}{hint}")), request))
+        });
         LAST_PANIC.set(Some(last));
-        if said.is_ok_and(|said| said) || (STARTS.get() && trace.is_none()) {
-            return SV_OK;
-        }
-        let message = format!("panicked at {file}:{line} on thread {thread}: {text}{more}");
-        match slots::context(context) {
-            Ok(open) => open.context.log(None, Level::Error, &message),
+        let (is_said, request) = said.map_or((STARTS.get(), None), |(is_said, request)| (is_said, Some(request)));
+        let log = |message: &str| match slots::context(context) {
+            Ok(open) => open.context.log(request, Level::Error, message),
             // A panic is worth a line whatever it comes with.
             Err(_) => tracing::error!(target: "serval::servlet", "a library {message}"),
+        };
+        if !is_said {
+            log(&format!("panicked at {file}:{line} on thread {thread}: {text}{hint}"));
+        }
+        if let Some(trace) = trace {
+            log(&format!("the calls that led to a panic:\n{trace}"));
         }
         SV_OK
     })

@@ -45,7 +45,10 @@ fn start(context: &Context) -> Result<Kitchen> {
 #[stop]
 fn stop(kitchen: Kitchen) {
     let live = kitchen.live.load(Ordering::SeqCst);
-    servlet::log::info!("the kitchen of generation {} closes, {live} live", kitchen.generation);
+    let ticks = background::count(&kitchen.work, kitchen.generation);
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let late = background::count(&kitchen.work, kitchen.generation) - ticks;
+    servlet::log::info!("the kitchen of generation {} closes, {live} live, {late} late", kitchen.generation);
 }
 
 #[carry]
