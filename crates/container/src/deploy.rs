@@ -333,7 +333,7 @@ impl Container {
             if let Loaded::Refused(failure) = &loaded
                 && before.as_ref() != Some(&failure.reason)
             {
-                loading.0.refused(&context, number, &failure.reason);
+                loading.0.refused(&context, number, failure);
             }
             loaded
         });
@@ -429,15 +429,23 @@ impl Container {
         Loaded::Swapped
     }
 
-    fn refused(&self, context: &Arc<Context>, number: u64, reason: &str) {
+    fn refused(&self, context: &Arc<Context>, number: u64, failure: &Failure) {
         let serving = context.current.load();
-        let mut keeps = String::new();
+        let mut meanwhile = "requests are answered 503".to_owned();
         if servlet_count(&serving) > 0 {
-            keeps = format!("; generation {} serves on", serving.number);
+            meanwhile = format!("generation {} serves on", serving.number);
         } else {
             context.set_waiting(Waiting::Failed);
         }
-        tracing::error!(context = %context.name, generation = number, "the new generation is refused: {reason}{keeps}");
+        let again = match failure.retry_at {
+            Some(_) => format!("it is tried again every {RETRY:?}"),
+            None => "it is tried again when WEB-INF/lib or web.toml changes".to_owned(),
+        };
+        let reason = &failure.reason;
+        tracing::error!(
+            context = %context.name, generation = number,
+            "the new generation is refused: {reason}; {meanwhile}; {again}"
+        );
     }
 
     fn event(&self, context: &str, state: &'static str, generation: u64, took: Duration, detail: String) {

@@ -389,7 +389,7 @@ fn look(inline: &Inline, runtime: &Handle) {
             context = %generation.context, servlet = name_of(generation, *servlet),
             generation = generation.number, request = exchange_id,
             "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
-             (slow_after in server.toml says when to say this)", age.as_secs_f64()
+             (make it asynchronous if it has to wait; slow_after in server.toml says when to say this)", age.as_secs_f64()
         );
     }
     inline.stuck.store(stuck, Ordering::Relaxed);

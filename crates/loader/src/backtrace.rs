@@ -32,13 +32,11 @@ pub(crate) fn of_library(this: *const ()) -> String {
         addresses.len() < CALLS_MAX && !(outside && is_host)
     });
     let mut files = HashMap::new();
-    let mut out = String::new();
+    let mut calls: Vec<String> = Vec::new();
     for address in addresses {
-        if !out.is_empty() {
-            out.push_str("; ");
-        }
+        let mut out = String::new();
         let Some((base, name)) = file_of(address) else {
-            let _ = write!(out, "{address:#x}");
+            calls.push(format!("{address:#x}"));
             continue;
         };
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
@@ -47,8 +45,13 @@ pub(crate) fn of_library(this: *const ()) -> String {
         if !loader.as_ref().is_some_and(|loader| tell(&mut out, loader, at)) {
             let _ = write!(out, "{}+{at:#x}", path.file_name().unwrap_or_default().display());
         }
+        if out.starts_with("core::panicking::") {
+            // What Rust's own panic does with itself is of no interest.
+            calls.clear();
+        }
+        calls.push(out);
     }
-    out
+    calls.join("; ")
 }
 
 /// The names and places of a call, and of those that were inlined into it. `false`: there are none.
@@ -56,9 +59,10 @@ fn tell(out: &mut String, loader: &Loader, at: u64) -> bool {
     let before = out.len();
     if let Ok(mut frames) = loader.find_frames(at) {
         while let Ok(Some(frame)) = frames.next() {
-            let Some(name) = frame.function.as_ref().and_then(|function| function.demangle().ok()) else {
-                continue;
-            };
+            // Where there are only tables of lines, a function that was not inlined is known by its symbol.
+            let named = frame.function.as_ref().and_then(|function| function.demangle().ok());
+            let symbol = || Some(addr2line::demangle_auto(loader.find_symbol(at)?.into(), None));
+            let Some(name) = named.or_else(symbol) else { continue };
             let _ = write!(out, "{}{name}", if out.len() > before { "; " } else { "" });
             if let Some(addr2line::Location { file: Some(file), line: Some(line), .. }) = frame.location {
                 let _ = write!(out, " at {file}:{line}");

@@ -8,7 +8,7 @@ const JSON: &str = "Content-Type: application/json; charset=utf-8\r\n";
 /// The answer, and what the log says of it, for what an author is to know goes there.
 #[track_caller]
 fn refused(kitchen: &Kitchen, method: &str, path: &str, headers: &str, sent: &str, status: u16, reason: &str) {
-    let position = kitchen.serval.program().position();
+    let position = kitchen.position();
     let answer = kitchen.send(method, path, headers, sent);
     assert_eq!(answer.status, status, "{path} {sent}: {}", body(&answer));
     assert!(body(&answer).contains(reason), "{path} {sent}: {}", body(&answer));
@@ -144,7 +144,7 @@ fn a_session_outlives_the_library_that_wrote_it() {
     // One that expects a text where the list is.
     kitchen.reload_with(&libraries()[1]);
     for query in ["", "?add"] {
-        let position = kitchen.serval.program().position();
+        let position = kitchen.position();
         assert_eq!(cart(&kitchen, query).0, 500);
         let said = kitchen.lines_with(position, "session attribute");
         assert_eq!(said.len(), 1, "{said:#?}");
@@ -153,7 +153,7 @@ fn a_session_outlives_the_library_that_wrote_it() {
             assert!(said[0].contains(part), "{part}: {said:#?}");
         }
     }
-    let position = kitchen.serval.program().position();
+    let position = kitchen.position();
     assert_eq!(cart(&kitchen, "?forgive"), (200, "None".to_owned()));
     let said = kitchen.lines_with(position, "it is removed");
     assert!(said.len() == 1 && said[0].contains("WARN"), "{said:#?}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::http_client::{Connection, Response};
@@ -105,8 +106,18 @@ impl Kitchen {
         self.serval.program().wait_for_line(0, LONG, is_it).unwrap();
     }
 
-    /// The lines from that position on that contain this.
+    /// Where the log is now, when all lines of what was before have been read.
+    pub fn position(&self) -> usize {
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        let mark = MARKS.fetch_add(1, Ordering::Relaxed);
+        self.check(&format!("/mark?{mark}"), 200, "marked");
+        self.wait_for(&format!("mark {mark};"));
+        self.serval.program().position()
+    }
+
+    /// The lines from that position until now that contain this.
     pub fn lines_with(&self, position: usize, text: &str) -> Vec<String> {
+        self.position();
         self.serval.program().lines_from(position).into_iter().filter(|line| line.contains(text)).collect()
     }
 

@@ -48,7 +48,7 @@ fn events_are_live_and_end_whole_at_a_reload() {
         check_events(&listener.read_response().unwrap(), EVENTS);
     }
     kitchen.wait_until_destroyed(1);
-    kitchen.wait_for("the kitchen of generation 1 closes, 0 live");
+    kitchen.wait_for("the kitchen of generation 1 closes, 0 live, 0 late");
     // The connections are kept, and the next generation has its own.
     assert_eq!(body(&listeners[0].get("/app/live").unwrap()), "0 0");
     kitchen.close();

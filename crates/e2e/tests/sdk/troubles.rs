@@ -25,7 +25,7 @@ fn one_line(kitchen: &Kitchen, position: usize, text: &str, parts: &[&str]) {
 #[test]
 fn lines_of_each_way_to_log_have_their_request() {
     let kitchen = Kitchen::open_with("", "[log]\nformat = \"json\"");
-    let position = kitchen.serval.program().position();
+    let position = kitchen.position();
     kitchen.check("/logs", 200, "logged");
     let lines = kitchen.lines_with(position, "by servlet 1");
     let request = lines[0].split([',', '{', '}']).find(|word| word.starts_with("\"request\":")).unwrap();
@@ -52,7 +52,7 @@ fn errors_become_statuses() {
             ("parse", 500, "core/num/error/ParseIntError: invalid digit found in string"),
             ("404", 404, "no such dish"),
         ] {
-            let position = kitchen.serval.program().position();
+            let position = kitchen.position();
             let answer = kitchen.get(&format!("{path}?{query}"));
             assert_eq!(answer.status, status, "{query}");
             assert!(!body(&answer).contains(reason), "only in development");
@@ -81,7 +81,7 @@ fn a_panic_ends_its_request() {
         ("/filtered/x?end", "`Fragile`", "in end", 200),
     ] {
         for _ in 0..2 {
-            let position = kitchen.serval.program().position();
+            let position = kitchen.position();
             let mut connection = kitchen.connect();
             let answer = connection.get(&format!("/app{path}"));
             assert_eq!(answer.as_ref().map_or(0, |answer| answer.status), status, "{path}");
@@ -108,7 +108,7 @@ fn a_generation_that_cannot_start_is_refused() {
     ] {
         let path = format!("var/work/localhost/app/{file}");
         kitchen.home.write(&path, how).unwrap();
-        let position = kitchen.serval.program().position();
+        let position = kitchen.position();
         kitchen.replace(&lib[0]);
         let is_it = |line: &str| line.contains("the new generation is refused");
         kitchen.serval.program().wait_for_line(position, crate::kitchen::LONG, is_it).unwrap();

@@ -110,21 +110,27 @@ pub unsafe extern "C" fn report_panic(
         let thread = thread.name().unwrap_or("?");
         let place = if file.is_empty() { String::new() } else { format!(" at {file}:{line}") };
         let last = format!("it panicked{place}: {text}");
-        let more = if wants_backtrace() {
-            format!("; backtrace: {}", cut(backtrace::of_library(report_panic as *const ()).as_bytes()))
-        } else {
-            " (RUST_BACKTRACE=1 in the server's environment shows the calls)".to_owned()
+        let hint = match wants_backtrace() {
+            true => "",
+            false => " (RUST_BACKTRACE=1 in the server's environment shows the calls that led there)",
         };
-        let said = slots::with_innermost(|frame| Ok(frame.exchange.says_panic(frame.who, &format!("{last}{more}"))));
+        let said = slots::with_innermost(|frame| {
+            let request = frame.exchange.head().id;
+            Ok((frame.exchange.says_panic(frame.who, &format!("{last}{hint}")), request))
+        });
         LAST_PANIC.set(Some(last));
-        if said.is_ok_and(|said| said) || (STARTS.get() && !wants_backtrace()) {
-            return SV_OK;
-        }
-        let message = format!("panicked{place} on thread {thread}: {text}{more}");
-        match slots::context(context) {
-            Ok(open) => open.context.log(None, Level::Error, &message),
+        let (is_said, request) = said.map_or((STARTS.get(), None), |(is_said, request)| (is_said, Some(request)));
+        let log = |message: &str| match slots::context(context) {
+            Ok(open) => open.context.log(request, Level::Error, message),
             // A panic is worth a line whatever it comes with.
             Err(_) => tracing::error!(target: "serval::servlet", "a library {message}"),
+        };
+        if !is_said {
+            log(&format!("panicked{place} on thread {thread}: {text}{hint}"));
+        }
+        if wants_backtrace() {
+            let calls = cut(backtrace::of_library(report_panic as *const ()).as_bytes());
+            log(&format!("the calls that led to a panic: {calls}"));
         }
         SV_OK
     })

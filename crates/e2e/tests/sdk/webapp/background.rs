@@ -16,6 +16,12 @@ fn tick(work: &Path, who: &str, generation: u64) {
     }
 }
 
+/// How often this generation has ticked.
+pub fn count(work: &Path, generation: u64) -> usize {
+    let text = std::fs::read_to_string(work.join("ticks")).unwrap_or_default();
+    text.lines().filter(|line| line.ends_with(&format!(" {generation}"))).count()
+}
+
 pub fn start(context: &Context, generation: u64, work: &Path) -> Result {
     let (stopping, folder) = (context.stopping(), work.to_owned());
     context.spawn(async move {

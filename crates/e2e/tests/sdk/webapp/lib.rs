@@ -45,7 +45,10 @@ fn start(context: &Context) -> Result<Kitchen> {
 #[stop]
 fn stop(kitchen: Kitchen) {
     let live = kitchen.live.load(Ordering::SeqCst);
-    servlet::log::info!("the kitchen of generation {} closes, {live} live", kitchen.generation);
+    let ticks = background::count(&kitchen.work, kitchen.generation);
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let late = background::count(&kitchen.work, kitchen.generation) - ticks;
+    servlet::log::info!("the kitchen of generation {} closes, {live} live, {late} late", kitchen.generation);
 }
 
 #[carry]
@@ -72,6 +75,13 @@ fn plain(request: &Request, response: &mut Response) -> Result {
 #[servlet("/waits")]
 async fn waits(kitchen: &Kitchen, _: &Request, response: &mut Response) -> Result {
     response.text(format!("generation {}", kitchen.generation))
+}
+
+/// So that a test knows that it has read all lines of what was before.
+#[servlet("/mark")]
+fn mark(request: &Request, response: &mut Response) -> Result {
+    servlet::log::info!("mark {};", request.query().unwrap_or_default());
+    response.text("marked")
 }
 
 #[on(session_created, session_destroyed)]
