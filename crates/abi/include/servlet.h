@@ -65,6 +65,8 @@
  * 7. STATIC DATA. Each generation of each context loads a copy of the library of its own, so its static variables belong to
  *   that generation alone. That does not hold for libraries that it depends on, nor for symbols that the linker marks as
  *   unique in the process (GNU_UNIQUE: C++ inline variables without -fvisibility=hidden).
+ *   Locks that belong to the process (fcntl, and so SQLite's own) do not keep two generations apart, which live side by side
+ *   during a reload: take one of flock's kind around them.
  *
  * Sources of the rules: Jakarta Servlet 6.0 (chapter numbers below), RFC 9110, RFC 9112, RFC 6265.
  * This header is a draft until Serval 1.0; then it is frozen as 1.0.
@@ -454,8 +456,9 @@ typedef struct sv_host {
     void (*waker_wake)(sv_waker *, int32_t consume);                 /* [any] consume 1: gives it back as well */
     void (*waker_drop)(sv_waker *);                                  /* [any] gives it back */
 
-    /* --- sessions. Attributes are bytes owned by the server: they survive reloads and restarts. The same session gives the
-     * same handle. After invalidate its functions answer SV_E_STATE. session_set: SV_E_LIMIT over the configured size. */
+    /* --- sessions. Attributes are bytes owned by the server: they survive reloads, and restarts where the server keeps them on
+     * disk. The same session gives the same handle. After invalidate its functions answer SV_E_STATE. session_set: SV_E_LIMIT
+     * over the configured size. */
     sv_status (*session)(sv_exchange *, int32_t create, sv_session **out);  /* [exchange] SV_NONE; SV_E_STATE: committed */
     sv_status (*session_info)(sv_exchange *, const sv_session_info **out); /* [exchange] without a session: SV_OK, id absent */
     sv_status (*session_attribute)(sv_session *, const char *name, size_t len, sv_str *value);    /* [exchange] */

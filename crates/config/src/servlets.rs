@@ -22,7 +22,7 @@ pub struct WebServlet {
     pub url_patterns: Option<Vec<String>>,
     /// Init parameters, `[servlet.init]`, in the order of the file; they go before the library's own.
     pub init: Vec<(String, String)>,
-    /// The order in which servlets are started: 0 and above with the context, lower first; negative: at first use.
+    /// The order in which servlets are started: 0 and above, lower first; negative: after those.
     pub load_on_startup: Option<i32>,
     /// Reads `multipart/form-data` bodies, as `[multipart]` limits them; None: as the library says.
     pub multipart: Option<bool>,

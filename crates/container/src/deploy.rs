@@ -204,6 +204,9 @@ impl Container {
                 }
             }
         }
+        // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
+        let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
+        pass.sources.sort_by_key(|source| to_compile(&source.webapp));
         pass.watch.retain(|(folder, _)| folder.is_dir());
         self.deployment.complain(complaints);
         pass

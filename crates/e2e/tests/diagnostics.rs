@@ -202,7 +202,7 @@ fn a_panic_with_a_backtrace() {
             assert!(calls.iter().any(is_it), "{function} at line {place}: {calls:#?}");
         }
         if generation == 1 {
-            home.write("webapps/x/WEB-INF/lib/servlets.so", [&library()[..], b"\n"].concat()).unwrap();
+            home.write("webapps/x/WEB-INF/lib/servlets.so", [library(), b"\n"].concat()).unwrap();
             serval.wait_for_log("/x ready (generation 2", LONG).unwrap();
         }
     }

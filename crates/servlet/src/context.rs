@@ -47,7 +47,7 @@ impl Context {
         self.handle.path().and_then(|path| self.text(path)).unwrap_or_default()
     }
 
-    /// Returns a context parameter of web.toml or server.toml.
+    /// Returns a context parameter of web.toml.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.handle.parameter(name).and_then(|value| self.text(value))
     }

@@ -26,7 +26,7 @@ impl Request {
 
 /// What is kept for one client between its requests: values under names (*attributes*), in the server.
 ///
-/// The server holds them as bytes, so that they survive reloads of the library and restarts of the server, and limits their
+/// The server holds them as bytes, so that they survive reloads of the library, and limits their
 /// size. With feature `json` any serde value can be kept; it is stored as JSON. Requests of one client may run at the same
 /// time and share the session: the last one that sets a value wins.
 ///
