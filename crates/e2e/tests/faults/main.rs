@@ -424,7 +424,12 @@ fn a_panic_is_one_answer_and_a_line_and_never_the_end() {
     let worse = source.replace("Ok(State)", "panic!(\"no database\")");
     home.write("webapps/p/WEB-INF/src/lib.rs", worse).unwrap();
     let line = serval.program().wait_for_line(0, LONG, |line| line.contains("the new generation is refused")).unwrap();
-    for part in ["context=/p", "servlets.so: its init failed: panicked: no database; generation ", " serves on"] {
+    for part in [
+        "context=/p",
+        "servlets.so: its init failed: it panicked at src/lib.rs:",
+        ": no database; generation ",
+        " serves on",
+    ] {
         assert!(line.contains(part), "{part}: {line}");
     }
     assert_eq!(text(&get(&serval, "/p/fine")), "fine");
