@@ -278,6 +278,7 @@ impl Container {
         });
         let generation = context.current.load();
         generation.retire();
+        end_after_drain(context, &generation);
         self.event(&context.name, "gone", generation.number, Duration::ZERO, String::new());
     }
 
@@ -419,16 +420,8 @@ impl Container {
         for name in next.changed_dependencies(&old) {
             tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
         }
-        let (old_number, weak) = (old.number, Arc::downgrade(&old));
+        end_after_drain(context, &old);
         drop(old);
-        let (name, drain) = (context.name.clone(), context.settings.drain_timeout);
-        tokio::spawn(async move {
-            tokio::time::sleep(drain).await;
-            if let Some(old) = weak.upgrade() {
-                tracing::warn!(context = %name, generation = old_number, "exchanges still run in this old generation after {drain:?} (drain_timeout): tasks are ended, calls go on");
-                old.cut();
-            }
-        });
         Loaded::Swapped
     }
 
@@ -454,6 +447,22 @@ impl Container {
     fn event(&self, context: &str, state: &'static str, generation: u64, took: Duration, detail: String) {
         (self.deployment.on_event)(&Event { context: context.to_owned(), state, generation, took, detail });
     }
+}
+
+/// What goes on by itself in a generation that has retired is ended when its time is up.
+fn end_after_drain(context: &Context, old: &Arc<Generation>) {
+    let (name, drain, old) = (context.name.clone(), context.settings.drain_timeout, Arc::downgrade(old));
+    tokio::spawn(async move {
+        tokio::time::sleep(drain).await;
+        if let Some(old) = old.upgrade() {
+            let generation = old.number;
+            tracing::warn!(
+                context = %name, generation,
+                "exchanges still run in this old generation after {drain:?} (drain_timeout): tasks are ended, calls go on"
+            );
+            old.cut();
+        }
+    });
 }
 
 impl Mounted {

@@ -363,11 +363,6 @@ impl Exchange {
         unchanged
     }
 
-    /// It is over: nothing of a library is called for it any more.
-    pub fn release(&mut self) {
-        self.leave_session();
-    }
-
     // ------------------------------------------------------------------------------------------ while it is asynchronous
 
     /// Polled from now on, or not any more.

@@ -32,6 +32,15 @@ pub struct Use {
     ending: bool,
 }
 
+impl Drop for Use {
+    /// Whatever became of the request, its session is not kept from its end.
+    fn drop(&mut self) {
+        if let Some(session) = self.current.take() {
+            session.leave();
+        }
+    }
+}
+
 impl Use {
     pub fn has_news(&self) -> bool {
         self.news
@@ -99,7 +108,9 @@ impl Exchange {
         if matches!(self.chain.stage, Stage::Body | Stage::End) {
             return Err(Fault::new(SV_E_STATE, "a filter makes no session here"));
         }
-        self.leave_session();
+        if let Some(ended) = self.session.current.take() {
+            ended.leave();
+        }
         let settings = self.session_settings();
         let session = self.context.sessions.create(settings.timeout, settings.sessions_max)?;
         let id = session.facts().id;
@@ -172,13 +183,6 @@ impl Exchange {
             None => {}
         }
         cookie
-    }
-
-    /// The request is over for its session.
-    pub(super) fn leave_session(&mut self) {
-        if let Some(session) = self.session.current.take() {
-            session.leave();
-        }
     }
 
     fn session_event(&mut self, kind: u32, id: &str, change: Change<'_>) {

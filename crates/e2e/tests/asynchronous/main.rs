@@ -225,3 +225,17 @@ fn streams_end_whole_when_the_server_stops() {
     assert!(serval.stop().unwrap().success());
     assert_eq!(reader.join().unwrap(), b"open\nclosed\n");
 }
+
+#[test]
+fn what_runs_in_a_webapp_that_is_removed_is_told_and_ended() {
+    let (home, serval) = start("drain_timeout = \"1s\"");
+    let (mut stream, mut stubborn) = (open(&serval), open(&serval));
+    ask(&mut stream, "/x/until_retired");
+    ask(&mut stubborn, "/x/forever?n=2");
+    assert_eq!(counts(&serval).0, 0);
+    std::fs::remove_dir_all(home.path("webapps/x")).unwrap();
+    assert_eq!(stream.read_response().unwrap().body, b"open\nclosed\n");
+    assert!(stubborn.read_response().is_err());
+    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    assert!(serval.stop().unwrap().success());
+}
