@@ -1,7 +1,8 @@
 //! A request in, a response out: hosts, contexts, mapping, dispatch, deployment. No sockets, no hyper.
 //!
-//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `mapping` → `dispatch` (a servlet, through
-//! `exchange` and `execution`, or a file) → [`ResponseBody`]. Beside it, `deploy` makes contexts and generations.
+//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `mapping` → `dispatch` (filters, then a servlet or a
+//! file; where it runs is `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`]. What goes on
+//! after its servlet has returned is in `asynchronous`. Beside it, `deploy` makes contexts, and `generation` their libraries' side.
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -414,6 +414,51 @@ mod tests {
         check(&"x".repeat(1001), Err((413, "longer than 1000 bytes")));
     }
 
+    /// Bodies made of what means something, cut anywhere: what comes of them depends on their bytes alone.
+    #[test]
+    fn cuts_mean_nothing() {
+        let folder = std::env::temp_dir().join(format!("serval-multipart-cuts-{}", std::process::id()));
+        let mut random = 1_u64;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % below
+        };
+        let words = [
+            "--B",
+            "\r\n--B\r\n",
+            "\r\n",
+            "--",
+            "-",
+            "x",
+            HEAD,
+            "; filename=\"",
+            ":",
+            "\r\n\r\n",
+            "B",
+            "\r",
+            "\n",
+            " ",
+            "--B--",
+        ];
+        let mut good = 0;
+        for round in 0..20_000 {
+            let mut body = if round % 2 == 0 { format!("--B\r\n{HEAD}\r\n\r\n") } else { String::new() };
+            (0..next(8)).for_each(|_| body.push_str(words[next(words.len())]));
+            if round % 4 == 0 {
+                body.push_str("\r\n--B--");
+            }
+            let whole = read(&body, body.len().max(1), &folder);
+            good += usize::from(whole.is_ok());
+            let piece = 1 + next(5);
+            let cut = read(&body, piece, &folder);
+            // What is wrong may be found at another place first.
+            let status = |read: &Result<Vec<String>, Bad>| read.as_ref().err().map(|Bad(status, _)| *status);
+            assert_eq!((whole.as_ref().ok(), status(&whole)), (cut.as_ref().ok(), status(&cut)), "{body:?} by {piece}");
+        }
+        assert!(good > 1000, "{good} of them were good");
+        assert!(std::fs::read_dir(&folder).map_or(0, Iterator::count) == 0, "no file is left");
+    }
+
     #[test]
     fn boundaries() {
         let found = |content_type| boundary(content_type).map(|found| found.map_err(|Bad(status, _)| status.as_u16()));
