@@ -4,16 +4,15 @@
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use serval_abi::{
-    SV_DISPATCH_REQUEST, SV_E_LIMIT, SV_EVENT_CONTEXT_ATTRIBUTE, SV_EVENT_CONTEXT_DESTROYED,
-    SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED,
+    SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED,
+    SV_EVENT_REQUEST_INITIALIZED,
 };
 use serval_config::{ContextSettings, SessionSettings, Web};
-use serval_loader::exchange::{Answer, Fault, Level, Place};
 use serval_loader::filter::Filter;
 use serval_loader::library::Library;
 use serval_loader::module::Module;
@@ -25,14 +24,12 @@ use tokio::sync::{Notify, watch};
 use crate::declared::{Plans, declared};
 use crate::events::{Change, event_of_context};
 use crate::filters::FilterMaps;
-use crate::jobs::Jobs;
 use crate::mapping::Mapper;
+use crate::side::Side;
 
 /// The name under which filters know the static files.
 pub const DEFAULT_SERVLET: &str = "default";
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
-/// LIMIT: bytes of all context attributes together.
-const ATTRIBUTE_BYTES_MAX: usize = 16 << 20;
 
 /// What the generations of all contexts share: how many live, and how many libraries stay mapped.
 #[derive(Default)]
@@ -399,132 +396,4 @@ fn servlet_libraries<'a>(plan: &Plan, copy: &'a PrivateCopy) -> Result<Vec<&'a P
         }
     }
     Ok(all.iter().filter(|(_, facts)| has_entry(facts)).map(|(file, _)| file.as_path()).collect())
-}
-
-/// The generation as its libraries see it.
-struct Side {
-    context: Arc<str>,
-    path: String,
-    number: u64,
-    parameters: Vec<(String, String)>,
-    mime: Vec<(String, String)>,
-    root: Option<String>,
-    work: Option<String>,
-    temp: PathBuf,
-    /// Once it was asked for.
-    temp_text: OnceLock<Option<String>>,
-    attributes: Mutex<Vec<(String, Vec<u8>)>>,
-    jobs: Arc<Jobs>,
-    /// Whom to tell of attributes; they hold this.
-    modules: OnceLock<Vec<Weak<Module>>>,
-}
-
-impl Side {
-    fn new(plan: &Plan) -> Side {
-        let path = if &*plan.context == "/" { String::new() } else { plan.context.to_string() };
-        let text = |path: &Path| path.to_str().map(str::to_owned);
-        Side {
-            context: plan.context.clone(),
-            path,
-            number: plan.number,
-            parameters: plan.web.params.clone(),
-            mime: plan.web.mime.clone(),
-            root: text(&plan.webapp),
-            work: text(&plan.work).filter(|_| std::fs::create_dir_all(&plan.work).is_ok()),
-            temp: plan.temp.clone(),
-            temp_text: OnceLock::new(),
-            attributes: Mutex::default(),
-            jobs: Jobs::new(plan.pool.clone(), plan.settings.queue_max.max(1)),
-            modules: OnceLock::new(),
-        }
-    }
-}
-
-impl serval_loader::exchange::Context for Side {
-    fn log_enabled(&self, level: Level) -> bool {
-        match level {
-            Level::Error => tracing::enabled!(target: "serval::servlet", tracing::Level::ERROR),
-            Level::Warn => tracing::enabled!(target: "serval::servlet", tracing::Level::WARN),
-            Level::Info => tracing::enabled!(target: "serval::servlet", tracing::Level::INFO),
-            Level::Debug => tracing::enabled!(target: "serval::servlet", tracing::Level::DEBUG),
-            Level::Trace => tracing::enabled!(target: "serval::servlet", tracing::Level::TRACE),
-        }
-    }
-
-    fn log(&self, request: Option<u64>, level: Level, text: &str) {
-        let (context, generation) = (&*self.context, self.number);
-        match level {
-            Level::Error => tracing::error!(target: "serval::servlet", context, generation, request, "{text}"),
-            Level::Warn => tracing::warn!(target: "serval::servlet", context, generation, request, "{text}"),
-            Level::Info => tracing::info!(target: "serval::servlet", context, generation, request, "{text}"),
-            Level::Debug => tracing::debug!(target: "serval::servlet", context, generation, request, "{text}"),
-            Level::Trace => tracing::trace!(target: "serval::servlet", context, generation, request, "{text}"),
-        }
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn parameters(&self) -> &[(String, String)] {
-        &self.parameters
-    }
-
-    fn folder(&self, place: Place) -> Option<&str> {
-        match place {
-            Place::Root => self.root.as_deref(),
-            Place::Work => self.work.as_deref(),
-            Place::Temp => {
-                let made =
-                    || self.temp.to_str().filter(|_| std::fs::create_dir_all(&self.temp).is_ok()).map(str::to_owned);
-                self.temp_text.get_or_init(made).as_deref()
-            }
-        }
-    }
-
-    fn mime_type(&self, file_name: &str) -> Option<&str> {
-        let (_, extension) = file_name.rsplit_once('.')?;
-        let own = self.mime.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
-        own.map(|(_, value)| value.as_str()).or_else(|| serval_static_files::media_type(file_name))
-    }
-
-    fn attribute(&self, name: &str) -> Option<Vec<u8>> {
-        let attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-    }
-
-    fn set_attribute(&self, name: &str, value: Option<&[u8]>) -> Answer {
-        let mut attributes = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = attributes.iter().filter(|(known, _)| known != name);
-        let used: usize = others.map(|(name, value)| name.len() + value.len()).sum();
-        if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
-            return Err(Fault::new(SV_E_LIMIT, "the context attributes are over 16 MiB"));
-        }
-        let at = attributes.iter().position(|(known, _)| known == name);
-        let old = at.map(|at| attributes.remove(at).1);
-        attributes.extend(value.map(|value| (name.to_owned(), value.to_vec())));
-        drop(attributes);
-        if old.is_some() || value.is_some() {
-            for module in self.modules.get().into_iter().flatten().filter_map(Weak::upgrade) {
-                event_of_context(
-                    &module,
-                    SV_EVENT_CONTEXT_ATTRIBUTE,
-                    Change { name, value, old_value: old.as_deref() },
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn generation(&self) -> u64 {
-        self.number
-    }
-
-    fn post(&self, job: Box<dyn FnOnce() + Send>) -> Answer {
-        self.jobs.post(job)
-    }
-
-    fn resource(&self, _: &str) -> Option<&str> {
-        None
-    }
 }

@@ -25,6 +25,7 @@ mod parameters;
 mod pipe;
 mod sending;
 mod sessions;
+mod side;
 mod target;
 mod turn;
 mod webapp;

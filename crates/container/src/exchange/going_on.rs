@@ -1,0 +1,105 @@
+//! An exchange after its servlet has returned, when it goes on: its time, what wakes it, and where it goes next.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serval_abi::SV_DISPATCH_ASYNC;
+use serval_loader::exchange::Fault;
+
+use super::{Async, Exchange, Way};
+use crate::answer;
+use crate::asynchronous::{Completion, TaskWake};
+use crate::generation::Generation;
+use crate::mapping::Match;
+
+impl Exchange {
+    /// Polled from now on, or not any more.
+    pub fn set_polled(&mut self, waker: Option<Waker>) {
+        self.polled = waker;
+    }
+
+    /// What wakes its task.
+    pub fn task_wake(&mut self) -> Arc<TaskWake> {
+        self.asynchronous.wake.get_or_insert_with(Arc::default).clone()
+    }
+
+    /// The servlet has returned, and the exchange goes on: its time begins, unless the servlet has set one.
+    pub fn goes_on(&mut self) {
+        if self.asynchronous.timeout.is_none() {
+            let configured = self.servlet().and_then(|servlet| self.generation.async_timeout(servlet));
+            let timeout = configured.unwrap_or(self.context.settings.async_timeout);
+            self.set_async_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
+        }
+    }
+
+    pub(super) fn set_async_timeout(&mut self, timeout: Option<Duration>) {
+        self.asynchronous.timeout = Some(timeout);
+        self.asynchronous.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // The driver looks at it anew.
+        if let Some(wake) = &self.asynchronous.wake {
+            wake.wake();
+        }
+        if let Some(completion) = &self.asynchronous.completion {
+            completion.set_deadline(self.asynchronous.deadline);
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.asynchronous.deadline
+    }
+
+    pub fn completion(&self) -> Option<Arc<Completion>> {
+        self.asynchronous.completion.clone()
+    }
+
+    /// For a library it is over: its functions answer this.
+    pub fn is_over(&mut self, fault: Fault) {
+        self.asynchronous.over.get_or_insert(fault);
+    }
+
+    /// Whether async_dispatch was called.
+    pub fn has_a_way(&self) -> bool {
+        self.asynchronous.goes_to.is_some()
+    }
+
+    /// Whether what is called while it is written may run on an I/O thread.
+    pub fn has_only_nonblocking_filters(&self) -> bool {
+        let filters = self.chain.entered.iter().map(|passed| self.generation.filter(passed.filter));
+        filters.flatten().all(|filter| filter.is_nonblocking())
+    }
+
+    /// Where async_dispatch sends it.
+    pub fn takes_its_way(&mut self) -> Option<Option<Way>> {
+        self.asynchronous.goes_to.take()
+    }
+
+    /// Another dispatch of it begins.
+    pub fn dispatch_again(&mut self, way: Option<Way>, found: impl FnOnce(&Generation, &str) -> Option<Match>) {
+        // Attributes over their bound are told nobody; the request goes on all the same.
+        let _ = self.note_paths("async", false);
+        if let Some(Way { path, query }) = way {
+            // It was looked at when it was taken.
+            let _ = self.add_parameters(query.as_deref().unwrap_or(""));
+            self.request.target = self.request.target.of_dispatch(&self.context.path, &path, query.as_deref());
+        }
+        self.dispatch = SV_DISPATCH_ASYNC;
+        self.found = found(&self.generation, self.request.target.path());
+        self.serving = self.found.as_ref().map(|found| found.servlet);
+        self.asynchronous = Async::default();
+        self.polled = None;
+    }
+
+    /// What its time-out answers, or that the server has no more time for it.
+    pub fn cut_off(&mut self, status: StatusCode, reason: &str) {
+        if self.response.is_committed() {
+            return self.response.give_up();
+        }
+        let shown = if self.context.development { reason } else { "" };
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => self.answer(answer::unavailable(1, shown)),
+            status => self.answer(answer::page(status, shown)),
+        }
+    }
+}
