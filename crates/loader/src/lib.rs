@@ -22,5 +22,6 @@ pub mod servlet;
 mod sized;
 mod slots;
 pub mod table;
+mod waker;
 
 pub use error::{Refusal, Refused};

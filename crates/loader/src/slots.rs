@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 
 use serval_abi::{
     SV_E_ARG, SV_E_LIMIT, SV_E_STALE, SV_E_STATE, SV_E_THREAD, sv_context, sv_exchange, sv_pair, sv_session, sv_str,
-    sv_waker,
 };
 
-use crate::exchange::{Context, Exchange, Fault, Session, Wake};
+use crate::exchange::{Context, Exchange, Fault, Session};
 use crate::table::{Frame, Memory};
+use crate::waker;
 
 const _: () = assert!(size_of::<usize>() == 8, "handles need 64-bit pointers");
 
 const KIND_EXCHANGE: u64 = 1;
 const KIND_CONTEXT: u64 = 2;
 const KIND_SESSION: u64 = 3;
-const KIND_WAKER: u64 = 0;
+pub(crate) const KIND_WAKER: u64 = 0;
 /// LIMIT: 1,048,576 exchanges inside servlets at once, far above what threads and connections allow.
 const CHUNK: usize = 1024;
 const CHUNKS: usize = 1024;
@@ -37,16 +37,16 @@ const GENERATION_AT: u32 = INDEX_BITS + 2;
 /// Of 41 bits: one slot used 100,000 times a second comes round after months.
 const GENERATIONS: u64 = (1 << (64 - GENERATION_AT)) - 1;
 
-fn encode(kind: u64, index: usize, generation: u64) -> usize {
+pub(crate) fn encode(kind: u64, index: usize, generation: u64) -> usize {
     ((generation << GENERATION_AT) | (kind << INDEX_BITS) | (index as u64 + 1)) as usize
 }
 
-fn next(generation: u64) -> u64 {
+pub(crate) fn next(generation: u64) -> u64 {
     (generation + 1) & GENERATIONS
 }
 
 /// Index and generation, if the handle is of that kind at all.
-fn decode(handle: usize, kind: u64) -> Result<(usize, u64), Fault> {
+pub(crate) fn decode(handle: usize, kind: u64) -> Result<(usize, u64), Fault> {
     if handle == 0 {
         return Err(Fault::new(SV_E_ARG, "the handle is NULL"));
     }
@@ -549,7 +549,7 @@ impl Drop for ContextHandle {
             let context = contexts.get_mut(index).and_then(|(_, context)| context.take());
             drop(contexts);
             drop(context);
-            WAKERS.lock().unwrap_or_else(PoisonError::into_inner).purge(self.0);
+            waker::purge(self.0);
         }
     }
 }
@@ -561,88 +561,4 @@ pub(crate) fn context(handle: *mut sv_context) -> Result<Arc<OpenContext>, Fault
         Some((current, Some(context))) if *current == generation => Ok(context.clone()),
         _ => Err(Fault::new(SV_E_STALE, "the context has ended")),
     }
-}
-
-/// LIMIT: wakers of all libraries at once.
-const WAKERS_MAX: usize = 1_000_000;
-
-/// What a waker wakes, and the context that it was made in.
-type Waking = (Arc<dyn Wake>, usize);
-
-/// The wakers that libraries hold, each by a handle of its own.
-struct Wakers {
-    /// The generation of its use, and what it is.
-    places: Vec<(u64, Option<Waking>)>,
-    free: Vec<u32>,
-}
-
-static WAKERS: Mutex<Wakers> = Mutex::new(Wakers { places: Vec::new(), free: Vec::new() });
-
-impl Wakers {
-    fn add(&mut self, wake: Arc<dyn Wake>, context: usize) -> Result<*mut sv_waker, Fault> {
-        let index = match self.free.pop() {
-            Some(index) => index as usize,
-            None if self.places.len() < WAKERS_MAX => {
-                self.places.push((0, None));
-                self.places.len() - 1
-            }
-            None => return Err(Fault::new(SV_E_LIMIT, "libraries hold a million wakers; give them back")),
-        };
-        let place = &mut self.places[index];
-        place.0 = next(place.0);
-        place.1 = Some((wake, context));
-        Ok(std::ptr::without_provenance_mut(encode(KIND_WAKER, index, place.0)))
-    }
-
-    fn find(&self, waker: *mut sv_waker) -> Result<(usize, &Waking), Fault> {
-        let (index, generation) = decode(waker.addr(), KIND_WAKER)?;
-        match self.places.get(index) {
-            Some((current, Some(found))) if *current == generation => Ok((index, found)),
-            _ => Err(Fault::new(SV_E_STALE, "the waker was given back already")),
-        }
-    }
-
-    fn take(&mut self, waker: *mut sv_waker) -> Result<Arc<dyn Wake>, Fault> {
-        let (index, _) = self.find(waker)?;
-        let place = &mut self.places[index];
-        place.0 = next(place.0);
-        let taken = place.1.take();
-        self.free.push(index as u32);
-        taken.map(|(wake, _)| wake).ok_or_else(|| Fault::new(SV_E_STALE, "the waker was given back already"))
-    }
-
-    /// Forgets what a library has not given back.
-    fn purge(&mut self, context: usize) {
-        for (index, place) in self.places.iter_mut().enumerate() {
-            if place.1.as_ref().is_some_and(|(_, of)| *of == context) {
-                *place = (next(place.0), None);
-                self.free.push(index as u32);
-            }
-        }
-    }
-}
-
-fn wakers() -> std::sync::MutexGuard<'static, Wakers> {
-    WAKERS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(crate) fn add_waker(wake: Arc<dyn Wake>, context: *mut sv_context) -> Result<*mut sv_waker, Fault> {
-    wakers().add(wake, context.addr())
-}
-
-pub(crate) fn clone_waker(waker: *mut sv_waker) -> Result<*mut sv_waker, Fault> {
-    let mut wakers = wakers();
-    let (_, (wake, context)) = wakers.find(waker)?;
-    let (wake, context) = (wake.clone(), *context);
-    wakers.add(wake, context)
-}
-
-/// What a waker wakes. Waking is done outside of the lock.
-pub(crate) fn waker(waker: *mut sv_waker) -> Result<Arc<dyn Wake>, Fault> {
-    wakers().find(waker).map(|(_, (wake, _))| wake.clone())
-}
-
-/// As [`waker`], and the handle is given back.
-pub(crate) fn take_waker(waker: *mut sv_waker) -> Result<Arc<dyn Wake>, Fault> {
-    wakers().take(waker)
 }

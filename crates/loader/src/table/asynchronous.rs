@@ -9,7 +9,7 @@ use serval_abi::*;
 
 use super::{Frame, Told, caught, on_exchange, text};
 use crate::exchange::{Answer, Fault};
-use crate::{misuse, slots};
+use crate::{misuse, slots, waker as wakers};
 
 pub unsafe extern "C" fn detach(
     exchange: *mut sv_exchange,
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn waker(exchange: *mut sv_exchange) -> *mut sv_waker {
         let Some(wake) = frame.exchange.waker() else {
             return Err(Fault::new(SV_E_STATE, "there is no task to wake: its servlet has no poll"));
         };
-        made = slots::add_waker(wake, frame.memory.context)?;
+        made = wakers::add(wake, frame.memory.context)?;
         Ok(SV_OK)
     });
     made
@@ -103,7 +103,7 @@ fn on_waker(function: &'static str, work: impl FnOnce() -> Answer<()>) {
 pub unsafe extern "C" fn waker_clone(waker: *mut sv_waker) -> *mut sv_waker {
     let mut made = null_mut();
     on_waker("waker_clone", || {
-        made = slots::clone_waker(waker)?;
+        made = wakers::clone(waker)?;
         Ok(())
     });
     made
@@ -111,19 +111,19 @@ pub unsafe extern "C" fn waker_clone(waker: *mut sv_waker) -> *mut sv_waker {
 
 pub unsafe extern "C" fn waker_wake(waker: *mut sv_waker, consume: i32) {
     on_waker("waker_wake", || {
-        let wake = if consume == 0 { slots::waker(waker)? } else { slots::take_waker(waker)? };
+        let wake = if consume == 0 { wakers::get(waker)? } else { wakers::take(waker)? };
         wake.wake();
         Ok(())
     });
 }
 
 pub unsafe extern "C" fn waker_drop(waker: *mut sv_waker) {
-    on_waker("waker_drop", || slots::take_waker(waker).map(drop));
+    on_waker("waker_drop", || wakers::take(waker).map(drop));
 }
 
 pub unsafe extern "C" fn context_timer(context: *mut sv_context, milliseconds: u64, waker: *mut sv_waker) -> sv_status {
     // Given back whatever happens.
-    caught("context_timer", || match slots::take_waker(waker) {
+    caught("context_timer", || match wakers::take(waker) {
         Ok(wake) => super::on_context("context_timer", context, |_| {
             wake.wake_after(Duration::from_millis(milliseconds))?;
             Ok(SV_OK)
