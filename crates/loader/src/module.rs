@@ -13,7 +13,7 @@ use crate::misuse;
 use crate::servlet::Scope;
 use crate::sized::sized;
 use crate::slots::{ContextHandle, Handle};
-use crate::table::starting;
+use crate::table::{last_panic, starting};
 
 /// LIMIT: bytes that a module hands over (servlet.h, save).
 const SAVED_BYTES_MAX: usize = 16 << 20;
@@ -153,6 +153,8 @@ impl Module {
                     return None;
                 }
                 SV_NONE => return None,
+                // The log has the panic.
+                SV_E_PANIC if last_panic().is_some() => return None,
                 status => {
                     failed(format!("it returned status {status}: nothing is handed over"));
                     return None;

@@ -44,7 +44,7 @@ fn of_libraries(kitchen: &Kitchen) -> usize {
 
 #[test]
 fn one_generation_ticks_whatever_was_before() {
-    let mut kitchen = Kitchen::open();
+    let mut kitchen = Kitchen::open_with("[params]\nstubborn = \"yes\"\n", "");
     wait_until(|| ticks(&kitchen).exists());
     assert_eq!(who_ticks(&kitchen), [1]);
     for _ in 0..5 {

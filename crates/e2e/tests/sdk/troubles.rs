@@ -5,7 +5,7 @@ use crate::kitchen::{Kitchen, body};
 /// Where `text` stands in that file: `src/faults.rs:7`.
 fn place(file: &str, source: &str, text: &str) -> String {
     let line = source.lines().position(|line| line.contains(text)).unwrap() + 1;
-    format!("src/{file}.rs:{line}:")
+    format!("src/{file}.rs:{line}")
 }
 
 fn in_faults(text: &str) -> String {
@@ -93,6 +93,40 @@ fn a_panic_ends_its_request() {
             assert_eq!(kitchen.lines_with(position, "ERROR").len(), 1, "{path}");
         }
     }
+    kitchen.close();
+}
+
+/// What has no request has the generation and, where it is not the server's, the thread.
+#[test]
+fn a_panic_beside_the_requests_ends_what_it_is_in() {
+    let mut kitchen = Kitchen::open();
+    for (query, text, thread) in [
+        ("future", "in a future", "on thread servlet-tokio"),
+        ("thread", "in a thread", "on thread clumsy"),
+        ("listener", "in a listener", "servlet=panics_beside"),
+        ("job", "in a job", "on thread servlet-work"),
+    ] {
+        for _ in 0..2 {
+            let position = kitchen.position();
+            match query {
+                "job" => kitchen.home.write("var/work/localhost/app/job", "").unwrap(),
+                _ => kitchen.check(&format!("/panics-beside?{query}"), 200, "begun"),
+            }
+            let is_it = |line: &str| line.contains(text);
+            kitchen.serval.program().wait_for_line(position, crate::kitchen::LONG, is_it).unwrap();
+            let place = in_faults(&format!("panic!(\"{text}\")"));
+            one_line(&kitchen, position, "ERROR", &[text, &place, thread, "/app", "generation=1"]);
+        }
+    }
+    // What cannot be handed over is not: the next generation begins anew.
+    kitchen.check("/visits", 200, "1");
+    kitchen.home.write("var/work/localhost/app/carry", "").unwrap();
+    let position = kitchen.position();
+    kitchen.reload();
+    kitchen.check("/visits", 200, "1");
+    let in_carry = place("lib", include_str!("webapp/lib.rs"), "panic!(\"in carry\")");
+    one_line(&kitchen, position, "ERROR", &["in carry", &in_carry, "/app", "generation=1"]);
+    assert_eq!(kitchen.lines_with(position, "WARN"), Vec::<String>::new());
     kitchen.close();
 }
 

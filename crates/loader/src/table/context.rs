@@ -88,6 +88,12 @@ fn wants_backtrace() -> bool {
     *WANTED.get_or_init(|| std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0"))
 }
 
+/// The calling thread's name as the system has it: a library's threads are none of our standard library's.
+fn thread_name() -> String {
+    let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
+    if name.trim().is_empty() { "?".to_owned() } else { printable(name.trim()) }
+}
+
 /// The panic that was reported last on this thread, if nobody has asked for it yet.
 pub(crate) fn last_panic() -> Option<String> {
     LAST_PANIC.take()
@@ -106,8 +112,6 @@ pub unsafe extern "C" fn report_panic(
         let text = cut(unsafe { bytes(text, len) }.unwrap_or(b"(no text)"));
         // SAFETY: as in `log_message`.
         let file = cut(unsafe { bytes(file, file_len) }.unwrap_or(b"?"));
-        let thread = std::thread::current();
-        let thread = thread.name().unwrap_or("?");
         let place = if file.is_empty() { String::new() } else { format!(" at {file}:{line}") };
         let last = format!("it panicked{place}: {text}");
         let hint = match wants_backtrace() {
@@ -126,7 +130,7 @@ pub unsafe extern "C" fn report_panic(
             Err(_) => tracing::error!(target: "serval::servlet", "a library {message}"),
         };
         if !is_said {
-            log(&format!("panicked{place} on thread {thread}: {text}{hint}"));
+            log(&format!("panicked{place} on thread {}: {text}{hint}", thread_name()));
         }
         if wants_backtrace() {
             let calls = cut(backtrace::of_library(report_panic as *const ()).as_bytes());

@@ -30,14 +30,16 @@ pub fn start(context: &Context, generation: u64, work: &Path) -> Result {
             let _ = servlet::time::timeout(Duration::from_millis(20), stopping.stopped()).await;
         }
     })?;
-    let folder = work.to_owned();
-    // This one does not look whether it has to stop: it is dropped.
-    context.spawn(async move {
-        loop {
-            tick(&folder, "stubborn", generation);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })?;
+    if context.param("stubborn").is_some() {
+        let folder = work.to_owned();
+        // It does not look whether it has to stop: it is dropped, after its grace.
+        context.spawn(async move {
+            loop {
+                tick(&folder, "stubborn", generation);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })?;
+    }
     let folder = work.to_owned();
     context.spawn_thread("ticker", move |stopping| {
         while !stopping.wait(Duration::from_millis(20)) {

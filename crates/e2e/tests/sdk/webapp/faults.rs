@@ -5,6 +5,8 @@ use std::time::Duration;
 use servlet::prelude::*;
 use servlet::time::sleep;
 
+use crate::Kitchen;
+
 #[servlet("/wrong")]
 fn wrong(request: &Request, response: &mut Response) -> Result {
     match request.query() {
@@ -32,6 +34,35 @@ fn panics(_: &Request, _: &mut Response) -> Result {
 async fn panics_async(_: &Request, _: &mut Response) -> Result {
     sleep(Duration::from_millis(1)).await;
     panic!("after an await");
+}
+
+#[servlet("/panics-beside")]
+fn panics_beside(request: &Request, response: &mut Response) -> Result {
+    let context = request.context();
+    match request.query() {
+        Some("future") => context.spawn(async {
+            sleep(Duration::from_millis(1)).await;
+            panic!("in a future")
+        })?,
+        Some("thread") => context.spawn_thread("clumsy", |_| panic!("in a thread"))?,
+        _ => context.set_attribute("drops", "it")?,
+    }
+    response.text("begun")
+}
+
+#[on(context_attribute)]
+fn attribute(event: &AttributeEvent) {
+    if event.name() == "drops" {
+        panic!("in a listener");
+    }
+}
+
+/// Panics once for each time that the test asks for it.
+#[job(every = "20ms")]
+fn clumsy_job(kitchen: &Kitchen) {
+    if std::fs::remove_file(kitchen.work.join("job")).is_ok() {
+        panic!("in a job");
+    }
 }
 
 #[servlet("/filtered/*")]
