@@ -273,9 +273,9 @@ impl Container {
             }
             routes
         });
-        let generation = context.current.load();
-        generation.retire();
+        let generation = context.current.load_full();
         self.event(&context.name, "gone", generation.number, Duration::ZERO, String::new());
+        drain(context, generation);
     }
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
@@ -411,21 +411,11 @@ impl Container {
         if count > 0 || context.waiting() != Waiting::Building {
             context.set_waiting(Waiting::No);
         }
-        old.retire();
         self.event(&context.name, "ready", number, began.elapsed(), detail);
         for name in next.changed_dependencies(&old) {
             tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
         }
-        let (old_number, weak) = (old.number, Arc::downgrade(&old));
-        drop(old);
-        let (name, drain) = (context.name.clone(), context.settings.drain_timeout);
-        tokio::spawn(async move {
-            tokio::time::sleep(drain).await;
-            if let Some(old) = weak.upgrade() {
-                tracing::warn!(context = %name, generation = old_number, "exchanges still run in this old generation after {drain:?} (drain_timeout): tasks are ended, calls go on");
-                old.cut();
-            }
-        });
+        drain(context, old);
         Loaded::Swapped
     }
 
@@ -443,6 +433,24 @@ impl Container {
     fn event(&self, context: &str, state: &'static str, generation: u64, took: Duration, detail: String) {
         (self.deployment.on_event)(&Event { context: context.to_owned(), state, generation, took, detail });
     }
+}
+
+/// Lets a generation that gets no more requests come to its end: its exchanges are told, and after a while those that go on
+/// by themselves are ended.
+fn drain(context: &Context, old: Arc<Generation>) {
+    old.retire();
+    let (context, after, number, old) =
+        (context.name.clone(), context.settings.drain_timeout, old.number, Arc::downgrade(&old));
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        if let Some(old) = old.upgrade() {
+            tracing::warn!(
+                %context, generation = number,
+                "exchanges still run in this old generation after {after:?} (drain_timeout): tasks are ended, calls go on"
+            );
+            old.cut();
+        }
+    });
 }
 
 impl Mounted {

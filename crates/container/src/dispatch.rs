@@ -215,7 +215,6 @@ pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
     drop(scope);
     let generation = exchange.generation().clone();
     generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
-    exchange.release();
 }
 
 fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {

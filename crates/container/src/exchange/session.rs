@@ -36,6 +36,20 @@ impl Use {
     pub fn has_news(&self) -> bool {
         self.news
     }
+
+    /// The request is over for its session.
+    fn leave(&mut self) {
+        if let Some(session) = self.current.take() {
+            session.leave();
+        }
+    }
+}
+
+/// However its exchange has ended.
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl Exchange {
@@ -99,7 +113,7 @@ impl Exchange {
         if matches!(self.chain.stage, Stage::Body | Stage::End) {
             return Err(Fault::new(SV_E_STATE, "a filter makes no session here"));
         }
-        self.leave_session();
+        self.session.leave();
         let settings = self.session_settings();
         let session = self.context.sessions.create(settings.timeout, settings.sessions_max)?;
         let id = session.facts().id;
@@ -172,13 +186,6 @@ impl Exchange {
             None => {}
         }
         cookie
-    }
-
-    /// The request is over for its session.
-    pub(super) fn leave_session(&mut self) {
-        if let Some(session) = self.session.current.take() {
-            session.leave();
-        }
     }
 
     fn session_event(&mut self, kind: u32, id: &str, change: Change<'_>) {

@@ -317,7 +317,7 @@ impl serval_loader::exchange::Exchange for Exchange {
             return Err(Fault::new(SV_E_STATE, "only service detaches, and not inside of another dispatch"));
         }
         self.turn.watch_client();
-        self.asynchronous.completion = Some(Arc::new(Completion::default()));
+        self.asynchronous.completion = Some(Arc::new(Completion::new(self.asynchronous.deadline)));
         Ok(())
     }
 
@@ -330,6 +330,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     fn async_dispatch(&mut self, path: Option<&str>) -> Answer {
         if self.asynchronous.completion.is_none() && self.polled.is_none() {
             return Err(Fault::new(SV_E_STATE, "the exchange is neither a task's nor detached"));
+        }
+        if self.depth > 0 {
+            return Err(Fault::new(SV_E_STATE, "inside of another dispatch a task goes nowhere else"));
         }
         if self.asynchronous.goes_to.is_some() {
             return Err(Fault::new(SV_E_STATE, "async_dispatch was called already"));
