@@ -2,8 +2,10 @@
 //! detached, until a thread of the library calls complete. Each has a driver here, a task of the runtime that ends with it: it sees to
 //! time-outs, to clients that leave, and to the end of the generation. The generation waits for its exchanges, and so for the drivers.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::future::pending;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use serval_abi::{SV_E_CANCELLED, SV_E_CLOSED, SV_E_LIMIT, SV_E_TIMEOUT, SV_OK, s
 use serval_loader::detached::Detached;
 use serval_loader::exchange::{Answer, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::context::Context;
 use crate::dispatch;
@@ -21,6 +23,8 @@ use crate::execution::{Call, watched};
 use crate::generation::{Generation, Stage};
 use crate::turn::Turn;
 
+/// LIMIT: threads that tell detached exchanges of their end.
+static TELLING: Semaphore = Semaphore::const_new(64);
 /// LIMIT: timers of one task.
 const TIMERS_MAX: usize = 10_000;
 
@@ -28,28 +32,32 @@ const TIMERS_MAX: usize = 10_000;
 #[derive(Default)]
 pub struct TaskWake {
     woken: Notify,
-    /// When to wake it by the clock.
-    timers: Mutex<Vec<Instant>>,
+    /// When to wake it by the clock, the next one first.
+    timers: Mutex<BinaryHeap<Reverse<Instant>>>,
+    /// There is another timer: whoever waits looks which is the next one, and that wakes nobody.
+    another: Notify,
 }
 
 impl TaskWake {
-    pub fn wake(&self) {
-        self.woken.notify_one();
-    }
-
-    fn next_timer(&self) -> Option<Instant> {
-        self.timers.lock().unwrap_or_else(PoisonError::into_inner).iter().min().copied()
+    fn timers(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Instant>>> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a wake, or for a timer.
     pub async fn woken(&self) {
-        tokio::select! {
-            biased;
-            () = self.woken.notified() => {}
-            () = sleep_until(self.next_timer()) => {}
+        loop {
+            let next = self.timers().peek().map(|Reverse(at)| *at);
+            tokio::select! {
+                biased;
+                () = self.woken.notified() => break,
+                () = self.another.notified() => {}
+                () = sleep_until(next) => break,
+            }
         }
-        let now = Instant::now();
-        self.timers.lock().unwrap_or_else(PoisonError::into_inner).retain(|timer| *timer > now);
+        let (mut timers, now) = (self.timers(), Instant::now());
+        while timers.peek().is_some_and(|Reverse(at)| *at <= now) {
+            timers.pop();
+        }
     }
 }
 
@@ -71,14 +79,13 @@ impl serval_loader::exchange::Wake for TaskWake {
     fn wake_after(&self, after: Duration) -> Answer {
         // So far away that nobody waits for it.
         let Some(at) = Instant::now().checked_add(after) else { return Ok(()) };
-        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut timers = self.timers();
         if timers.len() >= TIMERS_MAX {
             return Err(Fault::new(SV_E_LIMIT, "a task has at most 10,000 timers"));
         }
-        timers.push(at);
+        timers.push(Reverse(at));
         drop(timers);
-        // The driver looks when the next one is.
-        self.woken.notify_one();
+        self.another.notify_one();
         Ok(())
     }
 }
@@ -129,8 +136,8 @@ impl Work {
     }
 
     /// Ends it in the middle.
-    fn cancel(self: Box<Self>, why: Why) {
-        watched(self.call(true), |_| {
+    fn cancel(self: Box<Self>, why: Why, inline: bool) {
+        watched(self.call(inline), |_| {
             let Work { task, scope, mut exchange } = *self;
             let (status, result, reason) = why.answer();
             drop(task);
@@ -157,7 +164,7 @@ impl Work {
                 why => {
                     watcher.say(why);
                     let inline = watcher.may_be_polled_inline();
-                    watcher.somewhere(inline, move || self.cancel(why)).await;
+                    watcher.somewhere(inline, move || self.cancel(why, inline)).await;
                     return;
                 }
             }
@@ -174,6 +181,11 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// With the deadline that was set before.
+    pub fn new(deadline: Option<Instant>) -> Completion {
+        Completion { deadline: Mutex::new(deadline), ..Completion::default() }
+    }
+
     pub fn complete(&self, result: sv_status) {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         self.changed.notify_one();
@@ -236,12 +248,13 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
         if why != Why::Left {
             watcher.say(why);
         }
-        // A call of the library may be under way, which is waited for: on a thread that may wait.
+        // A call of the library may be under way, which is waited for: on a thread that may wait, even if the pool has none left.
+        let Ok(_one) = TELLING.acquire().await else { return };
         let same = detached.clone();
         let told = tokio::task::spawn_blocking(move || {
             if why != Why::Retired {
                 same.with(|exchange| {
-                    exchange.is_over(Fault::new(code, reason));
+                    exchange.is_over(status, Fault::new(code, reason));
                     exchange.cut_off(status, reason);
                 });
             }
@@ -253,7 +266,7 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
 
 /// What a driver has waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub enum Why {
     /// What the exchange itself waits for.
     Event,
     Left,
@@ -264,7 +277,7 @@ enum Why {
 
 impl Why {
     /// What it answers when nothing was sent, what the library gets to know, and a sentence.
-    fn answer(self) -> (StatusCode, sv_status, &'static str) {
+    pub fn answer(self) -> (StatusCode, sv_status, &'static str) {
         match self {
             Why::TimedOut => {
                 let why = "an asynchronous request was not completed in time (async_timeout)";
@@ -280,8 +293,8 @@ impl Why {
     }
 }
 
-/// What both kinds of drivers look at.
-struct Watcher {
+/// What all drivers look at.
+pub struct Watcher {
     context: Arc<Context>,
     generation: Arc<Generation>,
     turn: Arc<Turn>,
@@ -294,7 +307,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(exchange: &Exchange) -> Watcher {
+    pub fn new(exchange: &Exchange) -> Watcher {
         let (context, generation) = (exchange.context().clone(), exchange.generation().clone());
         let turn = exchange.turn().clone();
         let keeps =
@@ -302,7 +315,7 @@ impl Watcher {
         let mut stage = generation.stage.subscribe();
         // One that has retired meanwhile is news, too.
         stage.mark_changed();
-        let inline = exchange.has_only_nonblocking_filters();
+        let inline = exchange.has_only_nonblocking_filters() && !generation.listens_to_requests();
         Watcher {
             context,
             generation,
@@ -316,7 +329,7 @@ impl Watcher {
     }
 
     /// Waits for the first that comes; `event` is what the exchange itself waits for.
-    async fn next(&mut self, event: impl Future<Output = ()>, deadline: Option<Instant>) -> Why {
+    pub async fn next(&mut self, event: impl Future<Output = ()>, deadline: Option<Instant>) -> Why {
         tokio::select! {
             biased;
             why = stage_of(&mut self.stage) => why,
@@ -349,7 +362,7 @@ impl Watcher {
         run.await.ok()
     }
 
-    fn say(&self, why: Why) {
+    pub fn say(&self, why: Why) {
         let (_, _, reason) = why.answer();
         let servlet = self.servlet.map_or("", |servlet| self.generation.servlet_name(servlet));
         let (context, generation, request) = (&self.generation.context, self.generation.number, self.request);

@@ -276,10 +276,9 @@ impl Container {
             }
             routes
         });
-        let generation = context.current.load();
-        generation.retire();
-        end_after_drain(context, &generation);
+        let generation = context.current.load_full();
         self.event(&context.name, "gone", generation.number, Duration::ZERO, String::new());
+        drain(context, generation);
     }
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
@@ -415,13 +414,11 @@ impl Container {
         if count > 0 || context.waiting() != Waiting::Building {
             context.set_waiting(Waiting::No);
         }
-        old.retire();
         self.event(&context.name, "ready", number, began.elapsed(), detail);
         for name in next.changed_dependencies(&old) {
             tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
         }
-        end_after_drain(context, &old);
-        drop(old);
+        drain(context, old);
         Loaded::Swapped
     }
 
@@ -449,16 +446,18 @@ impl Container {
     }
 }
 
-/// What goes on by itself in a generation that has retired is ended when its time is up.
-fn end_after_drain(context: &Context, old: &Arc<Generation>) {
-    let (name, drain, old) = (context.name.clone(), context.settings.drain_timeout, Arc::downgrade(old));
+/// Lets a generation that gets no more requests come to its end: its exchanges are told, and after a while those that go on
+/// by themselves are ended.
+fn drain(context: &Context, old: Arc<Generation>) {
+    old.retire();
+    let (context, after, number, old) =
+        (context.name.clone(), context.settings.drain_timeout, old.number, Arc::downgrade(&old));
     tokio::spawn(async move {
-        tokio::time::sleep(drain).await;
+        tokio::time::sleep(after).await;
         if let Some(old) = old.upgrade() {
-            let generation = old.number;
             tracing::warn!(
-                context = %name, generation,
-                "exchanges still run in this old generation after {drain:?} (drain_timeout): tasks are ended, calls go on"
+                %context, generation = number,
+                "exchanges still run in this old generation after {after:?} (drain_timeout): tasks are ended, calls go on"
             );
             old.cut();
         }

@@ -233,15 +233,20 @@ impl Generation {
         }
     }
 
-    /// Whether filters or listener functions are called for requests of this path.
-    pub fn is_on_the_way(&self, path: &str, servlet: Option<&Servlet>) -> bool {
-        self.listens_to & REQUEST_EVENTS != 0 || !self.filters_of(path, servlet).is_empty()
+    /// Whether listener functions, which promise nothing, are told of requests.
+    pub fn listens_to_requests(&self) -> bool {
+        self.listens_to & REQUEST_EVENTS != 0
     }
 
-    /// Whether all of them promise not to block; listener functions promise nothing.
+    /// Whether filters or listener functions are called for requests of this path.
+    pub fn is_on_the_way(&self, path: &str, servlet: Option<&Servlet>) -> bool {
+        self.listens_to_requests() || !self.filters_of(path, servlet).is_empty()
+    }
+
+    /// Whether all of them promise not to block.
     pub fn may_pass_inline(&self, path: &str, servlet: Option<&Servlet>) -> bool {
         let promises = |filter: usize| self.filter(filter).is_some_and(Filter::is_nonblocking);
-        self.listens_to & REQUEST_EVENTS == 0 && self.filters_of(path, servlet).into_iter().all(promises)
+        !self.listens_to_requests() && self.filters_of(path, servlet).into_iter().all(promises)
     }
 
     fn filters_of(&self, path: &str, servlet: Option<&Servlet>) -> Vec<usize> {

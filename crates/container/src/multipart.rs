@@ -468,4 +468,76 @@ mod tests {
         assert_eq!(found("multipart/form-data; boundary=\"a"), Some(Err(400)));
         assert_eq!(found("text/plain; boundary=a"), None);
     }
+
+    /// Name, size and content of each part of a body that comes in pieces of these sizes, over and over.
+    fn pieces(body: &[u8], sizes: &[usize], folder: &Path) -> Result<Vec<(String, u64, Vec<u8>)>, Bad> {
+        let mut reader = Reader::new("B", MultipartSettings { memory_bytes_max: 40, ..limits() }, folder);
+        let (mut rest, mut sizes) = (body, sizes.iter().cycle());
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            reader.feed(piece)?;
+            rest = after;
+        }
+        let parts = reader.finish()?;
+        let content = |part: &Part| match &part.content {
+            PartContent::Data(data) => data.to_vec(),
+            PartContent::File(path) => std::fs::read(path).unwrap(),
+        };
+        Ok(parts.0.iter().map(|part| (part.name.clone(), part.size, content(part))).collect())
+    }
+
+    #[test]
+    fn random_bodies_mean_the_same_however_they_are_cut() {
+        const HEAD: &[u8] = b"Content-Disposition: form-data; name=a\r\n\r\n";
+        const TOKENS: [&[u8]; 16] = [
+            b"\r\n--B\r\n",
+            b"\r\n--B--",
+            b"--B\r\n",
+            b"--B",
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b"-",
+            b"--",
+            b"B",
+            b" ",
+            b"\t",
+            HEAD,
+            b"X: y\r\n",
+            b"\xff\0",
+            b"some content",
+        ];
+        let folder = std::env::temp_dir().join(format!("serval-multipart-random-{}", std::process::id()));
+        // A generator of its own: the same bodies each time (Knuth, MMIX).
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (mut whole, mut spilled) = (0, 0);
+        for number in 0..100_000 {
+            let mut body = Vec::new();
+            for _ in 0..random(5) {
+                body.extend_from_slice(b"\r\n--B\r\n");
+                body.extend_from_slice(HEAD);
+                (0..random(6)).for_each(|_| body.extend_from_slice(TOKENS[random(TOKENS.len())]));
+            }
+            (0..random(4)).for_each(|_| body.extend_from_slice(TOKENS[random(TOKENS.len())]));
+            body.extend_from_slice(b"\r\n--B--");
+            if random(4) == 0 {
+                let at = random(body.len());
+                body[at] = random(256) as u8;
+            }
+            let at_once = pieces(&body, &[usize::MAX], &folder);
+            let sizes: Vec<usize> = (0..5).map(|_| 1 + random(12)).collect();
+            assert_eq!(pieces(&body, &sizes, &folder), at_once, "{number}: {:?}", body.escape_ascii().to_string());
+            if let Ok(parts) = at_once {
+                whole += 1;
+                spilled += usize::from(parts.iter().any(|(_, size, _)| *size > 40));
+            }
+        }
+        assert!(whole > 10_000 && spilled > 100, "{whole} were whole, {spilled} had files");
+        assert_eq!(std::fs::read_dir(&folder).map_or(0, Iterator::count), 0);
+        let _ = std::fs::remove_dir(&folder);
+    }
 }

@@ -32,6 +32,8 @@ pub struct Sending {
     pub written: u64,
     /// The Content-Length that the servlet has set.
     length: Option<u64>,
+    /// Filters change the body.
+    length_unknown: bool,
     /// send_error: the error page is made at the end.
     pub error: Option<String>,
     /// Nothing more is taken of the servlet.
@@ -62,6 +64,7 @@ impl Sending {
             buffer_size,
             written: 0,
             length: None,
+            length_unknown: false,
             error: None,
             finished: false,
             failed: false,
@@ -71,6 +74,11 @@ impl Sending {
 
     pub fn is_committed(&self) -> bool {
         self.head.is_none()
+    }
+
+    /// All of it was sent: what is written now is past its length, or of an answer without a body.
+    pub fn is_whole(&self) -> bool {
+        self.head.is_none() && self.stream.is_none() && !self.failed
     }
 
     /// Whether it goes out without a body, whatever was written (RFC 9110 9.3.2, 15.3.5, 15.3.6, 15.4.5).
@@ -262,7 +270,7 @@ impl Sending {
 
     /// Sends all of it at once.
     pub fn send_whole(&mut self, body: Bytes) {
-        if self.for_head && !self.headers.contains_key(CONTENT_LENGTH) {
+        if self.for_head && !self.length_unknown && !self.headers.contains_key(CONTENT_LENGTH) {
             self.headers.insert(CONTENT_LENGTH, HeaderValue::from(self.written));
         }
         let body = if self.has_no_body() { Bytes::new() } else { body };
@@ -286,6 +294,7 @@ impl Sending {
     pub fn forget_length(&mut self) {
         self.headers.remove(CONTENT_LENGTH);
         self.length = None;
+        self.length_unknown = true;
     }
 
     /// Hands on a piece of the body.

@@ -266,4 +266,42 @@ mod tests {
         assert!(sessions.remove(&again));
         assert!(!sessions.remove(&session));
     }
+
+    #[test]
+    fn many_requests_with_one_session_at_the_same_time() {
+        const THREADS: usize = 16;
+        let sessions = Sessions::default();
+        for round in 0..200 {
+            let session = sessions.create(Some(Duration::from_secs(60)), 1).unwrap();
+            let id = session.facts().id;
+            let start = std::sync::Barrier::new(THREADS);
+            let ended: usize = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..THREADS)
+                    .map(|number| {
+                        let (sessions, id, start) = (&sessions, &id, &start);
+                        scope.spawn(move || {
+                            start.wait();
+                            let Some(session) = sessions.enter(id) else { return 0 };
+                            let _ = session.set("a", Some(&[number as u8; 10]), 1000);
+                            let _ = sessions.change_id(&session);
+                            let _ = session.set("b", None, 1000);
+                            sessions.expired();
+                            let ended = round % 2 == 0 && sessions.remove(&session);
+                            session.leave();
+                            usize::from(ended)
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert!(ended <= 1, "it was ended {ended} times");
+            if session.is_valid() {
+                let now = sessions.enter(&session.facts().id).expect("it is known by its last id");
+                now.leave();
+                assert!(sessions.remove(&session));
+            }
+            assert_eq!(lock(&session.state).users, 1, "only who made it still has it");
+            assert_eq!(lock(&sessions.0).len(), 0, "no other id leads to it");
+        }
+    }
 }

@@ -46,15 +46,10 @@ impl Turn {
         })
     }
 
-    /// Whether somebody wants to know when the client leaves. Whoever reads the socket looks, at each poll of the connection, for
-    /// an end that hyper does not look for while a response is under way.
+    /// Whether somebody wants to know when the client leaves, and does not know yet. Whoever reads the socket looks, at each poll of
+    /// the connection, for an end that hyper does not look for while a response is under way.
     pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::SeqCst)
-    }
-
-    /// Tells that it is of no use to look: the client has sent more, so its end cannot be seen.
-    pub fn cannot_be_watched(&self) {
-        self.watched.store(false, Ordering::SeqCst);
+        self.watched.load(Ordering::SeqCst) && !self.left.load(Ordering::SeqCst)
     }
 
     /// The client has ended the connection, or its side of it, or the connection is over.
@@ -110,6 +105,13 @@ impl Turn {
 
     fn replace(&self, call: Option<InlineCall>) -> Option<InlineCall> {
         std::mem::replace(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner), call)
+    }
+}
+
+/// A connection that is over makes no more calls: one that waits for its turn would keep it, and its own place.
+impl Drop for Io {
+    fn drop(&mut self) {
+        drop(self.turn.replace(None));
     }
 }
 

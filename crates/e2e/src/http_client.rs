@@ -89,6 +89,12 @@ impl Connection {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Breaks the connection: what is under way is lost.
+    pub fn reset(self) -> io::Result<()> {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?;
+        Ok(())
+    }
+
     /// Reads a response and its body. An interim one (1xx) is a response of its own.
     pub fn read_response(&mut self) -> io::Result<Response> {
         let mut response = self.read_response_of_head()?;

@@ -57,13 +57,9 @@ impl Patient {
             return;
         }
         match self.stream.poll_peek(task, &mut ReadBuf::new(&mut [0])) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(0) | Err(_)) => {
-                self.turn.cannot_be_watched();
-                self.turn.client_leaves();
-            }
-            // The next request: behind it nothing can be seen.
-            Poll::Ready(Ok(_)) => self.turn.cannot_be_watched(),
+            Poll::Ready(Ok(0) | Err(_)) => self.turn.client_leaves(),
+            // A body, or the next request: until that is read, nothing can be seen behind it.
+            Poll::Pending | Poll::Ready(Ok(_)) => {}
         }
     }
 }

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serval_abi::{
-    SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_OK, sv_status,
+    SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK, sv_status,
 };
 use serval_loader::exchange::{Answer, Dispatch, Exchange as _, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 
-use super::{Async, Exchange, Way};
-use crate::asynchronous::TaskWake;
-use crate::execution::wait;
+use super::{Async, Exchange, NO_THREAD, Way};
+use crate::asynchronous::{TaskWake, Watcher, Why};
+use crate::execution::{NoThread, Pool, wait};
 use crate::parameters;
 use crate::target::Target;
 
@@ -54,45 +55,52 @@ impl Exchange {
             return Err(Fault::new(SV_E_STATE, "the response is committed"));
         }
         let generation = self.generation.clone();
-        let saved = (self.found.clone(), self.serving, self.dispatch, self.request.target.clone());
-        let before = self.parameters.clone();
-        let mut added = 0;
-        let mut by_name = false;
-        match how {
-            Dispatch::ForwardByName | Dispatch::IncludeByName => {
-                let Some(servlet) = generation.servlet_named(target) else { return Ok(None) };
-                (self.serving, by_name) = (servlet, true);
-            }
-            Dispatch::Forward | Dispatch::Include => {
-                let Some(path) = self.inside_context(target) else { return Ok(None) };
-                let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
-                let found = generation.mapper.find(&path).or_else(|| generation.mapper.find_default(&path));
-                self.serving = found.as_ref().map(|found| found.servlet);
-                added = self.add_parameters(query.unwrap_or(""))?;
-                if forward {
-                    self.note_paths("forward", false)?;
-                    self.request.target = self.request.target.of_dispatch(&self.context.path, &path, query);
-                    self.found = found;
-                } else {
-                    let target = std::mem::replace(
-                        &mut self.request.target,
-                        saved.3.of_dispatch(&self.context.path, &path, query),
-                    );
-                    let shown = std::mem::replace(&mut self.found, found);
-                    self.note_paths("include", true)?;
-                    self.included_path = Some(path);
-                    (self.request.target, self.found) = (target, shown);
-                }
-            }
-        }
+        let saved =
+            (self.found.clone(), self.serving, self.dispatch, self.request.target.clone(), self.included_path.take());
+        let (before, mut added) = (self.parameters.clone(), 0);
         self.dispatch = if forward { SV_DISPATCH_FORWARD } else { SV_DISPATCH_INCLUDE };
-        let status = self.run_nested(&generation, forward, by_name);
-        (self.found, self.serving, self.dispatch, self.request.target) = saved;
+        let status = match how {
+            Dispatch::ForwardByName | Dispatch::IncludeByName => {
+                let servlet = generation.servlet_named(target);
+                Ok(servlet.map(|servlet| {
+                    self.serving = servlet;
+                    self.run_nested(&generation, forward, true)
+                }))
+            }
+            Dispatch::Forward | Dispatch::Include => self
+                .turn_to(target, forward, &mut added)
+                .map(|is_there| is_there.then(|| self.run_nested(&generation, forward, false))),
+        };
+        (self.found, self.serving, self.dispatch, self.request.target, self.included_path) = saved;
         self.remove_parameters(before, added);
-        if forward && self.including == 0 {
+        if forward && self.including == 0 && matches!(status, Ok(Some(_))) {
             self.response.finished = true;
         }
-        Ok(Some(status))
+        status
+    }
+
+    /// Lets the request be one for another path of this context, maybe with a query; false: there is none.
+    fn turn_to(&mut self, target: &str, forward: bool, added: &mut usize) -> Answer<bool> {
+        let Some(path) = self.inside_context(target) else { return Ok(false) };
+        let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
+        *added = self.add_parameters(query.unwrap_or(""))?;
+        let mapper = &self.generation.mapper;
+        let found = mapper.find(&path).or_else(|| mapper.find_default(&path));
+        self.serving = found.as_ref().map(|found| found.servlet);
+        let there = self.request.target.of_dispatch(&self.context.path, &path, query);
+        if forward {
+            self.note_paths("forward", false)?;
+            (self.request.target, self.found) = (there, found);
+        } else {
+            // It sees the paths of before, and its own as attributes.
+            let here = std::mem::replace(&mut self.request.target, there);
+            let shown = std::mem::replace(&mut self.found, found);
+            let noted = self.note_paths("include", true);
+            (self.request.target, self.found) = (here, shown);
+            noted?;
+            self.included_path = Some(path);
+        }
+        Ok(true)
     }
 
     fn run_nested(
@@ -215,13 +223,16 @@ impl Exchange {
             Async { wake: Some(Arc::new(TaskWake::default())), ..Async::default() },
         );
         self.goes_on();
-        let status = self.poll_to_the_end(task, scope);
+        let context = self.context.clone();
+        // It may be a thread of a library's own.
+        let _inside = context.pool.runtime().enter();
+        let status = self.poll_to_the_end(task, scope, &context.pool);
         self.asynchronous = outer;
         status
     }
 
-    fn poll_to_the_end(&mut self, mut task: Task, scope: &mut Scope) -> sv_status {
-        let wake = self.task_wake();
+    fn poll_to_the_end(&mut self, mut task: Task, scope: &mut Scope, pool: &Pool) -> sv_status {
+        let (wake, mut watcher) = (self.task_wake(), Watcher::new(self));
         loop {
             self.polled = Some(Waker::from(wake.clone()));
             let polled = task.poll(scope, self);
@@ -234,14 +245,16 @@ impl Exchange {
                 }
                 Polled::Pending => {}
             }
-            let context = self.context.clone();
-            let until =
-                self.deadline().unwrap_or_else(|| std::time::Instant::now() + std::time::Duration::from_secs(86_400));
-            match wait(&context.pool, tokio::time::timeout_at(until.into(), wake.woken())) {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return SV_E_TIMEOUT,
-                Err(_) => return serval_abi::SV_E_BUSY,
-            }
+            let (status, fault) = match wait(pool, watcher.next(wake.woken(), self.deadline())) {
+                Ok(Why::Event | Why::Retired) => continue,
+                Ok(why) => {
+                    watcher.say(why);
+                    let (status, code, reason) = why.answer();
+                    (status, Fault::new(code, reason))
+                }
+                Err(NoThread) => (StatusCode::SERVICE_UNAVAILABLE, Fault::new(SV_E_BUSY, NO_THREAD)),
+            };
+            return self.hindered(status, fault).status;
         }
     }
 }

@@ -37,10 +37,7 @@ impl Exchange {
     pub(super) fn set_async_timeout(&mut self, timeout: Option<Duration>) {
         self.asynchronous.timeout = Some(timeout);
         self.asynchronous.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        // The driver looks at it anew.
-        if let Some(wake) = &self.asynchronous.wake {
-            wake.wake();
-        }
+        // The driver of a task looks after each poll.
         if let Some(completion) = &self.asynchronous.completion {
             completion.set_deadline(self.asynchronous.deadline);
         }
@@ -54,9 +51,11 @@ impl Exchange {
         self.asynchronous.completion.clone()
     }
 
-    /// For a library it is over: its functions answer this.
-    pub fn is_over(&mut self, fault: Fault) {
-        self.asynchronous.over.get_or_insert(fault);
+    /// For a library it is over: its functions answer this, and it is no mistake to complete it with that.
+    pub fn is_over(&mut self, status: StatusCode, fault: Fault) {
+        if self.asynchronous.over.is_none() {
+            self.asynchronous.over = Some(self.hindered(status, fault));
+        }
     }
 
     /// Whether async_dispatch was called.

@@ -129,13 +129,14 @@ impl Exchange {
             Err(BadParameters::TooMany) => return Err(self.too_many_parameters()),
         }
         if self.is_multipart_here() && self.multipart_boundary().is_some() {
-            for part in self.read_parts()?.unwrap_or_default() {
-                // A part with a file name is no parameter (SEMANTICS 15).
-                if part.file_name.is_none() {
-                    let value = text_of(part)?;
-                    all.push((part.name.clone(), value));
-                }
-            }
+            let parts = self.read_parts()?.unwrap_or_default();
+            // A part with a file name is no parameter (SEMANTICS 15).
+            let fields = parts.iter().filter(|part| part.file_name.is_none());
+            let fields: Answer<Vec<_>> = fields.map(|part| Ok((part.name.clone(), text_of(part)?))).collect();
+            all.extend(fields.map_err(|fault| match fault.status {
+                SV_E_REQUEST => self.hindered(StatusCode::BAD_REQUEST, fault),
+                _ => fault,
+            })?);
             if all.len() > count_max {
                 return Err(self.too_many_parameters());
             }

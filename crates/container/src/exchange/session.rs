@@ -32,18 +32,23 @@ pub struct Use {
     ending: bool,
 }
 
-impl Drop for Use {
-    /// Whatever became of the request, its session is not kept from its end.
-    fn drop(&mut self) {
+impl Use {
+    pub fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// The request is over for its session.
+    fn leave(&mut self) {
         if let Some(session) = self.current.take() {
             session.leave();
         }
     }
 }
 
-impl Use {
-    pub fn has_news(&self) -> bool {
-        self.news
+/// However its exchange has ended.
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -108,9 +113,7 @@ impl Exchange {
         if matches!(self.chain.stage, Stage::Body | Stage::End) {
             return Err(Fault::new(SV_E_STATE, "a filter makes no session here"));
         }
-        if let Some(ended) = self.session.current.take() {
-            ended.leave();
-        }
+        self.session.leave();
         let settings = self.session_settings();
         let session = self.context.sessions.create(settings.timeout, settings.sessions_max)?;
         let id = session.facts().id;

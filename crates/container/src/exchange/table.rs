@@ -330,10 +330,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.turn.watch_client();
         // A thread of the library may wait for the client from now on, and service for that thread.
         leave_connection();
-        let completion = Completion::default();
-        // It may have set one before.
-        completion.set_deadline(self.asynchronous.deadline);
-        self.asynchronous.completion = Some(Arc::new(completion));
+        // It may have set a time before.
+        self.asynchronous.completion = Some(Arc::new(Completion::new(self.asynchronous.deadline)));
         Ok(())
     }
 
@@ -346,6 +344,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     fn async_dispatch(&mut self, path: Option<&str>) -> Answer {
         if self.asynchronous.completion.is_none() && self.polled.is_none() {
             return Err(Fault::new(SV_E_STATE, "the exchange is neither a task's nor detached"));
+        }
+        if self.depth > 0 {
+            return Err(Fault::new(SV_E_STATE, "inside of another dispatch a task goes nowhere else"));
         }
         if self.asynchronous.goes_to.is_some() {
             return Err(Fault::new(SV_E_STATE, "async_dispatch was called already"));

@@ -39,8 +39,11 @@ impl Exchange {
             return Ok(bytes.len());
         }
         self.open()?;
+        if self.response.is_whole() {
+            return Ok(bytes.len());
+        }
         let inside = self.response.within_length(bytes);
-        if self.response.for_head || (self.response.is_committed() && self.response.has_no_body()) {
+        if self.response.for_head {
             self.response.written += inside.len() as u64;
             self.reached_length()?;
             return Ok(bytes.len());
@@ -74,6 +77,9 @@ impl Exchange {
             return self.take_all(&bytes);
         }
         self.open()?;
+        if self.response.is_whole() {
+            return Ok(());
+        }
         let inside = self.response.within_length(&bytes).len();
         if self.response.hold(&bytes[..inside]) {
             return self.reached_length();
@@ -115,6 +121,9 @@ impl Exchange {
     pub(super) fn flush_out(&mut self) -> Answer {
         self.open()?;
         self.commit()?;
+        if self.response.is_whole() {
+            return Ok(());
+        }
         self.drain()?;
         if self.chain.rewrites && !self.response.has_no_body() {
             let rest = self.rewritten(Bytes::new(), false)?;
@@ -192,7 +201,9 @@ impl Exchange {
             self.filter_failed(&filter, failed);
             return Err(Fault::new(SV_E_STATE, "a filter has failed, and the answer is 500"));
         }
-        if self.chain.rewrites && !self.response.has_no_body() {
+        // One that a filter has made.
+        self.send_session_cookie();
+        if self.chain.rewrites {
             self.response.forget_length();
         }
         Ok(())
@@ -246,7 +257,8 @@ impl Exchange {
 
     /// The dispatch of the filters from `first` on is over: they see the end of its body.
     pub(super) fn end_rewriting(&mut self, first: usize) {
-        if self.including == 0 || !self.chain.rewrites || self.response.stream.is_none() {
+        if self.including == 0 || !self.chain.rewrites || self.response.has_no_body() || self.response.stream.is_none()
+        {
             return;
         }
         if let Ok(rest) = self.drain().and_then(|()| self.rewritten_by(Bytes::new(), first)) {

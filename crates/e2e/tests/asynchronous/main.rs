@@ -51,10 +51,12 @@ fn ask(connection: &mut Connection, target: &str) {
 fn tasks_wait_without_a_thread() {
     let (_home, serval) = start("workers_max = 1");
     let mut ticking: Vec<Connection> = (0..50).map(|_| open(&serval)).collect();
+    let began = Instant::now();
     ticking.iter_mut().for_each(|connection| ask(connection, "/x/tick?n=5&ms=50"));
     for connection in &mut ticking {
         let answer = connection.read_response().unwrap();
         assert_eq!((answer.status, &*answer.body), (200, &b"tick 1\ntick 2\ntick 3\ntick 4\ntick 5\n"[..]));
+        assert!(began.elapsed() >= Duration::from_millis(200), "a timer has fired before its time");
         // The connection is kept.
         assert_eq!(connection.get("/x/spin?n=1000").unwrap().body, b"spun");
     }
@@ -182,6 +184,101 @@ fn a_thread_that_writes_much_does_not_wait_for_its_own_service() {
         assert_eq!(connection.read_response().unwrap().body.len(), 1 << 20);
         assert_eq!(connection.get("/x/detach").unwrap().body, b"from a thread");
     }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_task_that_sets_its_time_is_not_polled_for_that() {
+    let (_home, serval) = start("");
+    assert_eq!(open(&serval).get("/x/restless").unwrap().status, 500);
+    let counted = String::from_utf8(open(&serval).get("/x/counts").unwrap().body).unwrap();
+    let polls: usize = counted.rsplit(' ').next().unwrap().parse().unwrap();
+    // At the beginning, and maybe once more, when the driver begins.
+    assert!(polls <= 2, "{counted}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_time_that_is_set_before_detach_counts() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    assert_eq!(open(&serval).get("/x/detach?ms=-1&timeout=200").unwrap().status, 500);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_client_of_a_detached_exchange_that_leaves_is_no_error() {
+    let (_home, serval) = start("\n[log]\nlevel = \"debug\"");
+    let mut connection = open(&serval);
+    ask(&mut connection, "/x/detach?ms=-1");
+    assert_eq!(counts(&serval).1, 0);
+    drop(connection);
+    wait_until(|| counts(&serval).1 == 1);
+    let line = serval.wait_for_log("a request ended: the client has gone", LONG).unwrap();
+    assert!(line.contains("DEBUG"), "{line}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_client_that_leaves_after_a_late_body_is_noticed() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    let mut connection = open(&serval);
+    connection.send(b"POST /x/forever HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
+    assert_eq!(counts(&serval).0, 0);
+    connection.send(b"12345").unwrap();
+    assert_eq!(counts(&serval).0, 0);
+    drop(connection);
+    wait_until(|| counts(&serval).0 == 1);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_task_inside_of_another_servlet_is_told_and_ends() {
+    let (home, serval) = start("async_timeout = \"0s\"\ndrain_timeout = \"1s\"");
+    assert_eq!(open(&serval).get("/x/nested?to=/tick%3Fn=2%26ms=10").unwrap().body, b"tick 1\ntick 2\n");
+    // On a thread of the library's own.
+    assert_eq!(open(&serval).get("/x/detach?n=3").unwrap().body, b"tick 1\ntick 2\n");
+    assert_eq!(counts(&serval).0, 2);
+    let mut connection = open(&serval);
+    ask(&mut connection, "/x/nested?to=/forever");
+    assert_eq!(counts(&serval).0, 2);
+    drop(connection);
+    wait_until(|| counts(&serval).0 == 3);
+    let mut told = open(&serval);
+    ask(&mut told, "/x/nested?to=/until_retired");
+    let mut stubborn = open(&serval);
+    ask(&mut stubborn, "/x/nested?to=/forever");
+    assert_eq!(counts(&serval).0, 3);
+    home.write("webapps/x/WEB-INF/src/tasks.c", format!("{}\n", include_str!("tasks.c"))).unwrap();
+    assert_eq!(told.read_response().unwrap().body, b"open\nclosed\n");
+    assert_eq!(stubborn.read_response().unwrap().status, 503);
+    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn streams_of_a_webapp_that_is_removed_end() {
+    let (home, serval) = start("async_timeout = \"0s\"\ndrain_timeout = \"1s\"");
+    let mut stubborn = open(&serval);
+    ask(&mut stubborn, "/x/forever?n=2");
+    assert_eq!(counts(&serval).0, 0);
+    std::fs::rename(home.path("webapps/x"), home.path("x")).unwrap();
+    assert!(stubborn.read_response().is_err());
+    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn connections_that_break_before_a_call_leave_nothing() {
+    let (_home, serval) = start("");
+    for round in 0..300 {
+        let mut connection = open(&serval);
+        // An answer that nobody reads, and a call that is read with it; the socket is reset while they are under way.
+        let requests = "GET /x/counts HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1 + round % 40);
+        connection.send(requests.as_bytes()).unwrap();
+        connection.reset().unwrap();
+    }
+    assert_eq!(open(&serval).get("/x/counts").unwrap().status, 200);
+    // A call that was never made would keep its generation.
     assert!(serval.stop().unwrap().success());
 }
 

@@ -9,6 +9,7 @@
 
 static const sv_host *host;
 static int dropped;   /* tasks that were dropped */
+static int polls;     /* of `restless` */
 static int told;      /* detached exchanges that were told */
 static int threads;   /* of ours that run */
 
@@ -196,6 +197,24 @@ static sv_status spin(void *task, sv_exchange *exchange) {
     return host->write(exchange, SV_LIT("spun"), NULL);
 }
 
+/* Gives itself more time whenever it is polled. */
+static sv_status restless(void *task, sv_exchange *exchange) {
+    (void)task;
+    __atomic_add_fetch(&polls, 1, __ATOMIC_SEQ_CST);
+    return host->set_timeout(exchange, 300) == SV_OK ? SV_PENDING : SV_E_FAILED;
+}
+
+/* A task of another servlet, inside of this one. */
+static sv_status nested(void *servlet, sv_exchange *exchange, void **task) {
+    sv_str target;
+    (void)servlet;
+    (void)task;
+    if (host->parameter(exchange, SV_LIT("to"), 0, &target) != SV_OK) {
+        return SV_E_ARG;
+    }
+    return host->dispatch(exchange, SV_INCLUDE, target.ptr, target.len);
+}
+
 static void *wake_late(void *waker) {
     int i;
     for (i = 0; i < 10000; i++) {
@@ -226,7 +245,7 @@ static sv_status wakes(void *task, sv_exchange *exchange) {
 struct detached {
     sv_exchange *exchange;
     long milliseconds;
-    int told;
+    int told, includes;
 };
 
 static void tell(void *arg) {
@@ -245,7 +264,8 @@ static void *complete_later(void *arg) {
             usleep(1000);
         }
     }
-    status = host->write(this->exchange, SV_LIT("from a thread"), NULL);
+    status = this->includes ? host->dispatch(this->exchange, SV_INCLUDE, SV_LIT("/tick?n=2&ms=10"))
+                            : host->write(this->exchange, SV_LIT("from a thread"), NULL);
     host->complete(this->exchange, status);
     free(this);
     __atomic_sub_fetch(&threads, 1, __ATOMIC_SEQ_CST);
@@ -293,6 +313,10 @@ static sv_status detach(void *servlet, sv_exchange *exchange, void **task) {
     }
     this->exchange = exchange;
     this->milliseconds = number(exchange, "ms", 0);
+    this->includes = number(exchange, "n", 1) == 3;
+    if (number(exchange, "timeout", -1) >= 0) {
+        host->set_timeout(exchange, (uint64_t)number(exchange, "timeout", 0));
+    }
     if (number(exchange, "n", 1) == 0) {
         free(this);
         if ((status = host->detach(exchange, NULL, NULL)) != SV_OK) {
@@ -309,11 +333,11 @@ static sv_status detach(void *servlet, sv_exchange *exchange, void **task) {
 }
 
 static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
-    char line[64];
+    char line[96];
     (void)servlet;
     (void)task;
-    sprintf(line, "dropped %d, told %d", __atomic_load_n(&dropped, __ATOMIC_SEQ_CST),
-            __atomic_load_n(&told, __ATOMIC_SEQ_CST));
+    sprintf(line, "dropped %d, told %d, polls %d", __atomic_load_n(&dropped, __ATOMIC_SEQ_CST),
+            __atomic_load_n(&told, __ATOMIC_SEQ_CST), __atomic_load_n(&polls, __ATOMIC_SEQ_CST));
     return host->write(exchange, line, strlen(line), NULL);
 }
 
@@ -334,13 +358,15 @@ TASK(length, make_blind)
 TASK(form, make_blind)
 TASK(spin, make)
 TASK(wakes, make)
+TASK(restless, make)
+PLAIN(nested)
 PLAIN(detach)
 PLAIN(early)
 PLAIN(counts)
 
 static const sv_servlet *const servlets[] = {&tick_servlet, &flood_servlet, &forever_servlet, &until_retired_servlet,
-    &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &detach_servlet, &early_servlet,
-    &counts_servlet};
+    &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &restless_servlet, &nested_servlet,
+    &detach_servlet, &early_servlet, &counts_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
     .abi_minor = SV_ABI_MINOR, .name = SV_STR("tasks"), .init = init, .destroy = destroy, .servlets = servlets,
     .servlet_count = sizeof servlets / sizeof servlets[0]};

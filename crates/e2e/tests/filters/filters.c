@@ -60,6 +60,10 @@ static sv_status trace_response(void *filter, sv_exchange *exchange, void *state
     if (is_param(exchange, "fail", "response")) {
         return SV_E_FAILED;
     }
+    if (is_param(exchange, "make", "session")) {
+        sv_session *session;
+        host->session(exchange, 1, &session);
+    }
     host->response_status(exchange, &status);
     sprintf(text, "response %u", status);
     note(exchange, filter, text);
@@ -117,6 +121,23 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         host->write(exchange, SV_LIT("a"), NULL);
         host->flush(exchange);
         return host->write(exchange, SV_LIT("b"), NULL);
+    }
+    if (is_param(exchange, "as", "length")) {
+        sv_status status;
+        host->set_content_length(exchange, 3);
+        if ((status = host->write(exchange, SV_LIT("abc"), NULL)) != SV_OK ||
+            (status = host->write(exchange, SV_LIT("def"), NULL)) != SV_OK) {
+            return status;
+        }
+        return host->flush(exchange);
+    }
+    if (is_param(exchange, "as", "both")) {
+        host->dispatch(exchange, SV_INCLUDE, SV_LIT("/inner?as=plain"));
+        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain"));
+    }
+    if (is_param(exchange, "as", "wrong")) {
+        sv_status status = host->dispatch(exchange, SV_FORWARD, SV_LIT("/counts?a=%zz"));
+        return status == SV_E_ARG ? SV_E_FAILED : status;
     }
     if (is_param(exchange, "as", "forward")) {
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain"));

@@ -70,6 +70,32 @@ fn filters_see_every_kind_of_answer() {
 }
 
 #[test]
+fn a_body_that_is_changed_has_no_length_of_before() {
+    let (_home, serval) = start("");
+    // What is written past the length is dropped, and that is no error.
+    check(&serval, "/x/text?as=length", 200, "abc", &BOTH);
+    check(&serval, "/x/up/text?as=length", 200, "ABC!", &BOTH);
+    for (target, length) in [("/x/text", Some("7")), ("/x/up/text", None), ("/x/up/text?as=length", None)] {
+        let mut connection = Connection::open(serval.address(), LONG).unwrap();
+        connection.send(format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        let head = connection.read_response_of_head().unwrap();
+        assert_eq!((head.status, head.header("content-length")), (200, length), "{target}");
+        assert_eq!(connection.get("/x/text").unwrap().body, b"plain 1");
+    }
+    let lines = serval.program().lines_from(0);
+    assert!(!lines.iter().any(|line| line.contains("ERROR")), "{lines:#?}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_session_that_a_filter_makes_is_told_to_the_client() {
+    let (_home, serval) = start("");
+    let answer = get(&serval, "/x/text?make=session");
+    assert!(answer.header("set-cookie").is_some_and(|cookie| cookie.starts_with("JSESSIONID=")), "{answer:?}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_filter_that_fails_in_a_hook_ends_only_its_request() {
     let (_home, serval) = start("");
     assert_eq!(get(&serval, "/x/text?fail=request").status, 500);
@@ -126,6 +152,12 @@ fn web_toml_orders_and_maps_filters() {
 fn dispatches_pass_the_filters_of_their_kind() {
     let (_home, serval) = start("");
     check(&serval, "/x/text?as=forward", 200, "PLAIN 2!", &BOTH);
+    // The filters of a forward are those of its own path, whatever was included before.
+    check(&serval, "/x/text?as=both", 200, "PLAIN 2!", &BOTH);
+    // After an error nothing has changed: the servlet that fails is this one.
+    assert_eq!(get(&serval, "/x/text?as=wrong").status, 500);
+    let line = serval.wait_for_log("a servlet failed", LONG).unwrap();
+    assert!(line.contains("servlet=text") || line.contains("servlet=\"text\""), "{line}");
     check(&serval, "/x/text?as=include", 200, "<plain 4a filenamed>", &BOTH);
     // The included one is changed alone, and then with all the rest.
     check(&serval, "/x/up/text?as=include", 200, "<PLAIN 4!A FILENAMED>!", &BOTH);

@@ -25,11 +25,15 @@ fn the_edges_are_as_the_header_says() {
     assert!(lines.iter().any(|line| line.contains("async_dispatch again: STATE")), "{lines:#?}");
 
     // The last conversation ended in a time-out; its thread was told and saw it.
+    let deadline = Instant::now() + LONG;
+    while late(&serval) == "waiting" {
+        assert!(Instant::now() < deadline, "nobody is told that the time is up");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(late(&serval), ended("TIMEOUT"));
     // A client that goes.
     let mut gone = Connection::open(serval.address(), LONG).unwrap();
     gone.send(b"GET /odd/timed-out?none HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    let deadline = Instant::now() + LONG;
     while late(&serval) != "waiting" {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(5));

@@ -111,6 +111,11 @@ fn nonsense_is_refused_with_a_reason() {
             assert!(text.contains(reason), "{text}");
         }
     }
+    // A parameter is text, whatever the client says of it.
+    let bytes = b"--BOUNDARY\r\nContent-Disposition: form-data; name=name\r\n\r\n\xff\r\n--BOUNDARY--";
+    for target in ["/x/upload", "/x/waits"] {
+        assert_eq!(post(&serval, target, MULTIPART, bytes, 1000).status, 400);
+    }
     let answer = post(&serval, "/x/plain", MULTIPART, &body(10), 100);
     assert_eq!(answer.status, 500);
     let line = serval.wait_for_log("does not take multipart bodies", LONG).unwrap();
