@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-
 use std::time::{Duration, Instant};
 
 use e2e::http_client::Connection;
