@@ -394,6 +394,8 @@ typedef struct sv_host {
     sv_status (*set_content_length)(sv_exchange *, uint64_t bytes);                               /* [exchange] */
     sv_status (*set_buffer_size)(sv_exchange *, size_t bytes);       /* [exchange] before any output; 16 MiB at most */
     sv_status (*set_cookie)(sv_exchange *, const sv_cookie *);                                    /* [exchange] */
+    /* Sent behind the body to clients that ask for trailers (TE: trailers; RFC 9110 6.5). SV_E_STATE: the response is committed,
+     * and its header Trailer does not name it; that header is set by itself for those that are set before. */
     sv_status (*set_trailer)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
                                                                                                   /* [exchange] */
     sv_status (*informational)(sv_exchange *, uint32_t status, const sv_pair *headers, size_t count);

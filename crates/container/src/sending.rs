@@ -4,7 +4,7 @@
 //! other.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT};
 use serval_loader::exchange::{Answer, Fault, HeaderChange};
@@ -79,6 +79,16 @@ impl Sending {
     /// All of it was sent: what is written now is past its length, or of an answer without a body.
     pub fn is_whole(&self) -> bool {
         self.head.is_none() && self.stream.is_none() && !self.failed
+    }
+
+    /// The head has named this trailer: others are not sent after it (RFC 9110 6.6.2).
+    pub fn announces(&self, name: &HeaderName) -> bool {
+        let named = |value: &HeaderValue| {
+            value
+                .to_str()
+                .is_ok_and(|names| names.split(',').any(|named| named.trim().eq_ignore_ascii_case(name.as_str())))
+        };
+        self.headers.get_all(TRAILER).iter().any(named)
     }
 
     /// Whether it goes out without a body, whatever was written (RFC 9110 9.3.2, 15.3.5, 15.3.6, 15.4.5).

@@ -215,6 +215,10 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer {
         self.open()?;
+        if self.response.is_committed() && !self.response.announces(&name) {
+            let text = "the response is committed, and its header Trailer does not name this one";
+            return Err(Fault::new(SV_E_STATE, text));
+        }
         if self.response.trailers.len() >= serval_loader::table::HEADERS_MAX {
             return Err(Fault::new(SV_E_LIMIT, "a response has at most 1,000 trailers"));
         }

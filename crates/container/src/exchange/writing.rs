@@ -183,7 +183,7 @@ impl Exchange {
         if !names.is_empty()
             && let Ok(names) = HeaderValue::from_str(&names.join(", "))
         {
-            self.response.headers.insert(TRAILER, names);
+            self.response.headers.append(TRAILER, names);
         }
         if self.chain.entered.is_empty() {
             return Ok(());
