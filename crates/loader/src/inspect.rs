@@ -133,7 +133,8 @@ fn describe_filter(filter: &DeclaredFilter, out: &mut String) {
     let _ = writeln!(out, "filter {} {at} ({})", filter.name, promise_of(filter.promise));
     let _ = writeln!(out, "  dispatches  {}", names(filter.dispatches, &DISPATCHES));
     let _ = writeln!(out, "  order       {}", filter.order);
-    let _ = writeln!(out, "  hooks       {}", filter.hooks.join(", "));
+    let hooks = if filter.hooks.is_empty() { "none".to_owned() } else { filter.hooks.join(", ") };
+    let _ = writeln!(out, "  hooks       {hooks}");
     describe_init(&filter.init, out);
 }
 

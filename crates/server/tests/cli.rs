@@ -259,10 +259,12 @@ const sv_module *servlet_module_v1(void) { return &shown; }
            built with  cc\n  \
            needs       libc.so.6\n\
          servlet first at \"/a\", \"*.b\" (non-blocking)\n  \
+           load order  0\n  \
            init colour = \"blue\"\n\
-         filter guard\n\
-         warning: it would be refused: it declares the filter `guard`, which this version of the server does not run yet: \
-         build the library without, or wait for that version\n"
+         filter guard without a map (promises nothing)\n  \
+           dispatches  REQUEST\n  \
+           order       0\n  \
+           hooks       none\n"
     );
 }
 

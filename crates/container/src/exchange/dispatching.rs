@@ -55,8 +55,10 @@ impl Exchange {
             return Err(Fault::new(SV_E_STATE, "the response is committed"));
         }
         let generation = self.generation.clone();
-        let saved =
-            (self.found.clone(), self.serving, self.dispatch, self.request.target.clone(), self.included_path.take());
+        // Libraries have views of the target: the one that they have seen stays, and another one takes its place meanwhile.
+        let meanwhile = self.request.target.clone();
+        let seen = std::mem::replace(&mut self.request.target, meanwhile);
+        let saved = (self.found.clone(), self.serving, self.dispatch, seen, self.included_path.take());
         let (before, mut added) = (self.parameters.clone(), 0);
         self.dispatch = if forward { SV_DISPATCH_FORWARD } else { SV_DISPATCH_INCLUDE };
         let status = match how {
