@@ -236,9 +236,9 @@ impl Exchange {
     fn poll_to_the_end(&mut self, mut task: Task, scope: &mut Scope, pool: &Pool) -> sv_status {
         let (wake, mut watcher) = (self.task_wake(), Watcher::new(self));
         loop {
-            self.polled = Some(Waker::from(wake.clone()));
+            self.set_polled(Some(Waker::from(wake.clone())));
             let polled = task.poll(scope, self);
-            self.polled = None;
+            self.set_polled(None);
             match polled {
                 Polled::Done => return SV_OK,
                 Polled::Failed(status, text) => {

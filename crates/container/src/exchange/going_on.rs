@@ -17,7 +17,7 @@ use crate::mapping::Match;
 impl Exchange {
     /// Polled from now on, or not any more.
     pub fn set_polled(&mut self, waker: Option<Waker>) {
-        self.polled = waker;
+        (self.polled, self.unsent) = (waker, 0);
     }
 
     /// What wakes its task.

@@ -96,6 +96,8 @@ pub struct Exchange {
     asynchronous: Async,
     /// In a poll: what to wake when it is worth trying again.
     polled: Option<Waker>,
+    /// Bytes that were taken in this poll and go nowhere.
+    unsent: usize,
 }
 
 /// The parts of a multipart body.
@@ -207,6 +209,7 @@ impl Exchange {
             unavailable: None,
             asynchronous: Async::default(),
             polled: None,
+            unsent: 0,
         }
     }
 

@@ -20,6 +20,7 @@ use super::{Exchange, NO_THREAD, Stage};
 use crate::answer;
 use crate::body::ResponseBody;
 use crate::execution::{NoThread, let_connection_go_on, wait};
+use crate::pipe::UNDER_WAY_MAX;
 
 /// What goes into the pipe at once.
 const PIECE_BYTES: usize = 32 << 10;
@@ -39,6 +40,9 @@ impl Exchange {
             return Ok(bytes.len());
         }
         self.open()?;
+        if self.response.is_whole() || self.response.for_head {
+            self.let_others_go_on(bytes.len())?;
+        }
         if self.response.is_whole() {
             return Ok(bytes.len());
         }
@@ -69,6 +73,17 @@ impl Exchange {
             self.response.written += piece.len() as u64;
         }
         Ok(bytes.len())
+    }
+
+    /// Nobody reads what is written, so nobody is ever slow: a task that writes for ever would never come back.
+    fn let_others_go_on(&mut self, bytes: usize) -> Answer {
+        let Some(waker) = &self.polled else { return Ok(()) };
+        if self.unsent >= UNDER_WAY_MAX {
+            waker.wake_by_ref();
+            return Err(Fault::would_block());
+        }
+        self.unsent += bytes;
+        Ok(())
     }
 
     /// Takes bytes that it may keep: all of them, or in a poll none.
