@@ -231,11 +231,10 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
                 SV_OK => Outcome::Done,
                 status => Outcome::Failed(status, format!("it was completed with status {status}")),
             };
-            watcher
-                .somewhere(false, move || {
-                    watched(exchange.call(false), |_| dispatch::settle(exchange, scope, outcome, false));
-                })
-                .await;
+            // Nothing of the servlet is called any more, so no worker is needed for it.
+            let inline = watcher.inline;
+            let end = move || watched(exchange.call(inline), |_| dispatch::settle(exchange, scope, outcome, inline));
+            watcher.somewhere(inline, end).await;
             return;
         }
         let deadline = completion.deadline().filter(|_| !over);

@@ -283,6 +283,17 @@ fn connections_that_break_before_a_call_leave_nothing() {
 }
 
 #[test]
+fn a_detached_exchange_ends_while_all_workers_wait() {
+    let (_home, serval) = start("workers_max = 1\nasync_timeout = \"0s\"");
+    let mut waiting = open(&serval);
+    ask(&mut waiting, "/x/nested?to=/forever");
+    assert_eq!(counts(&serval).0, 0);
+    assert_eq!(open(&serval).get("/x/detach?ms=10").unwrap().body, b"from a thread");
+    drop(waiting);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn wakes_after_the_end_do_nothing() {
     let (_home, serval) = start("");
     for number in 1..=20 {
