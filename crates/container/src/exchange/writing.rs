@@ -110,7 +110,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// As [`Exchange::take`], but all: in a poll what has no room goes beyond the bound once.
+    /// Takes all of a body whose polls are always ready.
     pub(super) fn take_body(&mut self, mut body: ResponseBody) -> Answer {
         let mut task = Task::from_waker(Waker::noop());
         while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut task) {
@@ -122,6 +122,7 @@ impl Exchange {
         Ok(())
     }
 
+    /// As [`Exchange::take`], but all: in a poll what has no room goes beyond the bound once.
     fn take_all(&mut self, bytes: &[u8]) -> Answer {
         let mut taken = self.take(bytes)?;
         while taken < bytes.len() {

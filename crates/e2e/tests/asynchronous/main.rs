@@ -162,6 +162,16 @@ fn time_is_up_for_tasks_and_detached_exchanges() {
 }
 
 #[test]
+fn a_task_that_writes_for_ever_to_head_is_ended() {
+    let (_home, serval) = start("async_timeout = \"300ms\"");
+    let mut connection = open(&serval);
+    connection.send(b"HEAD /x/flood HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(connection.read_response_of_head().unwrap().status, 500);
+    assert_eq!(counts(&serval).0, 1);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_detached_exchange_is_completed_by_any_thread() {
     let (_home, serval) = start("workers_max = 1");
     let mut waiting: Vec<Connection> = (0..20).map(|_| open(&serval)).collect();
