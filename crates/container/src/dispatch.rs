@@ -35,10 +35,11 @@ pub fn to(
     found: Option<Match>,
 ) -> Answer {
     let servlet = found.as_ref().and_then(|found| generation.servlet(found.servlet));
-    let mut may_run_inline = !turn.is_busy() && servlet.is_none_or(Servlet::may_run_inline);
-    if generation.is_on_the_way(request.target.path(), servlet) {
-        may_run_inline &= generation.may_pass_inline(request.target.path(), servlet);
-    } else {
+    let (filters, promise) = generation.filters_of(request.target.path(), servlet);
+    // Listener functions promise nothing.
+    let told = generation.listens_to_requests();
+    let may_run_inline = !turn.is_busy() && !told && promise && servlet.is_none_or(Servlet::may_run_inline);
+    if !told && filters.is_empty() {
         let Some(servlet) = servlet else { return file(&request, &context, request.target.path()).into() };
         if let Some(answer) = instead_of(servlet, &request, &context) {
             return answer.into();
@@ -213,8 +214,10 @@ pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
     exchange.end_filters(result);
     // Its memory lives until the servlet has returned, and it has.
     drop(scope);
-    let generation = exchange.generation().clone();
-    generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
+    if exchange.generation().listens_to_requests() {
+        let generation = exchange.generation().clone();
+        generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
+    }
 }
 
 fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {

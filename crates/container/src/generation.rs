@@ -238,22 +238,15 @@ impl Generation {
         self.listens_to & REQUEST_EVENTS != 0
     }
 
-    /// Whether filters or listener functions are called for requests of this path.
-    pub fn is_on_the_way(&self, path: &str, servlet: Option<&Servlet>) -> bool {
-        self.listens_to_requests() || !self.filters_of(path, servlet).is_empty()
-    }
-
-    /// Whether all of them promise not to block.
-    pub fn may_pass_inline(&self, path: &str, servlet: Option<&Servlet>) -> bool {
-        let promises = |filter: usize| self.filter(filter).is_some_and(Filter::is_nonblocking);
-        !self.listens_to_requests() && self.filters_of(path, servlet).into_iter().all(promises)
-    }
-
-    fn filters_of(&self, path: &str, servlet: Option<&Servlet>) -> Vec<usize> {
+    /// The filters that a request of this path passes, and whether all of them promise not to block.
+    pub fn filters_of(&self, path: &str, servlet: Option<&Servlet>) -> (Vec<usize>, bool) {
         if self.filter_maps.is_empty() {
-            return Vec::new();
+            return (Vec::new(), true);
         }
-        self.filter_maps.find(Some(path), servlet.map_or(DEFAULT_SERVLET, Servlet::name), SV_DISPATCH_REQUEST)
+        let servlet = servlet.map_or(DEFAULT_SERVLET, Servlet::name);
+        let filters = self.filter_maps.find(Some(path), servlet, SV_DISPATCH_REQUEST);
+        let promise = filters.iter().all(|&filter| self.filter(filter).is_some_and(Filter::is_nonblocking));
+        (filters, promise)
     }
 
     /// What a module of this name hands over to the next generation's.

@@ -275,6 +275,9 @@ impl Exchange {
     }
 
     fn end_filters_from(&mut self, first: usize, result: i32) {
+        if self.chain.entered.len() <= first {
+            return;
+        }
         let generation = self.generation.clone();
         let stage = std::mem::replace(&mut self.chain.stage, Stage::End);
         while self.chain.entered.len() > first
