@@ -59,7 +59,7 @@ fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Map
         let class = servlet.class.as_ref().unwrap_or(&servlet.name);
         let Some((library, index, _)) = classes.iter().find(|(_, _, name)| name == class) else {
             let known: Vec<&str> = classes.iter().map(|(_, _, name)| name.as_str()).collect();
-            return Err(Refusal::NoSuchServlet(class.clone(), known.join(", ")));
+            return Err(Refusal::NoSuchServlet(class.clone(), or_name_one_of(&known)));
         };
         if !servlet.enabled {
             instances.retain(|instance| instance.name != servlet.name);
@@ -106,6 +106,11 @@ fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Map
     Ok((instances, mapper))
 }
 
+/// What else there is to write, when there is something.
+fn or_name_one_of(known: &[&str]) -> String {
+    if known.is_empty() { String::new() } else { format!(", or name one of these: {}", known.join(", ")) }
+}
+
 /// A filter with its maps.
 struct Mapped {
     instance: Instance,
@@ -135,7 +140,7 @@ fn filters(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Filt
         let class = filter.class.as_ref().unwrap_or(&filter.name);
         let Some(&(library, index, declared)) = classes.iter().find(|(_, _, declared)| declared.name == *class) else {
             let known: Vec<&str> = classes.iter().map(|(_, _, declared)| declared.name.as_str()).collect();
-            return Err(Refusal::NoSuchFilter(class.clone(), known.join(", ")));
+            return Err(Refusal::NoSuchFilter(class.clone(), or_name_one_of(&known)));
         };
         if !filter.enabled {
             all.retain(|other| other.instance.name != filter.name);

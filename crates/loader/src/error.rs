@@ -41,13 +41,9 @@ pub enum Refusal {
     CreateFilter { filter: String, text: String },
     #[error("its restore refuses what the generation before has handed over: {0}")]
     Restore(String),
-    #[error(
-        "WEB-INF/web.toml has a [[servlet]] for `{0}`, which no library declares: remove it, or name one of these: {1}"
-    )]
+    #[error("WEB-INF/web.toml has a [[servlet]] for `{0}`, which no library declares: remove it{1}")]
     NoSuchServlet(String, String),
-    #[error(
-        "WEB-INF/web.toml has a [[filter]] for `{0}`, which no library declares: remove it, or name one of these: {1}"
-    )]
+    #[error("WEB-INF/web.toml has a [[filter]] for `{0}`, which no library declares: remove it{1}")]
     NoSuchFilter(String, String),
     #[error(
         "the URL pattern `{pattern}` is declared by the servlets `{first}` and `{second}`; give one of them another in WEB-INF/web.toml"
