@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::files::Coding;
 use crate::raw::Table;
+use crate::remote_ip::RemoteIp;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -67,6 +69,11 @@ pub struct ContextSettings {
     pub allow_foreign_writable: bool,
     /// Follows symbolic links out of the webapp's folder; default false.
     pub symlinks_outside: bool,
+    /// Codings in which answers are compressed while they are sent, by preference; default none. `[compression]` of web.toml
+    /// goes before it, and says what is compressed.
+    pub compression: Vec<Coding>,
+    /// `[defaults.context.remote_ip]` or `[host.context.remote_ip]`: what proxies say of the client; None: nothing is believed.
+    pub remote_ip: Option<RemoteIp>,
 }
 
 impl Default for ContextSettings {
@@ -94,6 +101,8 @@ impl Default for ContextSettings {
             settle_time: Duration::from_millis(150),
             allow_foreign_writable: false,
             symlinks_outside: false,
+            compression: Vec::new(),
+            remote_ip: None,
         }
     }
 }
@@ -134,6 +143,8 @@ impl ContextSettings {
             settle_time: table.duration("settle_time", d.settle_time, zero..=minute),
             allow_foreign_writable: table.flag("allow_foreign_writable", d.allow_foreign_writable),
             symlinks_outside: table.flag("symlinks_outside", d.symlinks_outside),
+            compression: d.compression.clone(),
+            remote_ip: d.remote_ip.clone(),
         }
     }
 }

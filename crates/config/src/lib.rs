@@ -44,12 +44,27 @@ mod substitute;
 
 mod problem;
 
+mod uri_rules;
+
+mod remote_ip;
+
+mod access_log;
+
+mod log_pattern;
+
+mod files;
+
+pub use access_log::{AccessLog, Rotate};
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
+pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
+pub use log_pattern::{LogItem, LogPattern};
 pub use multipart::{MultipartSettings, WebMultipart};
 pub use problem::{Problem, Problems};
+pub use remote_ip::RemoteIp;
 pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Server, load_server};
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
+pub use uri_rules::{Escape, UriRules};
 pub use web::{DEFAULT_WELCOME_FILES, Web, WebBuild, load_web};

@@ -7,11 +7,13 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
+use crate::access_log::AccessLog;
 use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{self, Document, Table, Text};
 use crate::substitute::Sources;
+use crate::uri_rules::UriRules;
 
 /// Holds all of server.toml, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,14 @@ pub struct Listener {
     pub write_timeout: Duration,
     /// Connections the system holds until they are accepted, 1 to 65535; default 1024.
     pub backlog: u32,
+    /// How it reads targets.
+    pub uri: UriRules,
+    /// `allow_trace`: TRACE is answered with the request's head; default false: 405.
+    pub allow_trace: bool,
+    /// `proxy_name`: what servlets are told as the server's name, whatever the Host header says; default None.
+    pub proxy_name: Option<String>,
+    /// `proxy_port`: what servlets are told as the server's port; default None.
+    pub proxy_port: Option<u16>,
 }
 
 /// Holds one `[[host]]`.
@@ -96,6 +106,8 @@ pub struct Host {
     pub contexts: Vec<ContextEntry>,
     /// `[defaults.context]`: for contexts without an entry.
     pub context_defaults: ContextSettings,
+    /// `[host.access_log]`, with `[access_log]` for what it does not say; None: neither is there, or `enabled = false`.
+    pub access_log: Option<AccessLog>,
 }
 
 /// Holds one `[[host.context]]`: what the name of a folder cannot say. It may be about a context that `auto_deploy`
@@ -130,6 +142,10 @@ impl Default for Listener {
             body_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(60),
             backlog: 1024,
+            uri: UriRules::default(),
+            allow_trace: false,
+            proxy_name: None,
+            proxy_port: None,
         }
     }
 }
@@ -275,6 +291,10 @@ fn listener(table: &Table<'_, '_>) -> Listener {
         body_timeout: table.duration("body_timeout", d.body_timeout, least..=hour),
         write_timeout: table.duration("write_timeout", d.write_timeout, least..=day),
         backlog: table.count("backlog", u64::from(d.backlog), 1..=65_535) as u32,
+        uri: d.uri,
+        allow_trace: d.allow_trace,
+        proxy_name: d.proxy_name,
+        proxy_port: d.proxy_port,
     }
 }
 
@@ -316,6 +336,7 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, home: &Path, defaults: &C
             auto_deploy: true,
             contexts: Vec::new(),
             context_defaults: defaults.clone(),
+            access_log: None,
         }];
     };
     if tables.is_empty() {
@@ -360,7 +381,7 @@ fn host(table: &Table<'_, '_>, home: &Path, defaults: &ContextSettings, names: &
         }
         contexts.push(entry);
     }
-    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults: defaults.clone() }
+    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults: defaults.clone(), access_log: None }
 }
 
 /// Returns the name in lower case, and notes what no request could ask for.

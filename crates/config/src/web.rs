@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::files::{WebCompression, WebFiles, WebRedirects};
 use crate::filters::{WebFilter, filters};
 use crate::multipart::{WebMultipart, multipart};
 use crate::problem::Problems;
@@ -32,6 +33,12 @@ pub struct Web {
     pub session: WebSession,
     /// `[multipart]`; see [`Web::multipart_settings`].
     pub multipart: WebMultipart,
+    /// `[files]`.
+    pub files: WebFiles,
+    /// `[compression]`.
+    pub compression: WebCompression,
+    /// `[redirects]`.
+    pub redirects: WebRedirects,
     /// `[build]`.
     pub build: Option<WebBuild>,
 }
@@ -59,6 +66,9 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
         filters: filters(top),
         session: session(top),
         multipart: multipart(top),
+        files: WebFiles::default(),
+        compression: WebCompression::default(),
+        redirects: WebRedirects::default(),
         build: build(top),
     })
 }

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use serval_abi::{
     SV_DELETE, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD, SV_METHOD_OTHER,
     SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE,
 };
 use serval_loader::filter::Entered;
 use serval_loader::servlet::{Outcome, Scope, Servlet};
-use serval_static_files::{Found, respond, status_when_missing};
+use serval_static_files::Found;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -18,10 +17,11 @@ use crate::answer;
 use crate::answering::{Answer, Answering, or_failed};
 use crate::asynchronous::{Work, drive_detached};
 use crate::body::ResponseBody;
-use crate::context::{Context, Waiting};
+use crate::context::Context;
 use crate::events::Change;
 use crate::exchange::{Exchange, Request};
 use crate::execution::{self, Busy, Place, watched};
+use crate::files;
 use crate::generation::Generation;
 use crate::mapping::Match;
 use crate::turn::{Io, Turn};
@@ -40,7 +40,7 @@ pub fn to(
     let told = generation.listens_to_requests();
     let may_run_inline = !turn.is_busy() && !told && promise && servlet.is_none_or(Servlet::may_run_inline);
     if !told && filters.is_empty() {
-        let Some(servlet) = servlet else { return file(&request, &context, request.target.path()).into() };
+        let Some(servlet) = servlet else { return files::answer(&request, &context, request.target.path()).into() };
         if let Some(answer) = instead_of(servlet, &request, &context) {
             return answer.into();
         }
@@ -272,60 +272,6 @@ fn by_method(method: &Method, methods: u32) -> Option<Response<ResponseBody>> {
         NAMES.iter().filter(|(_, bit)| (all | SV_OPTIONS) & bit != 0).map(|(name, _)| *name).collect();
     let allow = allow.join(", ");
     Some(if method == Method::OPTIONS { answer::options(&allow) } else { answer::not_allowed(&allow) })
-}
-
-/// Answers by the static files of a context, after the servlets had their chance.
-pub fn file(request: &Request, context: &Context, path: &str) -> Response<ResponseBody> {
-    match context.folder.load().lookup(path) {
-        Found::File(file) => static_answer(request, file),
-        Found::Directory if !path.ends_with('/') => {
-            let mut location = format!("{}/", request.target.request_uri());
-            if let Some(query) = request.target.query() {
-                location.push('?');
-                location.push_str(query);
-            }
-            answer::redirect(&location)
-        }
-        Found::Directory | Found::Missing => missing(request, context),
-        Found::Forbidden => answer::page(StatusCode::FORBIDDEN, ""),
-        Found::Failed(error) => {
-            tracing::error!(context = %context.name, request = request.id, "a file cannot be opened: {error}");
-            answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
-        }
-    }
-}
-
-/// The content of a file, and its type; `None`: there is none.
-pub fn file_content(context: &Context, path: &str) -> Option<(ResponseBody, Option<HeaderValue>)> {
-    let Found::File(file) = context.folder.load().lookup(path) else { return None };
-    let (head, body) = respond(file, &Method::GET, &HeaderMap::new()).into_parts();
-    Some((ResponseBody::File(body), head.headers.get(CONTENT_TYPE).cloned()))
-}
-
-fn missing(request: &Request, context: &Context) -> Response<ResponseBody> {
-    match context.waiting() {
-        Waiting::No => answer::page(status_when_missing(&request.headers), ""),
-        Waiting::Starting => answer::unavailable(1, "This application is starting."),
-        Waiting::Building => answer::unavailable(2, "This application is being built. Try again in a moment."),
-        Waiting::Failed => answer::unavailable(10, "This application has not started; the server's log says why."),
-    }
-}
-
-fn static_answer(request: &Request, file: serval_static_files::File) -> Response<ResponseBody> {
-    match request.method {
-        Method::GET | Method::HEAD | Method::POST => {
-            let method = if request.method == Method::HEAD { Method::HEAD } else { Method::GET };
-            let (head, body) = respond(file, &method, &request.headers).into_parts();
-            if head.status.is_client_error() || head.status.is_server_error() {
-                let mut page = answer::page(head.status, "");
-                page.headers_mut().extend(head.headers);
-                return page;
-            }
-            Response::from_parts(head, ResponseBody::File(body))
-        }
-        Method::OPTIONS => answer::options("OPTIONS, GET, HEAD, POST"),
-        _ => answer::not_allowed("OPTIONS, GET, HEAD, POST"),
-    }
 }
 
 /// The servlets and files that a path ending in a slash may stand for (SEMANTICS 8).

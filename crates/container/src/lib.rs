@@ -16,6 +16,7 @@ mod dispatch;
 mod events;
 mod exchange;
 mod execution;
+mod files;
 mod filters;
 mod generation;
 mod jobs;

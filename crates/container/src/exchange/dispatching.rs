@@ -202,7 +202,7 @@ impl Exchange {
     /// The static file that an include names goes into the body, where it stands.
     fn include_file(&mut self) -> sv_status {
         let path = self.included_path.take().unwrap_or_default();
-        let Some(content) = crate::dispatch::file_content(&self.context, &path) else {
+        let Some(content) = crate::files::content(&self.context, &path) else {
             self.failure = Some(format!("io/not-found: there is no file {path}"));
             return SV_E_FAILED;
         };

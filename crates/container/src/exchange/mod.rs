@@ -349,7 +349,7 @@ impl Exchange {
 
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
-        let response = crate::dispatch::file(&self.request, &self.context, self.request.target.path());
+        let response = crate::files::answer(&self.request, &self.context, self.request.target.path());
         self.answer(response);
     }
 
