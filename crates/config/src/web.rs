@@ -348,4 +348,33 @@ web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_
 "#,
         );
     }
+
+    #[test]
+    fn the_readme_mentions_every_key() {
+        let readme = include_str!("../../../README.md");
+        let section = readme.split_once("### `WEB-INF/web.toml`").expect("its section").1;
+        let section = section.split("\n## ").next().unwrap();
+        // A message about an unknown key lists the known ones.
+        for table in [
+            "",
+            "[build]",
+            "[[servlet]]",
+            "[[filter]]",
+            "[session]",
+            "[multipart]",
+            "[files]",
+            "[[files.cache_control]]",
+            "[compression]",
+            "[redirects]",
+        ] {
+            let problems = load(&format!("{table}\nxxxxxxxxxxxxxxx = 1\n")).unwrap_err();
+            let keys = problems.lines().find_map(|line| line.split_once("keys are ")).expect("the known keys").1;
+            for key in keys.split(", ").map(|key| key.trim_matches('`')) {
+                let shown = [format!("`{key}`"), format!("[{key}]"), format!(".{key}]]")];
+                let shown = shown.iter().any(|name| section.contains(name));
+                // It is read, and shown nowhere.
+                assert!(shown || key == "display_name", "{table} {key}");
+            }
+        }
+    }
 }
