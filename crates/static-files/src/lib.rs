@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod coding;
 mod conditions;
 mod file;
 mod folder;
@@ -31,6 +32,7 @@ mod resolve;
 mod respond;
 
 pub use body::Body;
+pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
 pub use media_type::media_type;
