@@ -91,6 +91,36 @@ fn content_type(media_type: &'static str) -> HeaderValue {
     }
 }
 
+/// A media type, or all of a kind: `text/html`, `image/*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypePattern {
+    One(String),
+    /// `image/`
+    AllOf(String),
+}
+
+impl TypePattern {
+    pub fn new(pattern: &str) -> TypePattern {
+        match pattern.strip_suffix('*') {
+            Some(kind) if kind.ends_with('/') => TypePattern::AllOf(kind.to_owned()),
+            _ => TypePattern::One(pattern.to_owned()),
+        }
+    }
+
+    /// Says whether it is the type of this `Content-Type`, whose parameters do not count. In any case of letters
+    /// (RFC 9110 8.3.1).
+    pub fn fits(&self, content_type: &[u8]) -> bool {
+        let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
+        let media_type = content_type[..end].trim_ascii();
+        match self {
+            TypePattern::One(whole) => media_type.eq_ignore_ascii_case(whole.as_bytes()),
+            TypePattern::AllOf(kind) => {
+                media_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind.as_bytes()))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +246,24 @@ mod tests {
         check(&[("foo", "a/b"), ("foo", "c/d")], "/a.foo", Some("c/d"));
         check(&[("foo", "a/b")], "/a.txt", Some("text/plain; charset=utf-8"));
         check(&[("mjs", "a/b")], "/a.mjs", Some("a/b"));
+    }
+
+    #[test]
+    fn patterns_of_types() {
+        for (pattern, content_type, expected) in [
+            ("text/html", "text/html; charset=utf-8", true),
+            ("text/html", "Text/HTML ;a=b", true),
+            ("text/html", "text/htm", false),
+            ("text/html", "text/html5", false),
+            ("text/*", "TEXT/event-stream", true),
+            ("text/*", "texture/x", false),
+            ("text/*", "text", false),
+            ("*", "text/html", false),
+            ("text/html", "", false),
+        ] {
+            let fits = TypePattern::new(pattern).fits(content_type.as_bytes());
+            assert_eq!(fits, expected, "{pattern} {content_type:?}");
+        }
     }
 
     #[test]
