@@ -10,3 +10,10 @@ pub enum LogItem {
     /// As it stands.
     Text(String),
 }
+
+impl LogPattern {
+    /// Reads a pattern, or `"combined"` or `"common"`; or returns what to write instead.
+    pub fn parse(text: &str) -> Result<LogPattern, String> {
+        Ok(LogPattern(vec![LogItem::Text(text.to_owned())]))
+    }
+}
