@@ -506,10 +506,3 @@ mod tests {
         }
     }
 }
-
-impl LogPattern {
-    /// Reads a pattern, or `"combined"` or `"common"`; or returns what to write instead.
-    pub fn parse(text: &str) -> Result<LogPattern, String> {
-        Ok(LogPattern(vec![LogItem::Text(text.to_owned())]))
-    }
-}
