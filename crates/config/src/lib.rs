@@ -59,7 +59,7 @@ pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
-pub use log_pattern::{LogItem, LogPattern};
+pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};
 pub use multipart::{MultipartSettings, WebMultipart};
 pub use problem::{Problem, Problems};
 pub use remote_ip::RemoteIp;
