@@ -10,6 +10,7 @@ use http::HeaderValue;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::cache_control::{CacheRule, CacheRules};
 use crate::conditions::Validators;
 use crate::file::File;
 use crate::media_type::MediaTypes;
@@ -32,6 +33,7 @@ pub struct Folder {
     formats: Vec<Format>,
     /// When tags are to be strong.
     strong_tags: Option<StrongTags>,
+    cache_rules: CacheRules,
     options: Options,
 }
 
@@ -56,6 +58,8 @@ pub struct Options {
     pub precompressed: Vec<(String, String)>,
     /// The file, relative to the folder, that stands for paths where nothing is.
     pub fallback: Option<String>,
+    /// The first that fits a file is sent with it.
+    pub cache_control: Vec<CacheRule>,
 }
 
 impl Default for Options {
@@ -69,6 +73,7 @@ impl Default for Options {
             strong_etags: false,
             precompressed: Vec::new(),
             fallback: None,
+            cache_control: Vec::new(),
         }
     }
 }
@@ -94,7 +99,7 @@ impl Folder {
     /// # Errors
     ///
     /// The system's error when `path` is not a directory that can be reached, and `InvalidInput` when
-    /// a media type or a coding of `options` cannot be sent in a header.
+    /// a media type, a coding or a Cache-Control of `options` cannot be sent in a header.
     pub fn open(path: &Path, options: Options) -> io::Result<Folder> {
         Folder::with_root(Root::open(path, options.symlinks_outside)?, options)
     }
@@ -103,7 +108,8 @@ impl Folder {
         let media_types = MediaTypes::with_overrides(&options.mime)?;
         let formats = Format::list(&options.precompressed)?;
         let strong_tags = options.strong_etags.then(StrongTags::default);
-        Ok(Folder { root, media_types, formats, strong_tags, options })
+        let cache_rules = CacheRules::new(options.cache_control.clone())?;
+        Ok(Folder { root, media_types, formats, strong_tags, cache_rules, options })
     }
 
     /// Returns what was chosen when it was opened.
@@ -133,6 +139,10 @@ impl Folder {
 
     pub(crate) fn formats(&self) -> &[Format] {
         &self.formats
+    }
+
+    pub(crate) fn cache_rules(&self) -> &CacheRules {
+        &self.cache_rules
     }
 
     /// Returns the file whose name is that of `path` and an extension, if there is one that can be read; without its type.

@@ -38,7 +38,7 @@ mod strong;
 mod variants;
 
 pub use body::Body;
-pub use cache_control::{CacheRule, CacheRules, set_cache_control};
+pub use cache_control::CacheRule;
 pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
