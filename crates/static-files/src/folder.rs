@@ -238,8 +238,16 @@ mod tests {
     fn tree() -> TempDir {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("root");
-        for dir in ["root/dir/deep", "root/.git", "root/.well-known/acme", "root/dir/.well-known", "outside", "rooted"]
-        {
+        for dir in [
+            "root/dir/deep",
+            "root/.git",
+            "root/.well-known/acme",
+            "root/dir/.well-known",
+            "root/WEB-INF",
+            "root/dir/WEB-INF",
+            "outside",
+            "rooted",
+        ] {
             fs::create_dir_all(temp.path().join(dir)).unwrap();
         }
         for name in [
@@ -257,6 +265,8 @@ mod tests {
             "back\\slash",
             "dot.",
             "a%2Fb",
+            "WEB-INF/web.toml",
+            "dir/WEB-INF/page",
         ] {
             fs::write(root.join(name), name).unwrap();
         }
@@ -266,6 +276,10 @@ mod tests {
         symlink("a.txt", root.join("link")).unwrap();
         symlink("../a.txt", root.join("dir/up")).unwrap();
         symlink("dir", root.join("dirlink")).unwrap();
+        symlink(".", root.join("here")).unwrap();
+        symlink("WEB-INF", root.join("private-dir")).unwrap();
+        symlink("../WEB-INF/web.toml", root.join("dir/private")).unwrap();
+        symlink("web.toml", root.join("WEB-INF/link")).unwrap();
         symlink(root.join("dir/b.txt"), root.join("absolute")).unwrap();
         symlink(root.join("dir"), root.join("absolute-dir")).unwrap();
         symlink(&root, root.join("self")).unwrap();
@@ -413,6 +427,24 @@ mod tests {
             ("/self/self/a.txt", "file a.txt"),
             ("/out-and-in", "file a.txt"),
         ]);
+    }
+
+    /// The container lets only forwards and includes name them (SEMANTICS 7).
+    #[test]
+    fn links_do_not_lead_into_private_folders() {
+        let cases = [
+            ("/private-dir", "missing"),
+            ("/private-dir/web.toml", "missing"),
+            ("/dir/private", "missing"),
+            ("/here/WEB-INF/web.toml", "missing"),
+            ("/self/WEB-INF/web.toml", "missing"),
+            ("/here/here/a.txt", "file a.txt"),
+            ("/here/dir/WEB-INF/page", "file dir/WEB-INF/page"),
+            ("/WEB-INF/web.toml", "file WEB-INF/web.toml"),
+            ("/WEB-INF/link", "file WEB-INF/web.toml"),
+        ];
+        check(&cases);
+        check_with(true, &cases);
     }
 
     #[test]
