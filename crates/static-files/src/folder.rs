@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 
 use http::HeaderValue;
 use rustix::fs::OFlags;
@@ -16,7 +17,7 @@ use crate::file::File;
 use crate::media_type::MediaTypes;
 use crate::resolve::Root;
 use crate::strong::{Patience, StrongTags, Tag};
-use crate::variants::{Format, Representation};
+use crate::variants::Format;
 
 /// Without O_NONBLOCK the open of a FIFO would wait for its writer; with it, no open waits.
 /// LIMIT: a device is still opened for a moment before it is refused.
@@ -34,6 +35,8 @@ pub struct Folder {
     /// When tags are to be strong.
     strong_tags: Option<StrongTags>,
     cache_rules: CacheRules,
+    /// Held while a file is put in its place or removed.
+    pub(crate) writes: Mutex<()>,
     options: Options,
 }
 
@@ -109,7 +112,7 @@ impl Folder {
         let formats = Format::list(&options.precompressed)?;
         let strong_tags = options.strong_etags.then(StrongTags::default);
         let cache_rules = CacheRules::new(options.cache_control.clone())?;
-        Ok(Folder { root, media_types, formats, strong_tags, cache_rules, options })
+        Ok(Folder { root, media_types, formats, strong_tags, cache_rules, writes: Mutex::default(), options })
     }
 
     /// Returns what was chosen when it was opened.
@@ -137,6 +140,10 @@ impl Folder {
         }
     }
 
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
     pub(crate) fn formats(&self) -> &[Format] {
         &self.formats
     }
@@ -153,19 +160,20 @@ impl Folder {
         Some(File::new(opened, &metadata, None))
     }
 
-    /// Returns what conditions are compared with; `None`: a large file has to be read first, and there is no time for it.
-    pub(crate) fn validators(&self, of: &Representation, patience: Patience) -> io::Result<Option<Validators>> {
+    /// Returns what conditions are compared with, where `sent` is the file itself or a coded one beside it; `None`: a large file
+    /// has to be read first, and there is no time for it.
+    pub(crate) fn validators(&self, file: &File, sent: &File, patience: Patience) -> io::Result<Option<Validators>> {
         let strong = match &self.strong_tags {
             None => Tag::NotYet,
-            Some(tags) => tags.of(of.sent(), patience)?,
+            Some(tags) => tags.of(sent, patience)?,
         };
         let etag = match strong {
             Tag::Strong(tag) => tag,
             Tag::TakesLong => return Ok(None),
             // A weak one is of the file's length and time, and does not say what it holds.
-            Tag::NotYet | Tag::Changed => HeaderValue::try_from(of.file.etag()).map_err(io::Error::other)?,
+            Tag::NotYet | Tag::Changed => HeaderValue::try_from(file.etag()).map_err(io::Error::other)?,
         };
-        Ok(Some(Validators { etag, modified_seconds: of.file.modified_seconds() }))
+        Ok(Some(Validators { etag, modified_seconds: file.modified_seconds() }))
     }
 
     fn found(&self, opened: std::fs::File, path: &str) -> io::Result<Found> {
@@ -195,7 +203,7 @@ impl Folder {
 }
 
 /// Returns the path below the folder, without slashes around it, when a request may name it.
-fn visible(path: &str) -> Option<&str> {
+pub(crate) fn visible(path: &str) -> Option<&str> {
     let below = path.strip_prefix('/')?;
     if below.is_empty() {
         return Some(".");

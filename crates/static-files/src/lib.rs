@@ -31,6 +31,8 @@ mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 mod media_type;
+mod put;
+mod random;
 mod range;
 mod resolve;
 mod respond;
@@ -43,5 +45,6 @@ pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
 pub use media_type::{TypePattern, media_type};
+pub use put::{Refused, Upload};
 pub use respond::{ReadFailure, content, respond, respond_at_once, status_when_missing};
 pub use strong::Patience;

@@ -104,7 +104,7 @@ fn respond_patiently(
     let cache_control = folder.cache_rules().find(path, &file);
     for _ in 0..READS_MAX {
         let representation = Representation::choose(folder, path, file, headers);
-        let validators = match folder.validators(&representation, patience) {
+        let validators = match folder.validators(&representation.file, representation.sent(), patience) {
             Ok(Some(validators)) => validators,
             Ok(None) => return None,
             Err(error) => return Some(failed(error)),
