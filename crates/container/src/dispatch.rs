@@ -40,7 +40,7 @@ pub fn to(
     let told = generation.listens_to_requests();
     let may_run_inline = !turn.is_busy() && !told && promise && servlet.is_none_or(Servlet::may_run_inline);
     if !told && filters.is_empty() {
-        let Some(servlet) = servlet else { return files::answer(&request, &context, request.target.path()).into() };
+        let Some(servlet) = servlet else { return by_file(&request, &context, &generation).into() };
         if let Some(answer) = instead_of(servlet, &request, &context) {
             return answer.into();
         }
@@ -67,6 +67,15 @@ pub fn to(
             },
         }
     }))
+}
+
+/// The answer of the static files, when nothing else has a say in it.
+fn by_file(request: &Request, context: &Context, generation: &Generation) -> Response<ResponseBody> {
+    let mut response = files::answer(request, context, request.target.path());
+    if let Some(compression) = &generation.compression {
+        compression.wanted(&request.method, &request.headers).apply(&mut response);
+    }
+    response
 }
 
 /// A call that has its place on an I/O thread.

@@ -21,6 +21,7 @@ use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
+use crate::compression::Compression;
 use crate::declared::{Plans, declared};
 use crate::events::{Change, event_of_context};
 use crate::filters::FilterMaps;
@@ -45,6 +46,8 @@ pub struct Generation {
     pub mapper: Mapper,
     pub filter_maps: FilterMaps,
     pub web: Web,
+    /// None: its answers go out as they are.
+    pub compression: Option<Arc<Compression>>,
     pub session_settings: SessionSettings,
     pub retired: AtomicBool,
     pub stage: watch::Sender<Stage>,
@@ -127,6 +130,7 @@ impl Generation {
             mapper: Mapper::default(),
             filter_maps: FilterMaps::default(),
             session_settings: web.session_settings(settings),
+            compression: Compression::new(&web.compression, &settings.compression),
             web,
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),
@@ -159,6 +163,7 @@ impl Generation {
             mapper,
             filter_maps,
             session_settings: plan.web.session_settings(&plan.settings),
+            compression: Compression::new(&plan.web.compression, &plan.settings.compression),
             web: plan.web,
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),
