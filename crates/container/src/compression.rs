@@ -25,7 +25,7 @@ use serval_static_files::{TypePattern, preferred};
 use crate::BodyError;
 use crate::body::ResponseBody;
 
-/// What is compressed in one go: a poll takes a fraction of a millisecond.
+/// What is compressed in one go, in less than a millisecond.
 const STEP_BYTES: usize = 16 << 10;
 /// After so much the I/O thread's other connections have their turn.
 const TURN_BYTES: usize = 32 << 10;
@@ -262,18 +262,22 @@ impl Compressed {
     }
 }
 
-/// Compresses into a vector. One holds well below 1 MiB, since its window is small: there may be one for each connection.
+/// Compresses into a vector.
+///
+/// LIMIT: there may be one for each connection, so its window is small; with 1 MB of text through it, one of brotli holds 6 MiB, of
+/// zstd 1 MiB, of gzip 0.3 MiB.
 enum Encoder {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Gzip(GzEncoder<Vec<u8>>),
 }
 
-/// About the speed of gzip's 6, and smaller; 5 takes half as long again.
-const BROTLI_QUALITY: u32 = 4;
+/// The least that is smaller than gzip's 6 for text, by 6 %, at half of its speed.
+const BROTLI_QUALITY: u32 = 5;
+/// As small as gzip's 6, at more than twice its speed.
 const ZSTD_LEVEL: i32 = 3;
-/// The window: 256 KiB, most of what a page has.
-const WINDOW_BITS: u32 = 18;
+/// The window of both, 512 KiB. A browser takes zstd up to 8 MiB (RFC 9659).
+const WINDOW_BITS: u32 = 19;
 
 impl Encoder {
     fn new(coding: &str) -> io::Result<Encoder> {
