@@ -10,6 +10,7 @@ mod answer;
 mod answering;
 mod asynchronous;
 mod body;
+mod compression;
 mod context;
 mod declared;
 mod deploy;
