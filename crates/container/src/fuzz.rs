@@ -1,5 +1,4 @@
 //! What fuzzers, and the tests that replay their seeds, call: functions on bytes that panic when a rule does not hold.
-#![expect(clippy::missing_panics_doc, reason = "they are there to panic")]
 
 use serval_abi::{SV_MATCH_CONTEXT_ROOT, SV_MATCH_DEFAULT, SV_MATCH_EXACT, SV_MATCH_EXTENSION, SV_MATCH_PATH};
 use serval_config::{Escape, UriRules};
