@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::files::Coding;
+use crate::files::{Coding, codings};
 use crate::raw::Table;
 use crate::remote_ip::RemoteIp;
 
@@ -143,8 +143,15 @@ impl ContextSettings {
             settle_time: table.duration("settle_time", d.settle_time, zero..=minute),
             allow_foreign_writable: table.flag("allow_foreign_writable", d.allow_foreign_writable),
             symlinks_outside: table.flag("symlinks_outside", d.symlinks_outside),
-            compression: d.compression.clone(),
-            remote_ip: d.remote_ip.clone(),
+            compression: codings(table, "compression").unwrap_or_else(|| d.compression.clone()),
+            remote_ip: match table.table("remote_ip") {
+                Some(inner) => {
+                    let remote_ip = RemoteIp::read(&inner, &d.remote_ip.clone().unwrap_or_default());
+                    inner.finish();
+                    Some(remote_ip)
+                }
+                None => d.remote_ip.clone(),
+            },
         }
     }
 }

@@ -12,15 +12,23 @@
 //! Durations are whole numbers with `ms`, `s`, `m`, `h` or `d`; sizes are whole numbers of bytes, or with `B`, `KiB`,
 //! `MiB`, `GiB` or `TiB`.
 //!
-//! Reading order: `server` (with `context_settings`), `web` (with `servlets`, `filters`, `session`, `multipart`,
-//! `url_pattern`), `context_name`; below them `raw` (the file as it is
-//! written), `value`, `substitute`, `problem`.
+//! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
+//! `servlets`, `filters`, `session`, `multipart`, `files`, `url_pattern`), `context_name`; below them `raw` (the file as
+//! it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
 
 mod server;
 
+mod uri_rules;
+
 mod context_settings;
+
+mod remote_ip;
+
+mod access_log;
+
+mod log_pattern;
 
 mod web;
 
@@ -31,6 +39,8 @@ mod filters;
 mod session;
 
 mod multipart;
+
+mod files;
 
 mod url_pattern;
 
@@ -44,22 +54,12 @@ mod substitute;
 
 mod problem;
 
-mod uri_rules;
-
-mod remote_ip;
-
-mod access_log;
-
-mod log_pattern;
-
-mod files;
-
 pub use access_log::{AccessLog, Rotate};
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
-pub use log_pattern::{LogItem, LogPattern};
+pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};
 pub use multipart::{MultipartSettings, WebMultipart};
 pub use problem::{Problem, Problems};
 pub use remote_ip::RemoteIp;

@@ -247,6 +247,32 @@ impl<'d, 'a> Table<'d, 'a> {
         self.bounded(key, found, default, bounds, (&advice, &example))
     }
 
+    /// As [`Table::bytes`], with 0 beside the bounds, for a limit that can be switched off.
+    pub(crate) fn bytes_or_zero(&self, key: &'static str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
+        let example = format!("\"{}\"", value::show_bytes(default));
+        let found = self.number(key, "a byte size", &example, |text| value::bytes(text).map(i128::from));
+        let (least, most) = (value::show_bytes(*bounds.start()), value::show_bytes(*bounds.end()));
+        match found {
+            Some((0, ..)) => 0,
+            found => self.bounded(key, found, default, bounds, (&format!("0, or {least} to {most}"), &example)),
+        }
+    }
+
+    /// Returns one of a few whole numbers, or the first of them, the default.
+    pub(crate) fn one_of(&self, key: &'static str, numbers: &[u64]) -> u64 {
+        let (default, example) = (numbers[0], numbers[0].to_string());
+        let Some((number, written, at)) = self.number(key, "a whole number", &example, |_| None) else {
+            return default;
+        };
+        if let Some(found) = numbers.iter().find(|known| i128::from(**known) == number) {
+            return *found;
+        }
+        let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        let what = format!("`{key}` in {}: {written} is not known", self.name);
+        self.document.problem(Some(at), what, format!("write one of {}", list(words.iter().map(String::as_str))));
+        default
+    }
+
     /// Returns a whole number within its bounds, or the default.
     pub(crate) fn count(&self, key: &'static str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
         let example = default.to_string();
@@ -341,6 +367,22 @@ impl<'d, 'a> Table<'d, 'a> {
                 None
             }
         }
+    }
+
+    /// Returns a string that is good, if the key is there. The last two say why one is not, and what to write instead.
+    pub(crate) fn checked(
+        &self,
+        key: &'static str,
+        example: &str,
+        is_good: impl Fn(&str) -> bool,
+        (why, instead): (&str, &str),
+    ) -> Option<String> {
+        let text = self.text(key, "a string", example)?;
+        if !is_good(&text.value) {
+            self.wrong(&text, key, why, instead);
+            return None;
+        }
+        Some(text.value)
     }
 
     /// Returns a list of strings, if the key is there.

@@ -7,13 +7,13 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, AccessLogKeys};
 use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{self, Document, Table, Text};
 use crate::substitute::Sources;
-use crate::uri_rules::UriRules;
+use crate::uri_rules::{UriRules, uri_rules};
 
 /// Holds all of server.toml, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,7 +184,7 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
         hosts: Vec::new(),
     };
     if let Some(table) = top.table("server") {
-        if let Some(var) = folder(&table, "var", home) {
+        if let Some(var) = folder(&table, ("var", "var"), home) {
             server.var = var;
         }
         server.shutdown_timeout = table.duration("shutdown_timeout", server.shutdown_timeout, Duration::ZERO..=day);
@@ -205,10 +205,25 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
     if server.io_threads == 0 {
         server.io_threads = std::thread::available_parallelism().map_or(1, NonZero::get) + 1;
     }
-    let defaults = context_defaults(top);
+    let access_log = top.table("access_log").map(|table| access_log(&table, &AccessLogKeys::new(&server.var), home));
+    let defaults = Defaults { home, var: server.var.clone(), context: context_defaults(top), access_log };
     server.listeners = listeners(document, top);
-    server.hosts = hosts(document, top, home, &defaults);
+    server.hosts = hosts(document, top, &defaults);
     server
+}
+
+/// What a host has when it does not say otherwise.
+struct Defaults<'a> {
+    home: &'a Path,
+    var: PathBuf,
+    context: ContextSettings,
+    access_log: Option<AccessLogKeys>,
+}
+
+fn access_log(table: &Table<'_, '_>, defaults: &AccessLogKeys, home: &Path) -> AccessLogKeys {
+    let keys = defaults.read(table, home);
+    table.finish();
+    keys
 }
 
 fn context_defaults(top: &Table<'_, '_>) -> ContextSettings {
@@ -291,10 +306,12 @@ fn listener(table: &Table<'_, '_>) -> Listener {
         body_timeout: table.duration("body_timeout", d.body_timeout, least..=hour),
         write_timeout: table.duration("write_timeout", d.write_timeout, least..=day),
         backlog: table.count("backlog", u64::from(d.backlog), 1..=65_535) as u32,
-        uri: d.uri,
-        allow_trace: d.allow_trace,
-        proxy_name: d.proxy_name,
-        proxy_port: d.proxy_port,
+        uri: uri_rules(table),
+        allow_trace: table.flag("allow_trace", d.allow_trace),
+        proxy_name: table
+            .text("proxy_name", "a string", "\"www.example.com\"")
+            .map(|text| host_name(table, "proxy_name", &text)),
+        proxy_port: table.given("proxy_port", |key| table.count(key, 443, 1..=65_535) as u16),
     }
 }
 
@@ -325,18 +342,19 @@ fn cannot_both_listen(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || (same_family && any))
 }
 
-fn hosts(document: &Document<'_>, top: &Table<'_, '_>, home: &Path, defaults: &ContextSettings) -> Vec<Host> {
+fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) -> Vec<Host> {
     let Some(tables) = top.tables("host") else {
-        let webapps = home.join("webapps");
+        let webapps = defaults.home.join("webapps");
         check_webapps(document, &webapps, None);
+        let name = "localhost".to_owned();
         return vec![Host {
-            name: "localhost".to_owned(),
+            access_log: defaults.access_log.clone().and_then(|keys| keys.of_host(&name)),
+            name,
             aliases: Vec::new(),
             webapps,
             auto_deploy: true,
             contexts: Vec::new(),
-            context_defaults: defaults.clone(),
-            access_log: None,
+            context_defaults: defaults.context.clone(),
         }];
     };
     if tables.is_empty() {
@@ -344,15 +362,28 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, home: &Path, defaults: &C
         document.problem(top.place_of("host"), "no host", instead);
     }
     let mut names: Vec<String> = Vec::new();
-    let mut hosts = Vec::new();
+    let mut hosts: Vec<Host> = Vec::new();
     for table in &tables {
-        hosts.push(host(table, home, defaults, &mut names));
+        let host = host(table, defaults, &mut names);
         table.finish();
+        if let Some((twin, file)) = hosts.iter().find_map(|other| Some((&other.name, same_log(other, &host)?))) {
+            let (twin, name, file) = (quoted(twin), quoted(&host.name), quoted(&file.display().to_string()));
+            let what = format!("the hosts {twin} and {name} have one access log, {file}");
+            let instead = "give each a `file` of its own in [host.access_log], or leave `file` out";
+            document.problem(table.at, what, instead);
+        }
+        hosts.push(host);
     }
     hosts
 }
 
-fn host(table: &Table<'_, '_>, home: &Path, defaults: &ContextSettings, names: &mut Vec<String>) -> Host {
+/// Returns the file that both hosts would write their requests to, and put aside.
+fn same_log(one: &Host, other: &Host) -> Option<PathBuf> {
+    let file = |host: &Host| host.access_log.as_ref().map(|log| log.folder.join(&log.file));
+    file(one).filter(|found| Some(found) == file(other).as_ref())
+}
+
+fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<String>) -> Host {
     let name = match table.text("name", "a string", "\"localhost\"") {
         Some(text) => host_name(table, "name", &text),
         // A name that has been noted as wrong is nobody's twin.
@@ -366,12 +397,13 @@ fn host(table: &Table<'_, '_>, home: &Path, defaults: &ContextSettings, names: &
         take_name(table, &alias, Some(text.at), names);
         aliases.push(alias);
     }
-    let webapps = folder(table, "webapps", home).unwrap_or_else(|| home.join("webapps"));
+    let home = defaults.home;
+    let webapps = folder(table, ("webapps", "webapps"), home).unwrap_or_else(|| home.join("webapps"));
     check_webapps(table.document, &webapps, table.place_of("webapps").or(table.at));
     let auto_deploy = table.flag("auto_deploy", true);
     let mut contexts: Vec<ContextEntry> = Vec::new();
     for inner in table.tables("context").unwrap_or_default() {
-        let entry = context(&inner, &webapps, auto_deploy, defaults);
+        let entry = context(&inner, &webapps, auto_deploy, &defaults.context);
         inner.finish();
         let Some(entry) = entry else { continue };
         if contexts.iter().any(|other| other.path == entry.path) {
@@ -381,7 +413,15 @@ fn host(table: &Table<'_, '_>, home: &Path, defaults: &ContextSettings, names: &
         }
         contexts.push(entry);
     }
-    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults: defaults.clone(), access_log: None }
+    let log = match table.table("access_log") {
+        Some(inner) => {
+            let base = defaults.access_log.clone().unwrap_or_else(|| AccessLogKeys::new(&defaults.var));
+            Some(access_log(&inner, &base, home))
+        }
+        None => defaults.access_log.clone(),
+    };
+    let access_log = log.and_then(|keys| keys.of_host(&name));
+    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults: defaults.context.clone(), access_log }
 }
 
 /// Returns the name in lower case, and notes what no request could ask for.
@@ -460,10 +500,10 @@ fn context(
 }
 
 /// Returns the absolute path of a folder, if the key is there.
-fn folder(table: &Table<'_, '_>, key: &'static str, home: &Path) -> Option<PathBuf> {
-    let text = table.text(key, "a string", &format!("\"{key}\""))?;
+pub(crate) fn folder(table: &Table<'_, '_>, (key, example): (&'static str, &str), home: &Path) -> Option<PathBuf> {
+    let text = table.text(key, "a string", &format!("\"{example}\""))?;
     if text.value.is_empty() {
-        table.wrong(&text, key, "is not a folder", format!("write its path, as in `{key} = \"{key}\"`"));
+        table.wrong(&text, key, "is not a folder", format!("write its path, as in `{key} = \"{example}\"`"));
         return None;
     }
     let path = home.join(&text.value);
@@ -495,8 +535,9 @@ fn look_into(folder: &Path) -> Result<(), (String, &'static str)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::remote_ip::RemoteIp;
 
     /// Makes a home with `webapps/` and loads `toml` in it. In messages the home is `HOME`.
     fn load(toml: &[u8]) -> Result<Server, String> {
@@ -519,6 +560,7 @@ mod tests {
             for host in &mut server.hosts {
                 host.webapps = below(&host.webapps);
                 host.contexts.iter_mut().for_each(|entry| entry.webapp = below(&entry.webapp));
+                host.access_log.iter_mut().for_each(|log| log.folder = below(&log.folder));
             }
             server
         })
@@ -526,14 +568,14 @@ mod tests {
 
     /// The file, a line of dashes, and what is said about it.
     #[track_caller]
-    fn check(case: &str) {
+    pub(crate) fn check(case: &str) {
         let (toml, expected) = case.split_once("----\n").expect("a line of dashes");
         let found = load(toml.as_bytes()).expect_err("problems");
         assert_eq!(found.trim(), expected.trim(), "\nfor\n{toml}");
     }
 
     #[track_caller]
-    fn good(toml: &str) -> Server {
+    pub(crate) fn good(toml: &str) -> Server {
         load(toml.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
@@ -662,12 +704,12 @@ server.toml:5:2: unknown key `sever`; did you mean `server`?
 server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
-server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
 "#,
         );
         check(
-            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `defaults`, `listener`, `host`",
+            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `access_log`, `defaults`, `listener`, `host`",
         );
     }
 
@@ -1041,7 +1083,7 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     fn uncommented() -> String {
         let is_toml = |line: &str| {
             let key = line.split(" = ").next().unwrap_or("");
-            line.starts_with("[[") || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+            line.starts_with('[') || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         };
         let lines = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line));
         lines.collect::<Vec<_>>().join("\n")
@@ -1049,20 +1091,25 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
 
     #[test]
     fn the_shipped_file_holds_the_defaults() {
-        let mut defaults = good("");
+        let mut defaults = good("[access_log]");
         defaults.sources = true;
         assert_eq!(good(SHIPPED), defaults);
         let mut shipped = good(&uncommented());
         let entries = std::mem::take(&mut shipped.hosts[0].contexts);
+        // What has no default in words: a name as an example, and a table whose presence says something.
+        defaults.listeners[0].proxy_name = Some("www.example.com".into());
+        defaults.listeners[0].proxy_port = Some(443);
+        let settings = ContextSettings { remote_ip: Some(RemoteIp::default()), ..ContextSettings::default() };
+        defaults.hosts[0].context_defaults = settings.clone();
         assert_eq!(shipped, defaults);
-        let settings = ContextSettings::default();
         assert_eq!(entries, [ContextEntry { path: "/shop".into(), webapp: "HOME/webapps/shop".into(), settings }]);
     }
 
     #[test]
     fn the_shipped_file_mentions_every_key() {
         // A message about an unknown key lists the known ones.
-        let tables = ["server", "log", "build", "defaults.context"].map(|name| format!("[{name}]"));
+        let names = ["server", "log", "build", "access_log", "defaults.context", "defaults.context.remote_ip"];
+        let tables = names.map(|name| format!("[{name}]"));
         let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
         let uncommented = uncommented();
         for table in tables.into_iter().chain(lists).chain(["[[host]]\n[[host.context]]".to_owned()]) {
@@ -1072,8 +1119,9 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
             let problems = load(format!("{table}\nxxxxxxxxxxxxxxx = 1\n").as_bytes()).unwrap_err();
             let keys = problems.lines().find_map(|line| line.split_once("keys are ")).expect("the known keys").1;
             for key in keys.split(", ").map(|key| key.trim_matches('`')) {
-                let elsewhere =
-                    key == "context" || (header == "[[host.context]]" && uncommented.contains(&format!("\n{key} = ")));
+                let inner = format!("{}.{key}]", header.trim_end_matches(']').replace("[[", "["));
+                let elsewhere = (header == "[[host.context]]" && uncommented.contains(&format!("\n{key} = ")))
+                    || uncommented.lines().any(|line| line.trim_start_matches('[').starts_with(&inner[1..]));
                 assert!(elsewhere || format!("\n{section}").contains(&format!("\n{key} = ")), "{header} {key}");
             }
         }

@@ -14,7 +14,7 @@ use crate::web::{name_of, values};
 pub struct WebServlet {
     /// Its name; never empty.
     pub name: String,
-    /// The servlet declared by the library; None: the one called `name`.
+    /// The servlet declared by the library, or `default`, which serves the webapp's files; None: the one called `name`.
     pub class: Option<String>,
     /// URL patterns, which replace the library's own. Each is `""`, or starts with `/` or `*.`. One that starts with
     /// `/` may have templates, as in `/items/{id}`: whole segments, each with a name of its own of ASCII letters,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::context_settings::{ContextSettings, DAY, YEAR};
-use crate::raw::{Table, Text};
+use crate::raw::Table;
+use crate::value::is_token;
 use crate::web::Web;
 
 /// The name of the session cookie where web.toml gives none (Servlet 7.1.1).
@@ -149,18 +150,16 @@ pub(crate) fn session(top: &Table<'_, '_>) -> WebSession {
 }
 
 fn cookie_name(table: &Table<'_, '_>) -> Option<String> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_good = |text: &Text| !text.value.is_empty() && text.value.bytes().all(is_token);
     let instead = "write letters and digits, as in `cookie_name = \"SHOPID\"`";
-    checked(table, ("cookie_name", "\"SHOPID\""), is_good, ("is not the name of a cookie", instead))
+    table.checked("cookie_name", "\"SHOPID\"", is_token, ("is not the name of a cookie", instead))
 }
 
 fn cookie_path(table: &Table<'_, '_>) -> Option<String> {
     // A browser that finds another one takes the path of the request in its place.
     let is_printable = |byte: u8| matches!(byte, b' '..=b'~') && byte != b';';
-    let is_good = |text: &Text| text.value.starts_with('/') && text.value.bytes().all(is_printable);
+    let is_good = |text: &str| text.starts_with('/') && text.bytes().all(is_printable);
     let instead = "write it as in a URL, with a `/` before it, as in `cookie_path = \"/\"`";
-    checked(table, ("cookie_path", "\"/\""), is_good, ("is not the path of a cookie", instead))
+    table.checked("cookie_path", "\"/\"", is_good, ("is not the path of a cookie", instead))
 }
 
 fn cookie_domain(table: &Table<'_, '_>) -> Option<String> {
@@ -168,25 +167,10 @@ fn cookie_domain(table: &Table<'_, '_>) -> Option<String> {
         let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(is_good)
     };
-    let is_good = |text: &Text| text.value.split('.').all(is_label);
+    let is_good = |text: &str| text.split('.').all(is_label);
     let instead = "write a name without dot before it, port and path, as in `cookie_domain = \"example.com\"`";
-    let domain = checked(table, ("cookie_domain", "\"example.com\""), is_good, ("is not the name of a host", instead));
+    let domain = table.checked("cookie_domain", "\"example.com\"", is_good, ("is not the name of a host", instead));
     domain.map(|domain| domain.to_ascii_lowercase())
-}
-
-/// Returns a string that is good, if the key is there.
-fn checked(
-    table: &Table<'_, '_>,
-    (key, example): (&'static str, &str),
-    is_good: impl Fn(&Text) -> bool,
-    (why, instead): (&str, &str),
-) -> Option<String> {
-    let text = table.text(key, "a string", example)?;
-    if !is_good(&text) {
-        table.wrong(&text, key, why, instead);
-        return None;
-    }
-    Some(text.value)
 }
 
 #[cfg(test)]

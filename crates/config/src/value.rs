@@ -1,4 +1,4 @@
-//! How durations and byte sizes are written: `"30s"`, `"8KiB"`.
+//! How values that are not any text are written: durations, `"30s"`, byte sizes, `"8KiB"`, and tokens.
 
 use std::time::Duration;
 
@@ -17,6 +17,11 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
         Ok(bytes) if !text.starts_with('+') => Some(bytes),
         _ => with_unit(text, &BYTE_UNITS),
     }
+}
+
+/// Returns true for a token: what a method, a cookie or a header is named (RFC 9110 5.6.2).
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Writes a duration in the largest unit that needs no fraction; in days from two of them on.

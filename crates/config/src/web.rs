@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::files::{WebCompression, WebFiles, WebRedirects};
+use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
 use crate::multipart::{WebMultipart, multipart};
 use crate::problem::Problems;
@@ -66,9 +66,9 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
         filters: filters(top),
         session: session(top),
         multipart: multipart(top),
-        files: WebFiles::default(),
-        compression: WebCompression::default(),
-        redirects: WebRedirects::default(),
+        files: files(top),
+        compression: compression(top),
+        redirects: redirects(top),
         build: build(top),
     })
 }
@@ -76,15 +76,17 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
 fn welcome_files(top: &Table<'_, '_>) -> Option<Vec<String>> {
     let files = top.texts("welcome_files", "[\"index.html\"]")?;
     for file in &files {
-        let good = !file.value.is_empty()
-            && !file.value.starts_with('/')
-            && !file.value.split('/').any(|segment| matches!(segment, "." | ".."));
-        if !good {
+        if !is_file_of_a_folder(&file.value) {
             let what = format!("`welcome_files`: {} is not the name of a file in a folder", file.shown());
             top.document.problem(Some(file.at), what, "write a name without a `/` before it, as in `index.html`");
         }
     }
     Some(files.into_iter().map(|file| file.value).collect())
+}
+
+/// Returns true for a path that leads from a folder to something in it.
+pub(crate) fn is_file_of_a_folder(path: &str) -> bool {
+    !path.split('/').any(|segment| matches!(segment, "" | "." | ".."))
 }
 
 fn mime(top: &Table<'_, '_>) -> Vec<(String, String)> {
@@ -105,7 +107,7 @@ fn mime(top: &Table<'_, '_>) -> Vec<(String, String)> {
 }
 
 /// Returns true for text that can be the value of Content-Type: `type/subtype`, and what follows in printable ASCII.
-fn is_media_type(text: &str) -> bool {
+pub(crate) fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or("").trim_end();
     let is_token = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
@@ -342,8 +344,37 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `session`, `multipart`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
+    }
+
+    #[test]
+    fn the_readme_mentions_every_key() {
+        let readme = include_str!("../../../README.md");
+        let section = readme.split_once("### `WEB-INF/web.toml`").expect("its section").1;
+        let section = section.split("\n## ").next().unwrap();
+        // A message about an unknown key lists the known ones.
+        for table in [
+            "",
+            "[build]",
+            "[[servlet]]",
+            "[[filter]]",
+            "[session]",
+            "[multipart]",
+            "[files]",
+            "[[files.cache_control]]",
+            "[compression]",
+            "[redirects]",
+        ] {
+            let problems = load(&format!("{table}\nxxxxxxxxxxxxxxx = 1\n")).unwrap_err();
+            let keys = problems.lines().find_map(|line| line.split_once("keys are ")).expect("the known keys").1;
+            for key in keys.split(", ").map(|key| key.trim_matches('`')) {
+                let shown = [format!("`{key}`"), format!("[{key}]"), format!(".{key}]]")];
+                let shown = shown.iter().any(|name| section.contains(name));
+                // It is read, and shown nowhere.
+                assert!(shown || key == "display_name", "{table} {key}");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use serval_abi::{
     SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED,
     SV_EVENT_REQUEST_INITIALIZED,
@@ -137,6 +138,11 @@ impl Generation {
             listens_to: 0,
             lives,
         })
+    }
+
+    /// Of the redirects that add a slash.
+    pub fn redirect_status(&self) -> StatusCode {
+        StatusCode::from_u16(self.web.redirects.status).unwrap_or(StatusCode::FOUND)
     }
 
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.

@@ -43,8 +43,7 @@ pub fn redirect_to_root(request: &Request, context: &Context, generation: &Gener
     if *version == Version::HTTP_10 {
         location.insert_str(0, &target.origin(peer.secure));
     }
-    let status = StatusCode::from_u16(generation.web.redirects.status).unwrap_or(StatusCode::FOUND);
-    answer::redirect(status, &location)
+    answer::redirect(generation.redirect_status(), &location)
 }
 
 /// Finds who answers, in the order of SEMANTICS 4.
