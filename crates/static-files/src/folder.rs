@@ -29,7 +29,7 @@ const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOC
 /// the old one.
 #[derive(Debug)]
 pub struct Folder {
-    root: Root,
+    pub(crate) root: Root,
     media_types: MediaTypes,
     formats: Vec<Format>,
     /// When tags are to be strong.
@@ -209,14 +209,16 @@ pub(crate) fn visible(path: &str) -> Option<&str> {
         return Some(".");
     }
     let below = below.strip_suffix('/').unwrap_or(below);
-    let hidden = |segment: &str| {
-        segment.is_empty() || segment.contains('\0') || (segment.starts_with('.') && segment != ".well-known")
-    };
-    (!below.split('/').any(hidden)).then_some(below)
+    (!below.split('/').any(is_hidden)).then_some(below)
+}
+
+/// Says whether no request may have this segment in its path.
+pub(crate) fn is_hidden(segment: &str) -> bool {
+    segment.is_empty() || segment.contains('\0') || (segment.starts_with('.') && segment != ".well-known")
 }
 
 /// Returns the answer that an error of the system stands for.
-fn found_by(errno: Errno) -> Found {
+pub(crate) fn found_by(errno: Errno) -> Found {
     match errno {
         // XDEV: the path leaves the folder. NXIO, NODEV: a socket, or a device with no driver.
         // ILSEQ: a name that this file system cannot hold.

@@ -30,6 +30,7 @@ mod file;
 mod folder;
 #[doc(hidden)]
 pub mod fuzz;
+mod listing;
 mod media_type;
 mod put;
 mod random;
@@ -44,6 +45,7 @@ pub use cache_control::CacheRule;
 pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
+pub use listing::Listing;
 pub use media_type::{TypePattern, media_type};
 pub use put::{Refused, Upload};
 pub use respond::{ReadFailure, content, respond, respond_at_once, status_when_missing};

@@ -103,7 +103,7 @@ impl Root {
 }
 
 /// The folders of a webapp that no request may name (SEMANTICS 7).
-fn is_private(inside: &Path) -> bool {
+pub(crate) fn is_private(inside: &Path) -> bool {
     let first = inside.iter().next().unwrap_or_default();
     first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
 }
