@@ -38,13 +38,23 @@ pub fn to(
     let (filters, promise) = generation.filters_of(request.target.path(), servlet);
     // Listener functions promise nothing.
     let told = generation.listens_to_requests();
-    let may_run_inline = !turn.is_busy() && !told && promise && servlet.is_none_or(Servlet::may_run_inline);
     if !told && filters.is_empty() {
-        let Some(servlet) = servlet else { return by_file(&request, &context, &generation).into() };
-        if let Some(answer) = instead_of(servlet, &request, &context) {
+        let answer = match servlet {
+            Some(servlet) => instead_of(servlet, &request, &context),
+            None => files::answer_at_once(&request, &context),
+        };
+        if let Some(mut answer) = answer {
+            if let Some(compression) = &generation.compression {
+                compression.wanted(&request.method, &request.headers).apply(&mut answer);
+            }
             return answer.into();
         }
     }
+    let never_blocks = match servlet {
+        Some(servlet) => servlet.may_run_inline(),
+        None => !files::may_block(&request, &context),
+    };
+    let may_run_inline = !turn.is_busy() && !told && promise && never_blocks;
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, turn.clone(), found, head));
     if may_run_inline && let Some(place) = turn.inline.try_enter() {
@@ -67,15 +77,6 @@ pub fn to(
             },
         }
     }))
-}
-
-/// The answer of the static files, when nothing else has a say in it.
-fn by_file(request: &Request, context: &Context, generation: &Generation) -> Response<ResponseBody> {
-    let mut response = files::answer(request, context, request.target.path());
-    if let Some(compression) = &generation.compression {
-        compression.wanted(&request.method, &request.headers).apply(&mut response);
-    }
-    response
 }
 
 /// A call that has its place on an I/O thread.

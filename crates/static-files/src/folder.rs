@@ -6,12 +6,20 @@
 use std::io;
 use std::path::Path;
 
+use http::HeaderValue;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::conditions::Validators;
 use crate::file::File;
 use crate::media_type::MediaTypes;
 use crate::resolve::Root;
+use crate::strong::{Patience, StrongTags, Tag};
+use crate::variants::{Format, Representation};
+
+/// Without O_NONBLOCK the open of a FIFO would wait for its writer; with it, no open waits.
+/// LIMIT: a device is still opened for a moment before it is refused.
+const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// An opened folder whose files are served.
 ///
@@ -21,16 +29,48 @@ use crate::resolve::Root;
 pub struct Folder {
     pub(crate) root: Root,
     media_types: MediaTypes,
+    formats: Vec<Format>,
+    /// When tags are to be strong.
+    strong_tags: Option<StrongTags>,
+    options: Options,
 }
 
 /// What an operator chooses for one folder.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Serves what a symbolic link points to even when that is outside the folder.
     pub symlinks_outside: bool,
     /// Media types by extension (without its dot, in any case); they win over the built-in list, the
     /// last of several wins, and they are sent as written, with no charset added.
     pub mime: Vec<(String, String)>,
+    /// PUT and DELETE change files.
+    pub writable: bool,
+    /// A PUT with Content-Range changes a part of a file; else it is 400.
+    pub partial_put: bool,
+    /// POST is answered as GET; else it is 405.
+    pub post_as_get: bool,
+    /// Entity tags are the SHA-256 of the content.
+    pub strong_etags: bool,
+    /// Codings (`br`) and extensions (`.br`) of the files beside a file that are the same, coded; in the server's order of
+    /// preference.
+    pub precompressed: Vec<(String, String)>,
+    /// The file, relative to the folder, that stands for paths where nothing is.
+    pub fallback: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            symlinks_outside: false,
+            mime: Vec::new(),
+            writable: false,
+            partial_put: true,
+            post_as_get: true,
+            strong_etags: false,
+            precompressed: Vec::new(),
+            fallback: None,
+        }
+    }
 }
 
 /// What is at a path.
@@ -54,11 +94,21 @@ impl Folder {
     /// # Errors
     ///
     /// The system's error when `path` is not a directory that can be reached, and `InvalidInput` when
-    /// a media type of `options` cannot be sent in a header.
+    /// a media type or a coding of `options` cannot be sent in a header.
     pub fn open(path: &Path, options: Options) -> io::Result<Folder> {
+        Folder::with_root(Root::open(path, options.symlinks_outside)?, options)
+    }
+
+    fn with_root(root: Root, options: Options) -> io::Result<Folder> {
         let media_types = MediaTypes::with_overrides(&options.mime)?;
-        let root = Root::open(path, options.symlinks_outside)?;
-        Ok(Folder { root, media_types })
+        let formats = Format::list(&options.precompressed)?;
+        let strong_tags = options.strong_etags.then(StrongTags::default);
+        Ok(Folder { root, media_types, formats, strong_tags, options })
+    }
+
+    /// Returns what was chosen when it was opened.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Returns what is at `path`: relative to the context, decoded, normalised, starting with `/`.
@@ -70,9 +120,7 @@ impl Folder {
         let Some(relative) = visible(path) else {
             return Found::Missing;
         };
-        // Without O_NONBLOCK the open of a FIFO would wait for its writer; with it, no open waits.
-        // LIMIT: a device is still opened for a moment before it is refused.
-        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut flags = READING;
         if path.ends_with('/') {
             flags |= OFlags::DIRECTORY;
         }
@@ -81,6 +129,33 @@ impl Folder {
             Err(Errno::ACCESS) => self.unreadable(relative),
             Err(errno) => found_by(errno),
         }
+    }
+
+    pub(crate) fn formats(&self) -> &[Format] {
+        &self.formats
+    }
+
+    /// Returns the file whose name is that of `path` and an extension, if there is one that can be read; without its type.
+    pub(crate) fn beside(&self, path: &str, extension: &str) -> Option<File> {
+        let path = format!("{path}{extension}");
+        let opened = self.root.open_beneath(visible(&path)?, READING).ok()?;
+        let metadata = opened.metadata().ok().filter(|metadata| metadata.is_file())?;
+        Some(File::new(opened, &metadata, None))
+    }
+
+    /// Returns what conditions are compared with; `None`: a large file has to be read first, and there is no time for it.
+    pub(crate) fn validators(&self, of: &Representation, patience: Patience) -> io::Result<Option<Validators>> {
+        let strong = match &self.strong_tags {
+            None => Tag::NotYet,
+            Some(tags) => tags.of(of.sent(), patience)?,
+        };
+        let etag = match strong {
+            Tag::Strong(tag) => tag,
+            Tag::TakesLong => return Ok(None),
+            // A weak one is of the file's length and time, and does not say what it holds.
+            Tag::NotYet | Tag::Changed => HeaderValue::try_from(of.file.etag()).map_err(io::Error::other)?,
+        };
+        Ok(Some(Validators { etag, modified_seconds: of.file.modified_seconds() }))
     }
 
     fn found(&self, opened: std::fs::File, path: &str) -> io::Result<Found> {
@@ -215,8 +290,7 @@ mod tests {
     fn describe(found: Found) -> String {
         match found {
             Found::File(file) => {
-                let body =
-                    crate::body::tests::read_all(crate::respond(file, &http::Method::GET, &http::HeaderMap::new()));
+                let body = crate::body::tests::read_all(crate::content(file).unwrap());
                 format!("file {}", String::from_utf8(body.unwrap()).unwrap())
             }
             Found::Directory => "directory".into(),
@@ -231,7 +305,7 @@ mod tests {
         let temp = tree();
         for way in [Way::Beneath, Way::Walk] {
             let root = Root::open_by(&temp.path().join("root"), symlinks_outside, way).unwrap();
-            let folder = Folder { root, media_types: MediaTypes::with_overrides(&[]).unwrap() };
+            let folder = Folder::with_root(root, Options::default()).unwrap();
             for (path, expected) in cases {
                 assert_eq!(describe(folder.lookup(path)), *expected, "{path:?} by {way:?}");
             }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use serval_abi::{SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
+use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
 use serval_loader::exchange::{Answer, Fault, printable};
 use serval_loader::filter::Entered;
 use tokio::sync::oneshot;
@@ -29,6 +29,7 @@ use crate::asynchronous::{Completion, TaskWake};
 use crate::body::ResponseBody;
 use crate::context::Context;
 use crate::execution::Call;
+use crate::files::{self, By};
 use crate::generation::{DEFAULT_SERVLET, Generation};
 use crate::mapping::Match;
 use crate::multipart;
@@ -351,7 +352,8 @@ impl Exchange {
 
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
-        let response = crate::files::answer(&self.request, &self.context, self.request.target.path());
+        let by = if self.dispatch == SV_DISPATCH_FORWARD { By::Forward } else { By::Request };
+        let response = files::answer(&self.request, &self.context, by);
         self.answer(response);
     }
 
