@@ -32,9 +32,9 @@ pub fn options(settings: &ContextSettings, web: &Web) -> Options {
 
 /// Who asks for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum Asker {
     /// The request of the client.
-    Request,
+    Client,
     /// A forward from a servlet.
     Forward,
 }
@@ -43,14 +43,14 @@ pub enum By {
 pub fn answer_at_once(request: &Request, context: &Context) -> Option<Response<ResponseBody>> {
     let folder = context.folder.load();
     let path = request.target.path();
-    Asked { request, context, folder: &folder, path, by: By::Request, patience: Patience::None }.answer()
+    Asked { request, context, folder: &folder, path, asker: Asker::Client, patience: Patience::None }.answer()
 }
 
 /// Answers for the path that the target has now.
-pub fn answer(request: &Request, context: &Context, by: By) -> Response<ResponseBody> {
+pub fn answer(request: &Request, context: &Context, asker: Asker) -> Response<ResponseBody> {
     let folder = context.folder.load();
     let path = request.target.path();
-    let asked = Asked { request, context, folder: &folder, path, by, patience: Patience::Long };
+    let asked = Asked { request, context, folder: &folder, path, asker, patience: Patience::Long };
     asked.answer().unwrap_or_else(|| answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""))
 }
 
@@ -83,7 +83,7 @@ struct Asked<'a> {
     context: &'a Context,
     folder: &'a Folder,
     path: &'a str,
-    by: By,
+    asker: Asker,
     patience: Patience,
 }
 
@@ -102,9 +102,10 @@ impl Asked<'_> {
             return None;
         }
         Some(match *method {
-            Method::OPTIONS => answer::options(&allow(options)),
+            Method::TRACE if self.request.peer.listener.allow_trace => answer::trace(self.request),
+            Method::OPTIONS => answer::options(&self.allow()),
             Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::TRACE => {
-                answer::not_allowed(&allow(options))
+                answer::not_allowed(&self.allow())
             }
             _ => answer::page(StatusCode::NOT_IMPLEMENTED, ""),
         })
@@ -112,7 +113,7 @@ impl Asked<'_> {
 
     /// A servlet that forwards has decided already what its POST means.
     fn reads_by_post(&self) -> bool {
-        self.by == By::Forward || self.folder.options().post_as_get
+        self.asker == Asker::Forward || self.folder.options().post_as_get
     }
 
     fn read(&self) -> Option<Response<ResponseBody>> {
@@ -155,7 +156,7 @@ impl Asked<'_> {
             location.push('?');
             location.push_str(query);
         }
-        answer::redirect(&location)
+        answer::redirect(self.context.current.load().redirect_status(), &location)
     }
 
     /// Nothing that can be sent is there: an application that starts may have it soon, or a page of its own.
@@ -183,7 +184,22 @@ impl Asked<'_> {
     fn is_for_fallback(&self) -> bool {
         let reads = self.request.method == Method::GET || self.request.method == Method::HEAD;
         let name = self.path.rsplit('/').next().unwrap_or("");
-        self.by == By::Request && reads && (!name.contains('.') || accepts_html(&self.request.headers))
+        self.asker == Asker::Client && reads && (!name.contains('.') || accepts_html(&self.request.headers))
+    }
+
+    /// The methods that files have, as Tomcat lists them.
+    fn allow(&self) -> String {
+        let options = self.folder.options();
+        let traced = self.request.peer.listener.allow_trace;
+        let mut allow = "OPTIONS, GET, HEAD".to_owned();
+        for (is_allowed, methods) in
+            [(options.post_as_get, ", POST"), (options.writable, ", PUT, DELETE"), (traced, ", TRACE")]
+        {
+            if is_allowed {
+                allow.push_str(methods);
+            }
+        }
+        allow
     }
 
     fn failed(&self, error: &std::io::Error) -> Response<ResponseBody> {
@@ -191,17 +207,6 @@ impl Asked<'_> {
         tracing::error!(%context, request, path = self.path, "a file cannot be read: {error}");
         answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
     }
-}
-
-/// The methods that files have, as Tomcat lists them. A listener that allows TRACE adds it.
-fn allow(options: &Options) -> String {
-    let mut allow = "OPTIONS, GET, HEAD".to_owned();
-    for (is_allowed, methods) in [(options.post_as_get, ", POST"), (options.writable, ", PUT, DELETE")] {
-        if is_allowed {
-            allow.push_str(methods);
-        }
-    }
-    allow
 }
 
 /// Says whether `text/html` is listed by name.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use serval_abi::{
     SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED,
     SV_EVENT_REQUEST_INITIALIZED,
@@ -22,14 +23,12 @@ use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
 use crate::compression::Compression;
-use crate::declared::{Plans, declared};
+use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context};
 use crate::filters::FilterMaps;
-use crate::mapping::Mapper;
+use crate::mapping::{By, Mapper};
 use crate::side::Side;
 
-/// The name under which filters know the static files.
-pub const DEFAULT_SERVLET: &str = "default";
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
 
 /// What the generations of all contexts share: how many live, and how many libraries stay mapped.
@@ -44,6 +43,8 @@ pub struct Generation {
     pub number: u64,
     pub context: Arc<str>,
     pub mapper: Mapper,
+    /// The names that the static files have as a servlet, by their numbers.
+    files: Vec<String>,
     pub filter_maps: FilterMaps,
     pub web: Web,
     /// None: its answers go out as they are.
@@ -124,10 +125,12 @@ impl Generation {
         lives: Arc<Lives>,
     ) -> Arc<Generation> {
         lives.live.fetch_add(1, Ordering::Relaxed);
+        let (files, mapper) = declared::of_files(&web);
         Arc::new(Generation {
             number,
             context,
-            mapper: Mapper::default(),
+            mapper,
+            files,
             filter_maps: FilterMaps::default(),
             session_settings: web.session_settings(settings),
             compression: Compression::new(&web.compression, &settings.compression),
@@ -141,12 +144,17 @@ impl Generation {
         })
     }
 
+    /// Of the redirects that add a slash.
+    pub fn redirect_status(&self) -> StatusCode {
+        StatusCode::from_u16(self.web.redirects.status).unwrap_or(StatusCode::FOUND)
+    }
+
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
     pub fn load(plan: Plan) -> Result<Arc<Generation>, LoadError> {
         let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
         let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
-        let Plans { mapper, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
+        let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
                 made.destroy(&side, &plan.lives);
@@ -161,6 +169,7 @@ impl Generation {
             number: plan.number,
             context: plan.context,
             mapper,
+            files,
             filter_maps,
             session_settings: plan.web.session_settings(&plan.settings),
             compression: Compression::new(&plan.web.compression, &plan.settings.compression),
@@ -178,20 +187,33 @@ impl Generation {
         self.loaded.as_ref()?.made.servlets.get(number)
     }
 
+    /// `None`: it is the static files'.
+    pub fn servlet_of(&self, by: By) -> Option<&Servlet> {
+        self.servlet(by.servlet()?)
+    }
+
     pub fn filter(&self, number: usize) -> Option<&Filter> {
         self.loaded.as_ref()?.made.filters.get(number)
     }
 
-    /// The number of the servlet of that name, or of the static files, which are called by theirs.
-    pub fn servlet_named(&self, name: &str) -> Option<Option<usize>> {
+    /// The servlet of that name.
+    pub fn servlet_named(&self, name: &str) -> Option<By> {
         let servlets = self.loaded.iter().flat_map(|loaded| &loaded.made.servlets);
-        let found = servlets.map(Servlet::name).position(|known| known == name);
-        found.map(Some).or_else(|| (name == DEFAULT_SERVLET).then_some(None))
+        let found = servlets.map(Servlet::name).position(|known| known == name).map(By::Servlet);
+        found.or_else(|| self.files.iter().position(|known| known == name).map(By::Files))
     }
 
-    /// For the log.
-    pub fn servlet_name(&self, number: usize) -> &str {
-        self.servlet(number).map_or("", Servlet::name)
+    /// What a servlet is called: by filters' maps, in a mapping, in the log.
+    pub fn name_of(&self, by: By) -> &str {
+        match by {
+            By::Servlet(number) => self.servlet(number).map_or("", Servlet::name),
+            By::Files(number) => self.files.get(number).map_or("", String::as_str),
+        }
+    }
+
+    /// The path parameter that carries a session's id, where URLs do (SEMANTICS 17).
+    pub fn session_parameter(&self) -> &str {
+        self.web.session.cookie_name.as_deref().unwrap_or("jsessionid")
     }
 
     fn web_servlet(&self, number: usize) -> Option<&serval_config::WebServlet> {
@@ -244,12 +266,11 @@ impl Generation {
     }
 
     /// The filters that a request of this path passes, and whether all of them promise not to block.
-    pub fn filters_of(&self, path: &str, servlet: Option<&Servlet>) -> (Vec<usize>, bool) {
+    pub fn filters_of(&self, path: &str, by: By) -> (Vec<usize>, bool) {
         if self.filter_maps.is_empty() {
             return (Vec::new(), true);
         }
-        let servlet = servlet.map_or(DEFAULT_SERVLET, Servlet::name);
-        let filters = self.filter_maps.find(Some(path), servlet, SV_DISPATCH_REQUEST);
+        let filters = self.filter_maps.find(Some(path), self.name_of(by), SV_DISPATCH_REQUEST);
         let promise = filters.iter().all(|&filter| self.filter(filter).is_some_and(Filter::is_nonblocking));
         (filters, promise)
     }
