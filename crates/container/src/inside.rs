@@ -4,7 +4,7 @@
 //! `Container::answer` and the dispatches of an exchange walk the steps; each is a function of its own, and shows its rule by what it
 //! returns.
 
-use http::{Response, StatusCode, Version};
+use http::{Response, Version};
 use serval_static_files::Found;
 
 use crate::answer;

@@ -20,6 +20,8 @@ mod exchange;
 mod execution;
 mod files;
 mod filters;
+#[doc(hidden)]
+pub mod fuzz;
 mod generation;
 mod inside;
 mod jobs;

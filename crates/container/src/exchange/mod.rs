@@ -181,9 +181,9 @@ impl Exchange {
             None => Some(0),
         };
         let mut response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
+        let session = session::Use::new(&request.target, &generation);
         let compression = generation.compression.as_ref();
         response.compressing = compression.map(|compression| compression.wanted(&request.method, &request.headers));
-        let session = session::Use::new(&request.target, &generation);
         Exchange {
             content_length,
             request,
