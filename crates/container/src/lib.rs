@@ -26,6 +26,7 @@ mod mapping;
 mod multipart;
 mod parameters;
 mod pipe;
+mod remote_ip;
 mod routes;
 mod sending;
 mod sessions;
@@ -201,15 +202,20 @@ impl Container {
         };
         let context = versions.choose(&target, &head.headers).0.clone();
         drop(routes);
-        let request = Box::new(exchange::Request {
+        let mut request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
             version: head.version,
             headers: head.headers,
             target,
             peer: peer.clone(),
+            client: None,
             body,
         });
+        let rules = context.settings.remote_ip.as_ref();
+        if let Some(client) = rules.and_then(|rules| remote_ip::found(rules, &request.headers, peer)) {
+            client.apply(&mut request);
+        }
         within(context, request, turn)
     }
 

@@ -35,6 +35,7 @@ use crate::files::{self, Asker};
 use crate::generation::Generation;
 use crate::mapping::{By, Match};
 use crate::multipart;
+use crate::remote_ip::Client;
 use crate::sending::Sending;
 use crate::target::Target;
 use crate::turn::Turn;
@@ -52,7 +53,21 @@ pub struct Request {
     pub headers: HeaderMap,
     pub target: Target,
     pub peer: Arc<Peer>,
+    /// What proxies have said, if they are believed.
+    pub client: Option<Box<Client>>,
     pub body: Option<RequestBody>,
+}
+
+impl Request {
+    /// By TLS, here or at a proxy that is believed.
+    pub fn is_secure(&self) -> bool {
+        self.client.as_ref().and_then(|client| client.secure).unwrap_or(self.peer.secure)
+    }
+
+    /// The client's address: the peer's, or what proxies have said.
+    pub fn remote_text(&self) -> &str {
+        self.client.as_ref().and_then(|client| client.address.as_deref()).unwrap_or(&self.peer.remote_text)
+    }
 }
 
 pub struct Exchange {
