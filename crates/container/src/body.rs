@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::BodyError;
+use crate::access_log::Owner;
 use crate::pipe::{Next, Reader};
 
 /// The servlet failed after the head was sent: the connection is cut, so that the client sees it.
@@ -18,6 +19,8 @@ pub enum ResponseBody {
     Full(Bytes),
     Stream(Stream),
     File(serval_static_files::Body),
+    /// One of these, of which the access log counts what is sent.
+    Logged(Owner),
 }
 
 /// What a servlet writes while the client reads.
@@ -46,6 +49,7 @@ impl Body for ResponseBody {
             ResponseBody::File(file) => {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
+            ResponseBody::Logged(entry) => entry.poll_frame(task),
         }
     }
 
@@ -54,6 +58,7 @@ impl Body for ResponseBody {
             ResponseBody::Full(bytes) => bytes.is_empty(),
             ResponseBody::Stream(_) => false,
             ResponseBody::File(file) => file.is_end_stream(),
+            ResponseBody::Logged(entry) => entry.is_end_stream(),
         }
     }
 
@@ -62,6 +67,7 @@ impl Body for ResponseBody {
             ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             ResponseBody::Stream(_) => SizeHint::default(),
             ResponseBody::File(file) => file.size_hint(),
+            ResponseBody::Logged(entry) => entry.size_hint(),
         }
     }
 }
