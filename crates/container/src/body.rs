@@ -1,4 +1,4 @@
-//! The body of a response: nothing, all of it, a stream that a servlet writes, or a file.
+//! The body of a response: nothing, all of it, a stream that a servlet writes, or a file; as it is, or compressed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::BodyError;
 use crate::access_log::Owner;
+use crate::compression::Compressed;
 use crate::pipe::{Next, Reader};
 
 /// The servlet failed after the head was sent: the connection is cut, so that the client sees it.
@@ -21,6 +22,7 @@ pub enum ResponseBody {
     File(serval_static_files::Body),
     /// One of these, of which the access log counts what is sent.
     Logged(Owner),
+    Compressed(Box<Compressed>),
 }
 
 /// What a servlet writes while the client reads.
@@ -50,13 +52,14 @@ impl Body for ResponseBody {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             ResponseBody::Logged(entry) => entry.poll_frame(task),
+            ResponseBody::Compressed(body) => body.poll_frame(task),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             ResponseBody::Full(bytes) => bytes.is_empty(),
-            ResponseBody::Stream(_) => false,
+            ResponseBody::Stream(_) | ResponseBody::Compressed(_) => false,
             ResponseBody::File(file) => file.is_end_stream(),
             ResponseBody::Logged(entry) => entry.is_end_stream(),
         }
@@ -65,7 +68,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ResponseBody::Stream(_) => SizeHint::default(),
+            ResponseBody::Stream(_) | ResponseBody::Compressed(_) => SizeHint::default(),
             ResponseBody::File(file) => file.size_hint(),
             ResponseBody::Logged(entry) => entry.size_hint(),
         }

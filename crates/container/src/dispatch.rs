@@ -41,7 +41,7 @@ pub fn to(
     if !told && filters.is_empty() {
         let answer = match servlet {
             Some(servlet) => instead_of(servlet, &request, &context),
-            None => files::answer_at_once(&request, &context),
+            None => by_file_at_once(&request, &context, &generation),
         };
         if let Some(answer) = answer {
             return answer.into();
@@ -74,6 +74,15 @@ pub fn to(
             },
         }
     }))
+}
+
+/// The answer of the static files, when nothing else has a say in it and nothing has to be waited for.
+fn by_file_at_once(request: &Request, context: &Context, generation: &Generation) -> Option<Response<ResponseBody>> {
+    let mut response = files::answer_at_once(request, context)?;
+    if let Some(compression) = &generation.compression {
+        compression.wanted(&request.method, &request.headers).apply(&mut response);
+    }
+    Some(response)
 }
 
 /// A call that has its place on an I/O thread.

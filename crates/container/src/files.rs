@@ -6,7 +6,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
 use serval_static_files::{
-    Body, File, Folder, Found, Options, Patience, ReadFailure, respond, respond_at_once, status_when_missing,
+    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, respond, respond_at_once, status_when_missing,
 };
 
 use crate::answer;
@@ -17,6 +17,11 @@ use crate::exchange::Request;
 /// What a webapp's folder is opened with.
 pub fn options(settings: &ContextSettings, web: &Web) -> Options {
     let files = &web.files;
+    let cache_control = files.cache_control.iter().map(|rule| CacheRule {
+        url_patterns: rule.url_patterns.clone(),
+        types: rule.types.clone(),
+        value: rule.value.clone(),
+    });
     let coded = files.precompressed.iter().map(|variant| (variant.coding.clone(), variant.extension.clone()));
     Options {
         symlinks_outside: settings.symlinks_outside,
@@ -27,6 +32,7 @@ pub fn options(settings: &ContextSettings, web: &Web) -> Options {
         strong_etags: files.strong_etags,
         precompressed: coded.collect(),
         fallback: files.fallback.clone(),
+        cache_control: cache_control.collect(),
     }
 }
 

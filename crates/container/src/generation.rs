@@ -22,6 +22,7 @@ use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
+use crate::compression::Compression;
 use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context};
 use crate::filters::FilterMaps;
@@ -46,6 +47,8 @@ pub struct Generation {
     files: Vec<String>,
     pub filter_maps: FilterMaps,
     pub web: Web,
+    /// None: its answers go out as they are.
+    pub compression: Option<Arc<Compression>>,
     pub session_settings: SessionSettings,
     pub retired: AtomicBool,
     pub stage: watch::Sender<Stage>,
@@ -130,6 +133,7 @@ impl Generation {
             files,
             filter_maps: FilterMaps::default(),
             session_settings: web.session_settings(settings),
+            compression: Compression::new(&web.compression, &settings.compression),
             web,
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),
@@ -168,6 +172,7 @@ impl Generation {
             files,
             filter_maps,
             session_settings: plan.web.session_settings(&plan.settings),
+            compression: Compression::new(&plan.web.compression, &plan.settings.compression),
             web: plan.web,
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use rustix::io::Errno;
 
 /// The last second that a date of HTTP can hold: the end of the year 9999.
-const HTTP_DATE_SECONDS_MAX: u64 = 253_402_300_799;
+pub(crate) const HTTP_DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// A regular file, opened for reading, as it was when [`Folder::lookup`](crate::Folder::lookup) found it.
 #[derive(Debug)]

@@ -5,17 +5,19 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 
 use http::HeaderValue;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::cache_control::{CacheRule, CacheRules};
 use crate::conditions::Validators;
 use crate::file::File;
 use crate::media_type::MediaTypes;
 use crate::resolve::Root;
 use crate::strong::{Patience, StrongTags, Tag};
-use crate::variants::{Format, Representation};
+use crate::variants::Format;
 
 /// Without O_NONBLOCK the open of a FIFO would wait for its writer; with it, no open waits.
 /// LIMIT: a device is still opened for a moment before it is refused.
@@ -27,11 +29,14 @@ const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOC
 /// the old one.
 #[derive(Debug)]
 pub struct Folder {
-    root: Root,
+    pub(crate) root: Root,
     media_types: MediaTypes,
     formats: Vec<Format>,
     /// When tags are to be strong.
     strong_tags: Option<StrongTags>,
+    cache_rules: CacheRules,
+    /// Held while a file is put in its place or removed.
+    pub(crate) writes: Mutex<()>,
     options: Options,
 }
 
@@ -56,6 +61,8 @@ pub struct Options {
     pub precompressed: Vec<(String, String)>,
     /// The file, relative to the folder, that stands for paths where nothing is.
     pub fallback: Option<String>,
+    /// The first that fits a file is sent with it.
+    pub cache_control: Vec<CacheRule>,
 }
 
 impl Default for Options {
@@ -69,6 +76,7 @@ impl Default for Options {
             strong_etags: false,
             precompressed: Vec::new(),
             fallback: None,
+            cache_control: Vec::new(),
         }
     }
 }
@@ -94,7 +102,7 @@ impl Folder {
     /// # Errors
     ///
     /// The system's error when `path` is not a directory that can be reached, and `InvalidInput` when
-    /// a media type or a coding of `options` cannot be sent in a header.
+    /// a media type, a coding or a Cache-Control of `options` cannot be sent in a header.
     pub fn open(path: &Path, options: Options) -> io::Result<Folder> {
         Folder::with_root(Root::open(path, options.symlinks_outside)?, options)
     }
@@ -103,7 +111,8 @@ impl Folder {
         let media_types = MediaTypes::with_overrides(&options.mime)?;
         let formats = Format::list(&options.precompressed)?;
         let strong_tags = options.strong_etags.then(StrongTags::default);
-        Ok(Folder { root, media_types, formats, strong_tags, options })
+        let cache_rules = CacheRules::new(options.cache_control.clone())?;
+        Ok(Folder { root, media_types, formats, strong_tags, cache_rules, writes: Mutex::default(), options })
     }
 
     /// Returns what was chosen when it was opened.
@@ -131,8 +140,16 @@ impl Folder {
         }
     }
 
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
     pub(crate) fn formats(&self) -> &[Format] {
         &self.formats
+    }
+
+    pub(crate) fn cache_rules(&self) -> &CacheRules {
+        &self.cache_rules
     }
 
     /// Returns the file whose name is that of `path` and an extension, if there is one that can be read; without its type.
@@ -143,19 +160,20 @@ impl Folder {
         Some(File::new(opened, &metadata, None))
     }
 
-    /// Returns what conditions are compared with; `None`: a large file has to be read first, and there is no time for it.
-    pub(crate) fn validators(&self, of: &Representation, patience: Patience) -> io::Result<Option<Validators>> {
+    /// Returns what conditions are compared with, where `sent` is the file itself or a coded one beside it; `None`: a large file
+    /// has to be read first, and there is no time for it.
+    pub(crate) fn validators(&self, file: &File, sent: &File, patience: Patience) -> io::Result<Option<Validators>> {
         let strong = match &self.strong_tags {
             None => Tag::NotYet,
-            Some(tags) => tags.of(of.sent(), patience)?,
+            Some(tags) => tags.of(sent, patience)?,
         };
         let etag = match strong {
             Tag::Strong(tag) => tag,
             Tag::TakesLong => return Ok(None),
             // A weak one is of the file's length and time, and does not say what it holds.
-            Tag::NotYet | Tag::Changed => HeaderValue::try_from(of.file.etag()).map_err(io::Error::other)?,
+            Tag::NotYet | Tag::Changed => HeaderValue::try_from(file.etag()).map_err(io::Error::other)?,
         };
-        Ok(Some(Validators { etag, modified_seconds: of.file.modified_seconds() }))
+        Ok(Some(Validators { etag, modified_seconds: file.modified_seconds() }))
     }
 
     fn found(&self, opened: std::fs::File, path: &str) -> io::Result<Found> {
@@ -185,20 +203,22 @@ impl Folder {
 }
 
 /// Returns the path below the folder, without slashes around it, when a request may name it.
-fn visible(path: &str) -> Option<&str> {
+pub(crate) fn visible(path: &str) -> Option<&str> {
     let below = path.strip_prefix('/')?;
     if below.is_empty() {
         return Some(".");
     }
     let below = below.strip_suffix('/').unwrap_or(below);
-    let hidden = |segment: &str| {
-        segment.is_empty() || segment.contains('\0') || (segment.starts_with('.') && segment != ".well-known")
-    };
-    (!below.split('/').any(hidden)).then_some(below)
+    (!below.split('/').any(is_hidden)).then_some(below)
+}
+
+/// Says whether no request may have this segment in its path.
+pub(crate) fn is_hidden(segment: &str) -> bool {
+    segment.is_empty() || segment.contains('\0') || (segment.starts_with('.') && segment != ".well-known")
 }
 
 /// Returns the answer that an error of the system stands for.
-fn found_by(errno: Errno) -> Found {
+pub(crate) fn found_by(errno: Errno) -> Found {
     match errno {
         // XDEV: the path leaves the folder. NXIO, NODEV: a socket, or a device with no driver.
         // ILSEQ: a name that this file system cannot hold.
@@ -228,8 +248,16 @@ mod tests {
     fn tree() -> TempDir {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("root");
-        for dir in ["root/dir/deep", "root/.git", "root/.well-known/acme", "root/dir/.well-known", "outside", "rooted"]
-        {
+        for dir in [
+            "root/dir/deep",
+            "root/.git",
+            "root/.well-known/acme",
+            "root/dir/.well-known",
+            "root/WEB-INF",
+            "root/dir/WEB-INF",
+            "outside",
+            "rooted",
+        ] {
             fs::create_dir_all(temp.path().join(dir)).unwrap();
         }
         for name in [
@@ -247,6 +275,8 @@ mod tests {
             "back\\slash",
             "dot.",
             "a%2Fb",
+            "WEB-INF/web.toml",
+            "dir/WEB-INF/page",
         ] {
             fs::write(root.join(name), name).unwrap();
         }
@@ -256,6 +286,10 @@ mod tests {
         symlink("a.txt", root.join("link")).unwrap();
         symlink("../a.txt", root.join("dir/up")).unwrap();
         symlink("dir", root.join("dirlink")).unwrap();
+        symlink(".", root.join("here")).unwrap();
+        symlink("WEB-INF", root.join("private-dir")).unwrap();
+        symlink("../WEB-INF/web.toml", root.join("dir/private")).unwrap();
+        symlink("web.toml", root.join("WEB-INF/link")).unwrap();
         symlink(root.join("dir/b.txt"), root.join("absolute")).unwrap();
         symlink(root.join("dir"), root.join("absolute-dir")).unwrap();
         symlink(&root, root.join("self")).unwrap();
@@ -403,6 +437,24 @@ mod tests {
             ("/self/self/a.txt", "file a.txt"),
             ("/out-and-in", "file a.txt"),
         ]);
+    }
+
+    /// The container lets only forwards and includes name them (SEMANTICS 7).
+    #[test]
+    fn links_do_not_lead_into_private_folders() {
+        let cases = [
+            ("/private-dir", "missing"),
+            ("/private-dir/web.toml", "missing"),
+            ("/dir/private", "missing"),
+            ("/here/WEB-INF/web.toml", "missing"),
+            ("/self/WEB-INF/web.toml", "missing"),
+            ("/here/here/a.txt", "file a.txt"),
+            ("/here/dir/WEB-INF/page", "file dir/WEB-INF/page"),
+            ("/WEB-INF/web.toml", "file WEB-INF/web.toml"),
+            ("/WEB-INF/link", "file WEB-INF/web.toml"),
+        ];
+        check(&cases);
+        check_with(true, &cases);
     }
 
     #[test]

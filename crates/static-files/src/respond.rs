@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::byteranges::ByteRanges;
+use crate::cache_control::set_cache_control;
 use crate::conditions::{self, IfRange, Validators};
 use crate::file::File;
 use crate::folder::Folder;
@@ -100,15 +101,21 @@ fn respond_patiently(
     headers: &HeaderMap,
     patience: Patience,
 ) -> Option<Response<Body>> {
+    let cache_control = folder.cache_rules().find(path, &file);
     for _ in 0..READS_MAX {
         let representation = Representation::choose(folder, path, file, headers);
-        let validators = match folder.validators(&representation, patience) {
+        let validators = match folder.validators(&representation.file, representation.sent(), patience) {
             Ok(Some(validators)) => validators,
             Ok(None) => return None,
             Err(error) => return Some(failed(error)),
         };
         match respond_once(representation, &validators, method, headers) {
-            Ok(response) => return Some(response),
+            Ok(mut response) => {
+                if let Some(value) = cache_control {
+                    set_cache_control(&mut response, value);
+                }
+                return Some(response);
+            }
             Err(Unread::Changed(unread)) => file = unread,
             Err(Unread::Failed(error)) => return Some(failed(error)),
         }

@@ -198,8 +198,10 @@ impl Exchange {
             Some(_) => request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
             None => Some(0),
         };
-        let response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
+        let mut response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
         let session = session::Use::new(&request.target, &generation);
+        let compression = generation.compression.as_ref();
+        response.compressing = compression.map(|compression| compression.wanted(&request.method, &request.headers));
         Exchange {
             content_length,
             request,
