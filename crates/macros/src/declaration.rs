@@ -8,7 +8,7 @@ use crate::words::{comma, group, init, number, pattern, text, value};
 use crate::wrong::Wrong;
 
 const WORDS: &str = "allowed are URL patterns such as \"/hello/*\", and methods = [...], inline, blocking, keep, multipart, \
-                     name = \"...\", init = { \"...\" = \"...\" }, load_order = 1";
+                     name = \"...\", init = { \"...\" = \"...\" }, load_order = 1, last_modified = function, unmapped";
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
 
@@ -20,6 +20,8 @@ pub struct Declaration {
     pub name: Option<String>,
     pub init: Vec<(String, String)>,
     pub load_order: String,
+    /// The name of a function.
+    pub last_modified: Option<String>,
 }
 
 impl Declaration {
@@ -31,6 +33,7 @@ impl Declaration {
             name: None,
             init: Vec::new(),
             load_order: "-1".to_owned(),
+            last_modified: None,
         };
         let mut seen = HashSet::new();
         let mut tokens = arguments.into_iter();
@@ -53,7 +56,7 @@ impl Declaration {
             }
             comma(&mut tokens)?;
         }
-        if declaration.patterns.is_empty() {
+        if declaration.patterns.is_empty() && !seen.contains("unmapped") {
             return Err(Wrong::new(
                 Span::call_site(),
                 "a servlet needs a URL pattern, such as #[servlet(\"/hello/*\")]",
@@ -92,6 +95,14 @@ impl Declaration {
                 self.load_order = number(word, tokens)?;
                 Ok(())
             }
+            "last_modified" => match value(word, tokens)? {
+                Some(TokenTree::Ident(function)) => {
+                    self.last_modified = Some(function.to_string());
+                    Ok(())
+                }
+                _ => Err(Wrong::new(word.span(), "`last_modified` is the name of a function: last_modified = changed")),
+            },
+            "unmapped" => Ok(()),
             other => Err(Wrong::new(word.span(), format!("`{other}` is not known here; {WORDS}"))),
         }
     }

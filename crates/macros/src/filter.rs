@@ -9,7 +9,7 @@ use crate::wrong::Wrong;
 use crate::{pairs, slot, texts};
 
 const WORDS: &str = "allowed are URL patterns such as \"/*\", and servlets = [\"...\"], order = 1, dispatches = [...], inline, \
-                     name = \"...\", init = { \"...\" = \"...\" }";
+                     name = \"...\", init = { \"...\" = \"...\" }, unmapped";
 
 const DISPATCHES: [&str; 5] = ["REQUEST", "FORWARD", "INCLUDE", "ERROR", "ASYNC"];
 
@@ -140,6 +140,7 @@ impl Declaration {
                 TokenTree::Literal(literal) => declaration.patterns.push(pattern(&literal)?),
                 TokenTree::Ident(word) => match word.to_string().as_str() {
                     "inline" => declaration.flags = "::servlet::__glue::SV_NONBLOCKING",
+                    "unmapped" => {}
                     "order" => declaration.order = number(&word, &mut tokens)?,
                     "name" => {
                         declaration.name =
@@ -173,7 +174,7 @@ impl Declaration {
             }
             comma(&mut tokens)?;
         }
-        if declaration.patterns.is_empty() && declaration.servlets.is_empty() {
+        if declaration.patterns.is_empty() && declaration.servlets.is_empty() && !seen.contains("unmapped") {
             return Err(Wrong::new(
                 Span::call_site(),
                 "a filter needs a URL pattern or a servlet, such as #[filter(\"/*\")] or #[filter(servlets = [\"hello\"])]",

@@ -45,6 +45,7 @@ pub fn servlet(arguments: TokenStream, item: TokenStream) -> TokenStream {
                         methods: {methods},
                         flags: {flags},
                         load_order: {load_order},
+                        last_modified: {last_modified},
                     }},
                     __function
                 );
@@ -59,6 +60,10 @@ pub fn servlet(arguments: TokenStream, item: TokenStream) -> TokenStream {
             methods = declaration.methods,
             flags = declaration.flags,
             load_order = declaration.load_order,
+            last_modified = declaration.last_modified.map_or_else(
+                || "None".to_owned(),
+                |function| format!("Some(::servlet::__glue::last_modified({function}))")
+            ),
             slot = slot("sv_servlets", "sv_servlet", "SERVLET"),
         );
         Ok(code)

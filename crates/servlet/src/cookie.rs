@@ -42,6 +42,7 @@ pub struct Cookie<'a> {
     flags: u32,
     same_site: Option<SameSite>,
     partitioned: bool,
+    others: Vec<(&'a str, &'a str)>,
 }
 
 /// Whether a browser sends a cookie with requests that another site caused (RFC 6265bis).
@@ -58,7 +59,17 @@ pub enum SameSite {
 impl<'a> Cookie<'a> {
     /// A cookie that ends with the browser's session.
     pub fn new(name: &'a str, value: &'a str) -> Cookie<'a> {
-        Cookie { name, value, path: None, domain: None, max_age: 0, flags: 0, same_site: None, partitioned: false }
+        Cookie {
+            name,
+            value,
+            path: None,
+            domain: None,
+            max_age: 0,
+            flags: 0,
+            same_site: None,
+            partitioned: false,
+            others: Vec::new(),
+        }
     }
 
     /// Removes a cookie from the browser; with the path and domain that it was set with.
@@ -103,6 +114,12 @@ impl<'a> Cookie<'a> {
         Cookie { partitioned: true, ..self }.secure()
     }
 
+    /// Adds another attribute, such as `Priority=High`; it is sent as it is.
+    pub fn attribute(mut self, name: &'a str, value: &'a str) -> Cookie<'a> {
+        self.others.push((name, value));
+        self
+    }
+
     /// Lends it in the interface's form.
     pub(crate) fn lend<T>(&self, to: impl FnOnce(&sv_cookie) -> T) -> T {
         let optional = |text: Option<&str>| text.map_or(sv_str::ABSENT, sv_str::new);
@@ -111,14 +128,12 @@ impl<'a> Cookie<'a> {
             SameSite::Lax => "Lax",
             SameSite::None => "None",
         });
-        let mut attributes = [sv_pair { name: sv_str::ABSENT, value: sv_str::ABSENT }; 2];
-        let given =
+        let known =
             [same_site.map(|value| ("SameSite", Some(value))), self.partitioned.then_some(("Partitioned", None))];
-        let mut attribute_count = 0;
-        for (name, value) in given.into_iter().flatten() {
-            attributes[attribute_count] = sv_pair { name: sv_str::new(name), value: optional(value) };
-            attribute_count += 1;
-        }
+        let others = self.others.iter().map(|(name, value)| (*name, Some(*value)));
+        let attributes: Vec<sv_pair> = (known.into_iter().flatten().chain(others))
+            .map(|(name, value)| sv_pair { name: sv_str::new(name), value: optional(value) })
+            .collect();
         to(&sv_cookie {
             struct_size: size_of::<sv_cookie>() as u32,
             flags: self.flags,
@@ -128,7 +143,7 @@ impl<'a> Cookie<'a> {
             domain: optional(self.domain),
             max_age: self.max_age,
             attributes: attributes.as_ptr(),
-            attribute_count,
+            attribute_count: attributes.len(),
         })
     }
 }

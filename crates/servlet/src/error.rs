@@ -54,6 +54,8 @@ enum Answer {
     Fail(sv_status),
     /// 503, with Retry-After if it is not 0.
     Unavailable(u32),
+    /// Who was dispatched to has failed with this code, and has told the server why.
+    Said(sv_status),
 }
 
 /// An error that is answered with the error page for `status` (400 to 599). The text is for the log, and for clients only
@@ -94,7 +96,7 @@ impl Error {
     pub fn status(&self) -> u16 {
         match self.0.answer {
             Answer::Page(status) => status,
-            Answer::Fail(_) => 500,
+            Answer::Fail(_) | Answer::Said(_) => 500,
             Answer::Unavailable(0) => 404,
             Answer::Unavailable(_) => 503,
         }
@@ -122,7 +124,7 @@ impl Error {
     pub fn with_kind(mut self, kind: impl Into<Cow<'static, str>>) -> Error {
         self.0.kind = kind.into();
         // A page is chosen by status; a kind only matters to a failure.
-        if self.0.answer == Answer::Page(500) {
+        if matches!(self.0.answer, Answer::Page(500) | Answer::Said(_)) {
             self.0.answer = Answer::Fail(SV_E_FAILED);
         }
         self
@@ -151,6 +153,11 @@ impl Error {
         };
         let text = if said.is_empty() { text } else { said };
         Error::new(Answer::Fail(status), kind, format!("{doing}: {text}"))
+    }
+
+    /// An error of who was dispatched to; returned, it is answered as that one's.
+    pub(crate) fn said(status: sv_status, text: &str) -> Error {
+        Error::new(Answer::Said(status), "servlet/dispatch", text.to_owned())
     }
 
     pub(crate) fn would_block(&self) -> bool {
@@ -204,6 +211,7 @@ impl Error {
                 SV_E_FAILED
             }
             Answer::Page(_) | Answer::Fail(_) => self.fail(exchange),
+            Answer::Said(code) => code,
         }
     }
 
@@ -217,7 +225,7 @@ impl Error {
     pub(crate) fn code(&self) -> sv_status {
         match self.0.answer {
             // What is no error to the table has to become one.
-            Answer::Fail(code) if code < 0 => code,
+            Answer::Fail(code) | Answer::Said(code) if code < 0 => code,
             _ => SV_E_FAILED,
         }
     }

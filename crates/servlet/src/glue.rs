@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicPtr;
+use std::time::SystemTime;
 
 use serval_abi::{
     SV_ABI_MAJOR, SV_ABI_MINOR, SV_E_FAILED, SV_E_PANIC, SV_MAGIC, SV_OK, sv_config, sv_context, sv_exchange,
@@ -51,6 +52,8 @@ pub(crate) fn the<F: Copy>() -> F {
     unsafe { std::mem::zeroed::<F>() }
 }
 
+pub type LastModified = unsafe extern "C" fn(*mut c_void, *mut sv_exchange) -> i64;
+
 /// What is written in the attribute of a servlet.
 #[derive(Clone, Copy)]
 pub struct Declared {
@@ -60,6 +63,7 @@ pub struct Declared {
     pub methods: u32,
     pub flags: u32,
     pub load_order: i32,
+    pub last_modified: Option<LastModified>,
 }
 
 impl Declared {
@@ -81,7 +85,7 @@ impl Declared {
             service: None,
             poll: None,
             drop: None,
-            last_modified: None,
+            last_modified: self.last_modified,
         }
     }
 }
@@ -100,6 +104,14 @@ pub const fn async_servlet<F: AsyncHandler<Shape>, Shape: 'static>(declared: Dec
         drop: Some(task::drop_task),
         ..declared.servlet()
     }
+}
+
+/// What `last_modified = function` in the attribute of a servlet expands to.
+pub const fn last_modified<F>(_function: F) -> LastModified
+where
+    F: Fn(&Request) -> Option<SystemTime> + Copy + Send + Sync + 'static,
+{
+    changed_at::<F>
 }
 
 /// What `servlet_module_v1` returns.
@@ -317,6 +329,23 @@ unsafe fn serve(
         }
     });
     served.unwrap_or(SV_E_PANIC)
+}
+
+unsafe extern "C" fn changed_at<F>(servlet: *mut c_void, exchange: *mut sv_exchange) -> i64
+where
+    F: Fn(&Request) -> Option<SystemTime> + Copy + Send + Sync + 'static,
+{
+    /// Not known (servlet.h); and after a panic, which was reported.
+    const UNKNOWN: i64 = -1;
+    // SAFETY: as in `serve`: servlet.h says the same of `last_modified`.
+    let instance: Option<&'static Instance> = unsafe { servlet.cast::<Instance>().as_ref() };
+    let (Some(instance), Some(table)) = (instance, host::host()) else { return UNKNOWN };
+    let asked = caught(|| {
+        let _current = instance.module().enter(exchange);
+        the::<F>()(&Request::new(Exchange::new(table, exchange), instance))
+    });
+    let since_1970 = asked.ok().flatten().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since_1970.and_then(|time| i64::try_from(time.as_millis()).ok()).unwrap_or(UNKNOWN)
 }
 
 unsafe extern "C" fn service_async<F: AsyncHandler<Shape>, Shape: 'static>(

@@ -88,6 +88,7 @@ macro_rules! call {
 
 mod context;
 mod data;
+mod dispatching;
 mod waiting;
 pub(crate) use context::ContextHandle;
 pub(crate) use data::SessionHandle;
@@ -346,6 +347,13 @@ impl Exchange {
         self.value("read_all", |body| call!(self.host, read_all(self.handle, bytes_max, body) or SV_E_UNSUPPORTED))
     }
 
+    pub fn request_trailers(self) -> Result<(*const sv_pair, usize)> {
+        self.list(
+            "request_trailers",
+            |out, count| call!(self.host, request_trailers(self.handle, out, count) or SV_E_UNSUPPORTED),
+        )
+    }
+
     // --- the response
 
     pub fn respond(self, status: u16, headers: &[sv_pair], content: Content<'_>) -> Result {
@@ -437,6 +445,32 @@ impl Exchange {
     pub fn set_content_length(self, bytes: u64) -> Result {
         let status = call!(self.host, set_content_length(self.handle, bytes) or SV_E_UNSUPPORTED);
         self.done(status, "set_content_length")
+    }
+
+    pub fn set_charset(self, charset: &str) -> Result {
+        let status = call!(self.host, set_charset(self.handle, charset.as_ptr(), charset.len()) or SV_E_UNSUPPORTED);
+        self.done(status, "set_charset")
+    }
+
+    pub fn set_buffer_size(self, bytes: usize) -> Result {
+        let status = call!(self.host, set_buffer_size(self.handle, bytes) or SV_E_UNSUPPORTED);
+        self.done(status, "set_buffer_size")
+    }
+
+    pub fn set_trailer(self, name: &str, value: &[u8]) -> Result {
+        let status = call!(
+            self.host,
+            set_trailer(self.handle, name.as_ptr(), name.len(), value.as_ptr(), value.len()) or SV_E_UNSUPPORTED
+        );
+        self.done(status, "set_trailer")
+    }
+
+    /// It lives as long as the handle.
+    pub fn encode_url(self, url: &str) -> Result<Option<sv_str>> {
+        self.value(
+            "encode_url",
+            |out| call!(self.host, encode_url(self.handle, url.as_ptr(), url.len(), out) or SV_E_UNSUPPORTED),
+        )
     }
 
     pub fn set_cookie(self, cookie: &sv_cookie) -> Result {

@@ -35,6 +35,8 @@
 //! | write HTML | [`Response::html`], [`escape`](fn@escape) | | [`escape`](fn@escape) |
 //! | say no | [`error`](fn@error), [`unavailable`], [`Error`] | | [`Error`] |
 //! | know a client again | [`Request::session`], [`Session`] | (`json` for values of your own) | [`Session`] |
+//! | let another servlet go on | [`Request::forward`], [`Request::include`], [`Request::async_dispatch`] | | there |
+//! | know who is logged in | [`Request::user`], [`Request::has_role`] | | there |
 //! | set and read cookies | [`Cookie`], [`Request::cookie`] | | [`Cookie`] |
 //! | wait without a thread | `async fn`, [`time`], [`Stream`] | (`tokio` for its crates) | [`Response::stream`] |
 //! | keep a page up to date | [`Response::events`], [`EventStream`], [`Broadcast`] | | [`Response::events`] |
@@ -90,6 +92,7 @@ pub use crate::body::{AsyncBody, Body};
 pub use crate::broadcast::{Broadcast, Receiver, RecvError};
 pub use crate::context::Context;
 pub use crate::cookie::{Cookie, SameSite};
+pub use crate::dispatch::Dispatcher;
 pub use crate::error::{Error, Result, error, unavailable};
 pub use crate::events::{Event, EventStream};
 pub use crate::filter::{BodyWriter, Chunk, Filter, FilterConfig, FilterEnd, Flow, ResponseHead};
@@ -101,7 +104,7 @@ pub use crate::method::Method;
 pub use crate::multipart::{Part, PartReader, Parts};
 pub use crate::request::Request;
 pub use crate::response::Response;
-pub use crate::session::Session;
+pub use crate::session::{RequestedSession, Session};
 pub use crate::stream::Stream;
 
 mod background;
@@ -110,6 +113,7 @@ mod broadcast;
 mod context;
 mod cookie;
 mod decode;
+mod dispatch;
 mod error;
 mod events;
 mod filter;
@@ -141,6 +145,7 @@ pub mod test;
 pub mod time;
 #[cfg(feature = "tracing")]
 mod tracing_adapter;
+mod user;
 
 /// Makes other ways to log end in the server's log; when a module begins.
 fn adapters_install() {
@@ -165,7 +170,9 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __glue {
     pub use crate::filter::{DeclaredFilter, by_default, filter};
-    pub use crate::glue::{Declared, Description, Sections, Slot, async_servlet, describe, pair, section, servlet};
+    pub use crate::glue::{
+        Declared, Description, Sections, Slot, async_servlet, describe, last_modified, pair, section, servlet,
+    };
     pub use crate::hooks::{Function, Hook};
     pub use crate::job::{Job, job};
     pub use crate::listener::{OfAttribute, OfContext, OfRequest, OfSession, listener, listener_state};

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use serval_abi::{sv_pair, sv_request, sv_str};
+use serval_abi::{
+    SV_MATCH_CONTEXT_ROOT, SV_MATCH_EXACT, SV_MATCH_EXTENSION, SV_MATCH_PATH, SV_MATCH_TEMPLATE, sv_pair, sv_request,
+    sv_str,
+};
 
 use crate::glue::Instance;
 use crate::host::{self, Current, Exchange, waiting};
 use crate::task::Turn;
-use crate::{Context, Method, Result, error};
+use crate::{Context, Dispatcher, Method, Result, error};
 
 /// A request. All that it returns by reference lives as long as the call of the servlet.
 ///
@@ -68,7 +71,7 @@ impl Request {
         self.optional(view).unwrap_or_default()
     }
 
-    fn optional(&self, view: sv_str) -> Option<&str> {
+    pub(crate) fn optional(&self, view: sv_str) -> Option<&str> {
         // SAFETY: views of the head, and values that the server returns for an exchange, live until `service` returns
         // (servlet.h 4), and so at least as long as this borrow.
         unsafe { host::text(view) }
@@ -125,9 +128,39 @@ impl Request {
         self.text(self.head().match_pattern)
     }
 
-    /// Returns the name of the servlet.
+    /// Returns what the wildcard of that pattern stood for, without a slash before it: `Ada` for `/greet/*` and `/greet/Ada`;
+    /// `None` where it stood for nothing.
+    pub fn pattern_value(&self) -> Option<&str> {
+        self.optional(self.head().match_value)
+    }
+
+    /// Returns how that pattern matched, as the Servlet specification (12.1) names it: `CONTEXT_ROOT`, `DEFAULT`, `EXACT`,
+    /// `EXTENSION`, `PATH`; and `TEMPLATE` for `/items/{id}`.
+    pub fn pattern_kind(&self) -> &'static str {
+        match self.head().match_kind {
+            SV_MATCH_CONTEXT_ROOT => "CONTEXT_ROOT",
+            SV_MATCH_EXACT => "EXACT",
+            SV_MATCH_EXTENSION => "EXTENSION",
+            SV_MATCH_PATH => "PATH",
+            SV_MATCH_TEMPLATE => "TEMPLATE",
+            _ => "DEFAULT",
+        }
+    }
+
+    /// Returns the name of the servlet that the path was mapped to. In an include, and in a dispatch by name, that is the one
+    /// before; see [`instance_name`](Request::instance_name).
     pub fn servlet_name(&self) -> &str {
         self.text(self.head().servlet_name)
+    }
+
+    /// Returns the name of the servlet (for a filter: of the filter) that is asking: of its declaration, or of web.toml.
+    pub fn instance_name(&self) -> &str {
+        self.instance.name()
+    }
+
+    /// Returns why the servlet or filter is called.
+    pub fn dispatcher(&self) -> Dispatcher {
+        Dispatcher::of(self.head().dispatch)
     }
 
     /// Returns the first header of that name, in any case of letters; `None` also when it is not UTF-8.
@@ -143,10 +176,21 @@ impl Request {
     /// Returns all headers in the order in which they came, their names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let head = self.head();
-        self.pairs(head.headers, head.header_count).iter().map(|header| {
+        self.fields(self.pairs(head.headers, head.header_count))
+    }
+
+    /// Returns the trailer fields that came behind a chunked body (RFC 9110 6.5), their names in lower case; none before the
+    /// body was read to its end.
+    pub fn trailers(&self) -> Result<impl Iterator<Item = (&str, &[u8])>> {
+        let (first, count) = self.exchange.request_trailers()?;
+        Ok(self.fields(self.pairs(first, count)))
+    }
+
+    fn fields<'a>(&'a self, pairs: &'a [sv_pair]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        pairs.iter().map(|pair| {
             // SAFETY: as in `optional`.
-            let value = unsafe { host::bytes(header.value) };
-            (self.text(header.name), value.unwrap_or_default())
+            let value = unsafe { host::bytes(pair.value) };
+            (self.text(pair.name), value.unwrap_or_default())
         })
     }
 
@@ -158,6 +202,11 @@ impl Request {
     /// Returns the type of the body.
     pub fn content_type(&self) -> Option<&str> {
         self.optional(self.head().content_type)
+    }
+
+    /// Returns the charset of the body: told by the client, or the default in effect.
+    pub fn charset(&self) -> Option<&str> {
+        self.optional(self.head().charset)
     }
 
     /// Returns `http` or `https`.
@@ -296,6 +345,12 @@ impl Request {
         let value = self.exchange.attribute(name)?;
         // SAFETY: as in `optional`; a value that is replaced lives on until then.
         Ok(value.and_then(|value| unsafe { host::bytes(value) }))
+    }
+
+    /// Returns all attributes of the request, those of the server (`servlet.forward.request_uri`, ...) too.
+    pub fn attributes(&self) -> Result<impl Iterator<Item = (&str, &[u8])>> {
+        let (first, count) = self.exchange.attributes()?;
+        Ok(self.fields(self.pairs(first, count)))
     }
 
     /// Sets an attribute of the request.

@@ -119,6 +119,47 @@ impl Response {
         Ok(self)
     }
 
+    /// Sets the charset that is told with the type of the body; of this and one in [`content_type`](Response::content_type) the
+    /// later one wins.
+    pub fn charset(&mut self, charset: &str) -> Result<&mut Response> {
+        self.exchange.set_charset(charset)?;
+        Ok(self)
+    }
+
+    /// Sets how many bytes are held before the response is committed, up to 16 MiB; an error when something was written.
+    pub fn buffer_size(&mut self, bytes: usize) -> Result<&mut Response> {
+        self.exchange.set_buffer_size(bytes)?;
+        Ok(self)
+    }
+
+    /// Sets a trailer field, which is sent behind the body to clients that ask for trailers (RFC 9110 6.5): a checksum, for
+    /// example. Its name has to be known before the response is committed: set it once before, or name it in a header
+    /// `Trailer`.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[servlet("/data")]
+    /// fn data(_: &Request, response: &mut Response) -> Result {
+    ///     response.header("trailer", "x-count")?.write("one two three")?;
+    ///     response.flush()?;
+    ///     response.trailer("x-count", "3")?.done()
+    /// }
+    /// ```
+    pub fn trailer(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<&mut Response> {
+        self.exchange.set_trailer(name, value.as_ref())?;
+        Ok(self)
+    }
+
+    /// Returns the URL with the id of the client's session, if it leads into this webapp, the webapp's sessions are tracked by
+    /// URL too, and the client has shown no cookie yet (Servlet 7.1.3); else as it is.
+    pub fn encode_url(&self, url: &str) -> Result<String> {
+        let encoded = self.exchange.encode_url(url)?;
+        // SAFETY: it lives until `service` returns, and is copied before.
+        let encoded = encoded.and_then(|encoded| unsafe { host::text(encoded) });
+        Ok(encoded.unwrap_or(url).to_owned())
+    }
+
     /// Sets the length of the body; what is written beyond is dropped. Without it a body that does not fit into the buffer
     /// goes out in chunks.
     pub fn content_length(&mut self, bytes: u64) -> Result<&mut Response> {

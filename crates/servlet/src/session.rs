@@ -18,9 +18,41 @@ impl Request {
         Ok(Session { request: self, handle })
     }
 
+    /// Returns the id of a session that the client has sent, and what became of it; `None`: it has sent none.
+    pub fn requested_session(&self) -> Result<Option<RequestedSession<'_>>> {
+        // SAFETY: NULL, or what lives until `service` returns (servlet.h 4), as this borrow of the request ends before.
+        let Some(info) = (unsafe { self.exchange().session_info()?.as_ref() }) else { return Ok(None) };
+        Ok(self.optional(info.requested_id).map(|id| RequestedSession {
+            id,
+            by_cookie: info.requested_by_cookie != 0,
+            by_url: info.requested_by_url != 0,
+            is_valid: info.requested_valid != 0,
+        }))
+    }
+
     /// Returns the client's session, if it has one.
     pub fn session_if_any(&self) -> Result<Option<Session<'_>>> {
         Ok(self.exchange().session(false)?.map(|handle| Session { request: self, handle }))
+    }
+}
+
+/// The id of a session as a client has sent it; from [`Request::requested_session`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestedSession<'a> {
+    /// As it came: it is a secret while the session lives.
+    pub id: &'a str,
+    /// It came in a cookie.
+    pub by_cookie: bool,
+    /// It came in the path.
+    pub by_url: bool,
+    /// There is such a session, and it has not ended.
+    pub is_valid: bool,
+}
+
+impl fmt::Debug for RequestedSession<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the id.
+        write!(formatter, "RequestedSession(valid: {})", self.is_valid)
     }
 }
 

@@ -22,6 +22,8 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod cache_control;
+mod coding;
 mod conditions;
 mod file;
 mod folder;
@@ -31,7 +33,9 @@ mod resolve;
 mod respond;
 
 pub use body::Body;
+pub use cache_control::{CacheRule, CacheRules, set_cache_control};
+pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
-pub use media_type::media_type;
+pub use media_type::{TypePattern, media_type};
 pub use respond::{ReadFailure, respond, status_when_missing};
