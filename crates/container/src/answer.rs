@@ -5,6 +5,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
+use crate::exchange::Request;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
@@ -51,13 +52,13 @@ pub fn servlet_unavailable(seconds: u32, reason: &str) -> Response<ResponseBody>
 }
 
 /// `location` may begin with the target as it was sent: of several slashes one is left, so that it stays on this host.
-pub fn redirect(location: &str) -> Response<ResponseBody> {
+pub fn redirect(status: StatusCode, location: &str) -> Response<ResponseBody> {
     let from = location.bytes().take_while(|&b| b == b'/').count().saturating_sub(1);
     let Ok(location) = HeaderValue::from_str(&location[from..]) else {
         return page(StatusCode::BAD_REQUEST, "");
     };
     let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = StatusCode::FOUND;
+    *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, location);
     response
 }
@@ -67,6 +68,25 @@ pub fn not_allowed(allow: &str) -> Response<ResponseBody> {
     if let Ok(allow) = HeaderValue::from_str(allow) {
         response.headers_mut().insert(ALLOW, allow);
     }
+    response
+}
+
+/// The answer to TRACE: the head of the request, without what only the server may know (RFC 9110 9.3.8).
+pub fn trace(request: &Request) -> Response<ResponseBody> {
+    const PRIVATE: [&str; 5] = ["authorization", "cookie", "forwarded", "proxy-authorization", "x-forwarded"];
+    let Request { target, headers, version, .. } = request;
+    let mut text = format!("TRACE {} {version:?}\r\n", target.raw()).into_bytes();
+    for (name, value) in headers {
+        if !PRIVATE.iter().any(|private| name.as_str().starts_with(private)) {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    let mut response = Response::new(ResponseBody::Full(text.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("message/http"));
     response
 }
 

@@ -29,11 +29,6 @@ pub(crate) enum Answer {
 }
 
 impl Answering {
-    /// An answer that needs no container.
-    pub fn known(response: Response<ResponseBody>, turn: &Arc<Turn>) -> Answering {
-        Answering::new(response.into(), turn)
-    }
-
     pub(crate) fn new(answer: Answer, turn: &Arc<Turn>) -> Answering {
         turn.hear(false);
         Answering { turn: turn.clone(), answer }

@@ -21,6 +21,7 @@ use crate::dispatch;
 use crate::exchange::Exchange;
 use crate::execution::{Call, watched};
 use crate::generation::{Generation, Stage};
+use crate::mapping::By;
 use crate::turn::Turn;
 
 /// LIMIT: threads that tell detached exchanges of their end.
@@ -301,7 +302,7 @@ pub struct Watcher {
     /// The servlet promises to go on when the client has gone, or that is known already.
     keeps: bool,
     inline: bool,
-    servlet: Option<usize>,
+    by: By,
     request: u64,
 }
 
@@ -309,8 +310,7 @@ impl Watcher {
     pub fn new(exchange: &Exchange) -> Watcher {
         let (context, generation) = (exchange.context().clone(), exchange.generation().clone());
         let turn = exchange.turn().clone();
-        let keeps =
-            exchange.servlet().and_then(|servlet| generation.servlet(servlet)).is_some_and(|servlet| servlet.keeps());
+        let keeps = generation.servlet_of(exchange.serving()).is_some_and(|servlet| servlet.keeps());
         let mut stage = generation.stage.subscribe();
         // One that has retired meanwhile is news, too.
         stage.mark_changed();
@@ -322,7 +322,7 @@ impl Watcher {
             stage,
             keeps,
             inline,
-            servlet: exchange.servlet(),
+            by: exchange.serving(),
             request: exchange.request().id,
         }
     }
@@ -342,7 +342,7 @@ impl Watcher {
     }
 
     fn may_be_polled_inline(&self) -> bool {
-        let servlet = self.servlet.and_then(|servlet| self.generation.servlet(servlet));
+        let servlet = self.generation.servlet_of(self.by);
         self.inline && servlet.is_some_and(|servlet| !servlet.is_off_io_threads())
     }
 
@@ -363,7 +363,7 @@ impl Watcher {
 
     pub fn say(&self, why: Why) {
         let (_, _, reason) = why.answer();
-        let servlet = self.servlet.map_or("", |servlet| self.generation.servlet_name(servlet));
+        let servlet = self.generation.name_of(self.by);
         let (context, generation, request) = (&self.generation.context, self.generation.number, self.request);
         match why {
             Why::TimedOut | Why::Cut => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
-use serval_config::ContextSettings;
+use serval_config::{ContextName, ContextSettings};
 use serval_static_files::Folder;
 
 use crate::execution::Pool;
@@ -15,7 +15,9 @@ use crate::sessions::Sessions;
 pub struct Context {
     /// "" for the root context.
     pub path: String,
-    /// For people and logs: "/" for the root context.
+    /// What follows `##` in the folder's name: of several contexts of one path, which one it is.
+    pub version: Option<String>,
+    /// For people and logs: "/" for the root context, "/shop##2".
     pub name: Arc<str>,
     pub webapp: PathBuf,
     pub settings: ContextSettings,
@@ -43,10 +45,8 @@ pub enum Waiting {
 }
 
 impl Context {
-    #[expect(clippy::too_many_arguments, reason = "each is one field")]
     pub fn new(
-        path: String,
-        name: Arc<str>,
+        name: ContextName,
         webapp: PathBuf,
         settings: ContextSettings,
         development: bool,
@@ -58,15 +58,27 @@ impl Context {
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
         let folder = ArcSwap::from_pointee(folder);
         let sessions = Sessions::default();
-        Context { path, name, webapp, settings, development, folder, pool, sessions, current, host, waiting }
+        let shown = name.display().into();
+        let ContextName { path, version } = name;
+        Context {
+            path,
+            version,
+            name: shown,
+            webapp,
+            settings,
+            development,
+            folder,
+            pool,
+            sessions,
+            current,
+            host,
+            waiting,
+        }
     }
 
-    /// As the folder of a webapp at this path is named: `ROOT`, `a#b`.
+    /// As the folder of a webapp of this path and version is named: `ROOT`, `a#b##2`.
     pub fn folder_name(&self) -> String {
-        match self.path.trim_start_matches('/') {
-            "" => "ROOT".to_owned(),
-            path => path.replace('/', "#"),
-        }
+        ContextName { path: self.path.clone(), version: self.version.clone() }.folder()
     }
 
     pub fn waiting(&self) -> Waiting {

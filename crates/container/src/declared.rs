@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use serval_abi::{SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_DISPATCH_REQUEST};
-use serval_config::{Dispatcher, Web, WebFilter};
+use serval_config::{Dispatcher, Web, WebFilter, WebServlet};
 use serval_loader::Refusal;
 use serval_loader::library::{DeclaredFilter, Library};
 
 use crate::filters::FilterMaps;
-use crate::mapping::{Mapper, PatternError};
+use crate::mapping::{By, Mapper, PatternError};
+
+/// The class of the static files, and the name that every webapp has for them (SEMANTICS 14).
+const FILES: &str = "default";
 
 /// All that is to be created, in the order of its numbers.
 pub struct Plans {
     pub servlets: Vec<Instance>,
     pub filters: Vec<Instance>,
+    /// The names of the static files: the built-in one, then those that web.toml gives them.
+    pub files: Vec<String>,
     pub mapper: Mapper,
     pub filter_maps: FilterMaps,
 }
@@ -30,13 +35,41 @@ pub struct Instance {
 }
 
 pub fn declared(libraries: &[Arc<Library>], web: &Web) -> Result<Plans, Refusal> {
-    let (servlets, mapper) = servlets(libraries, web)?;
+    let servlets = servlets(libraries, web)?;
+    let files: Vec<&WebServlet> = files(web).filter(|files| !declares(libraries, class_of(files))).collect();
+    let mapper = mapper(&servlets, &files)?;
     let (filters, filter_maps) = filters(libraries, web)?;
-    Ok(Plans { servlets, filters, mapper, filter_maps })
+    Ok(Plans { servlets, filters, files: names_of(&files), mapper, filter_maps })
+}
+
+/// The names of the static files and their mapping in a webapp without libraries, or whose libraries are not there yet.
+pub fn of_files(web: &Web) -> (Vec<String>, Mapper) {
+    let files: Vec<&WebServlet> = files(web).collect();
+    // The file was read, and its patterns looked at: no two are one.
+    let mapper = mapper(&[], &files).unwrap_or_default();
+    (names_of(&files), mapper)
+}
+
+fn class_of(servlet: &WebServlet) -> &str {
+    servlet.class.as_ref().unwrap_or(&servlet.name)
+}
+
+fn declares(libraries: &[Arc<Library>], class: &str) -> bool {
+    libraries.iter().flat_map(|library| &library.declared().servlets).any(|servlet| servlet.name == class)
+}
+
+/// What web.toml says of the static files.
+fn files(web: &Web) -> impl Iterator<Item = &WebServlet> {
+    web.servlets.iter().filter(|servlet| servlet.enabled && class_of(servlet) == FILES)
+}
+
+fn names_of(files: &[&WebServlet]) -> Vec<String> {
+    let given = files.iter().map(|servlet| servlet.name.as_str()).filter(|name| *name != FILES);
+    std::iter::once(FILES).chain(given).map(str::to_owned).collect()
 }
 
 /// What the libraries declare, as web.toml changes it.
-fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Mapper), Refusal> {
+fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<Vec<Instance>, Refusal> {
     let mut instances: Vec<Instance> = Vec::new();
     for (number, library) in libraries.iter().enumerate() {
         for (index, servlet) in library.declared().servlets.iter().enumerate() {
@@ -56,10 +89,13 @@ fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Map
     let classes: Vec<(usize, usize, String)> =
         instances.iter().map(|instance| (instance.library, instance.index, instance.name.clone())).collect();
     for servlet in &web.servlets {
-        let class = servlet.class.as_ref().unwrap_or(&servlet.name);
+        let class = class_of(servlet);
         let Some((library, index, _)) = classes.iter().find(|(_, _, name)| name == class) else {
+            if class == FILES {
+                continue;
+            }
             let known: Vec<&str> = classes.iter().map(|(_, _, name)| name.as_str()).collect();
-            return Err(Refusal::NoSuchServlet(class.clone(), or_name_one_of(&known)));
+            return Err(Refusal::NoSuchServlet(class.to_owned(), or_name_one_of(&known)));
         };
         if !servlet.enabled {
             instances.retain(|instance| instance.name != servlet.name);
@@ -88,22 +124,36 @@ fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<(Vec<Instance>, Map
             instance.init.push((name.clone(), value.clone()));
         }
     }
+    Ok(instances)
+}
+
+fn mapper(servlets: &[Instance], files: &[&WebServlet]) -> Result<Mapper, Refusal> {
+    let names = names_of(files);
+    let name_of = |by: By| match by {
+        By::Servlet(number) => &servlets[number].name,
+        By::Files(number) => &names[number],
+    };
+    let of_servlets = servlets.iter().enumerate().map(|(number, servlet)| (By::Servlet(number), &servlet.patterns[..]));
+    let number_of = |servlet: &WebServlet| names.iter().position(|name| *name == servlet.name).unwrap_or_default();
+    let of_files = files
+        .iter()
+        .map(|servlet| (By::Files(number_of(servlet)), servlet.url_patterns.as_deref().unwrap_or_default()));
     let mut mapper = Mapper::default();
-    for (number, instance) in instances.iter().enumerate() {
-        for pattern in &instance.patterns {
-            mapper.add(pattern, number).map_err(|error| match error {
+    for (by, patterns) in of_servlets.chain(of_files) {
+        for pattern in patterns {
+            mapper.add(pattern, by).map_err(|error| match error {
                 PatternError::Malformed | PatternError::Template => {
-                    Refusal::BadPattern { servlet: instance.name.clone(), pattern: pattern.clone() }
+                    Refusal::BadPattern { servlet: name_of(by).clone(), pattern: pattern.clone() }
                 }
                 PatternError::Taken(other) => Refusal::PatternConflict {
                     pattern: pattern.clone(),
-                    first: instances[other].name.clone(),
-                    second: instance.name.clone(),
+                    first: name_of(other).clone(),
+                    second: name_of(by).clone(),
                 },
             })?;
         }
     }
-    Ok((instances, mapper))
+    Ok(mapper)
 }
 
 /// What else there is to write, when there is something.

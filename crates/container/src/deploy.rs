@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serval_config::Server;
+use serval_config::{ContextName, Server};
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
 use serval_static_files::{Folder, Options};
@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, LoadError, Plan};
+use crate::routes::Routes;
 use crate::webapp::{Complaints, Identity, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
@@ -32,8 +33,8 @@ const RESTLESS_LOOK: Duration = Duration::from_secs(1);
 pub struct Deployment {
     config: Arc<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
-    /// By host and context path. Held for the length of a pass.
-    mounted: Mutex<HashMap<(usize, String), Mounted>>,
+    /// By host and name. Held for the length of a pass.
+    mounted: Mutex<HashMap<(usize, ContextName), Mounted>>,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -148,18 +149,18 @@ impl Container {
                 again(RETRY);
                 continue;
             };
-            mounted.retain(|(of, path), old| {
+            mounted.retain(|(of, name), old| {
                 let webapp = &old.context.webapp;
-                let stays = *of != number || (wanted.get(path) == Some(webapp) && Identity::of(webapp) == old.identity);
+                let stays = *of != number || (wanted.get(name) == Some(webapp) && Identity::of(webapp) == old.identity);
                 if !stays {
                     self.unmount(number, old);
                 }
                 stays
             });
-            for (path, webapp) in wanted {
-                let key = (number, path.clone());
+            for (name, webapp) in wanted {
+                let key = (number, name.clone());
                 if !mounted.contains_key(&key) {
-                    match self.mount(number, &webapp, path) {
+                    match self.mount(number, &webapp, name) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
@@ -223,20 +224,18 @@ impl Container {
         }
     }
 
-    fn mount(&self, host: usize, webapp: &Path, path: String) -> Result<Mounted, String> {
+    fn mount(&self, host: usize, webapp: &Path, name: ContextName) -> Result<Mounted, String> {
         let began = Instant::now();
-        let settings = self.deployment.config.hosts[host].settings_for(&path);
+        let settings = self.deployment.config.hosts[host].settings_for(&name.path);
         let web = serval_config::load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
         let options = Options { symlinks_outside: settings.symlinks_outside, mime: web.mime.clone() };
         let folder = Folder::open(webapp, options).map_err(|error| error.to_string())?;
-        let name: Arc<str> = if path.is_empty() { "/".into() } else { path.as_str().into() };
         let now = Inputs::of(webapp)?;
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
-        let first = Generation::of_files(number, name.clone(), web, &settings, self.lives.clone());
+        let first = Generation::of_files(number, name.display().into(), web, &settings, self.lives.clone());
         let development = self.deployment.config.development;
-        let context = Context::new(path.clone(), name, webapp.to_owned(), settings, development, folder, first, host);
-        let context = Arc::new(context);
+        let context = Arc::new(Context::new(name, webapp.to_owned(), settings, development, folder, first, host));
         let mut serving = Inputs::default();
         if files_only {
             self.event(&context.name, "ready", number, began.elapsed(), "static files".to_owned());
@@ -244,10 +243,9 @@ impl Container {
         } else {
             context.set_waiting(Waiting::Starting);
         }
-        self.hosts[host].routes.rcu(|routes| {
-            let mut routes = (**routes).clone();
-            routes.longest = routes.longest.max(path.len());
-            routes.by_path.insert(path.clone(), context.clone());
+        self.hosts.all[host].routes.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            routes.insert(context.clone());
             routes
         });
         Ok(Mounted {
@@ -269,11 +267,9 @@ impl Container {
 
     fn unmount(&self, host: usize, old: &Mounted) {
         let context = &old.context;
-        self.hosts[host].routes.rcu(|routes| {
-            let mut routes = (**routes).clone();
-            if routes.by_path.get(&context.path).is_some_and(|current| Arc::ptr_eq(current, context)) {
-                routes.by_path.remove(&context.path);
-            }
+        self.hosts.all[host].routes.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            routes.remove(context);
             routes
         });
         let generation = context.current.load_full();

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Version};
 use serval_abi::{
     SV_DELETE, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD, SV_METHOD_OTHER,
     SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE,
 };
 use serval_loader::filter::Entered;
 use serval_loader::servlet::{Outcome, Scope, Servlet};
-use serval_static_files::Found;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::Peer;
 use crate::answer;
 use crate::answering::{Answer, Answering, or_failed};
 use crate::asynchronous::{Work, drive_detached};
@@ -23,24 +23,24 @@ use crate::exchange::{Exchange, Request};
 use crate::execution::{self, Busy, Place, watched};
 use crate::files;
 use crate::generation::Generation;
-use crate::mapping::Match;
+use crate::mapping::{By, Match};
 use crate::turn::{Io, Turn};
 
-/// Answers by the filters of this path and by what was found for it; `None`: the static files.
+/// Answers by the filters of this path and by who was found for it.
 pub fn to(
     turn: &Arc<Turn>,
     request: Box<Request>,
     context: Arc<Context>,
     generation: Arc<Generation>,
-    found: Option<Match>,
+    found: Match,
 ) -> Answer {
-    let servlet = found.as_ref().and_then(|found| generation.servlet(found.servlet));
-    let (filters, promise) = generation.filters_of(request.target.path(), servlet);
+    let servlet = generation.servlet_of(found.by);
+    let (filters, promise) = generation.filters_of(request.target.path(), found.by);
     // Listener functions promise nothing.
     let told = generation.listens_to_requests();
     let may_run_inline = !turn.is_busy() && !told && promise && servlet.is_none_or(Servlet::may_run_inline);
     if !told && filters.is_empty() {
-        let Some(servlet) = servlet else { return files::answer(&request, &context, request.target.path()).into() };
+        let Some(servlet) = servlet else { return by_files(&request, &context).into() };
         if let Some(answer) = instead_of(servlet, &request, &context) {
             return answer.into();
         }
@@ -67,6 +67,14 @@ pub fn to(
             },
         }
     }))
+}
+
+/// The answer of the static files.
+pub fn by_files(request: &Request, context: &Context) -> Response<ResponseBody> {
+    match request.method {
+        Method::TRACE if request.peer.listener.allow_trace => answer::trace(request),
+        _ => files::answer(request, context, request.target.path()),
+    }
 }
 
 /// A call that has its place on an I/O thread.
@@ -133,14 +141,13 @@ fn through_filters(exchange: &mut Exchange, generation: &Generation, by_name: bo
 }
 
 fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) -> Outcome {
-    let Some(servlet) = exchange.servlet().and_then(|servlet| generation.servlet(servlet)) else {
-        return Outcome::Next;
-    };
+    let Some(servlet) = generation.servlet_of(exchange.serving()) else { return Outcome::Next };
     if let Some(answer) = instead_of(servlet, exchange.request(), exchange.context()) {
         exchange.answer(answer);
         return Outcome::Done;
     }
-    if matches!(exchange.request().method, Method::GET | Method::HEAD)
+    if !exchange.is_included()
+        && matches!(exchange.request().method, Method::GET | Method::HEAD)
         && let Some(modified) = servlet.last_modified(scope, exchange)
         && exchange.is_answered_by_date(modified)
     {
@@ -195,9 +202,7 @@ fn again(mut exchange: Box<Exchange>, scope: Scope) {
     exchange.end_filters(SV_OK);
     drop(scope);
     let way = exchange.takes_its_way().flatten();
-    exchange.dispatch_again(way, |generation, path| {
-        generation.mapper.find(path).or_else(|| generation.mapper.find_default(path))
-    });
+    exchange.dispatch_again(way);
     let context = exchange.context().clone();
     drop(Handle::current().spawn(async move {
         let permit = context.pool.enter_patiently().await;
@@ -238,67 +243,72 @@ fn instead_of(servlet: &Servlet, request: &Request, context: &Context) -> Option
     if let Some(seconds) = servlet.unavailable_for() {
         return Some(answer::servlet_unavailable(seconds, ""));
     }
-    if let Some(answer) = by_method(&request.method, servlet.methods()) {
+    if let Some(answer) = by_method(request, servlet.methods()) {
         return Some(answer);
     }
     let at_least = request.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
     (at_least > context.settings.request_body_bytes_max).then(|| answer::closing(StatusCode::PAYLOAD_TOO_LARGE, ""))
 }
 
+/// The methods that the container knows, in the order in which it names them.
+const METHODS: [(&str, u32); 8] = [
+    ("GET", SV_GET),
+    ("HEAD", SV_HEAD),
+    ("POST", SV_POST),
+    ("PUT", SV_PUT),
+    ("DELETE", SV_DELETE),
+    ("PATCH", SV_PATCH),
+    ("OPTIONS", SV_OPTIONS),
+    ("TRACE", SV_TRACE),
+];
+
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
-fn by_method(method: &Method, methods: u32) -> Option<Response<ResponseBody>> {
-    const NAMES: [(&str, u32); 8] = [
-        ("GET", SV_GET),
-        ("HEAD", SV_HEAD),
-        ("POST", SV_POST),
-        ("PUT", SV_PUT),
-        ("DELETE", SV_DELETE),
-        ("PATCH", SV_PATCH),
-        ("OPTIONS", SV_OPTIONS),
-        ("TRACE", SV_TRACE),
-    ];
+fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
     if methods == 0 {
         return None;
     }
-    // GET has HEAD with it, and OPTIONS is the container's.
-    let all = methods | if methods & SV_GET != 0 { SV_HEAD } else { 0 };
-    let Some(&(_, bit)) = NAMES.iter().find(|(name, _)| *name == method.as_str()) else {
+    let Some(&(_, bit)) = METHODS.iter().find(|(name, _)| *name == request.method.as_str()) else {
         return (methods & SV_METHOD_OTHER == 0).then(|| answer::page(StatusCode::NOT_IMPLEMENTED, ""));
     };
-    if all & bit != 0 {
+    if with_head(methods) & bit != 0 {
         return None;
     }
-    let allow: Vec<&str> =
-        NAMES.iter().filter(|(_, bit)| (all | SV_OPTIONS) & bit != 0).map(|(name, _)| *name).collect();
-    let allow = allow.join(", ");
-    Some(if method == Method::OPTIONS { answer::options(&allow) } else { answer::not_allowed(&allow) })
-}
-
-/// The servlets and files that a path ending in a slash may stand for (SEMANTICS 8).
-pub fn welcome(context: &Context, generation: &Generation, path: &str) -> Option<Welcome> {
-    for entry in generation.welcome_files() {
-        let path = format!("{path}{entry}");
-        let mapper = &generation.mapper;
-        if let Some(found) = mapper.find_exact(&path).or_else(|| mapper.find_path(&path)) {
-            return Some(Welcome::Servlet(found, path));
-        }
-        if let Found::File(_) = context.folder.load().lookup(&path) {
-            return Some(match mapper.find_extension(&path) {
-                Some(found) => Welcome::Servlet(found, path),
-                None => Welcome::File(path),
-            });
-        }
+    let traced = request.peer.listener.allow_trace;
+    match request.method {
+        Method::OPTIONS => Some(answer::options(&allowed(methods, traced))),
+        // Where it is not, it comes no further than to the context.
+        Method::TRACE if traced => Some(answer::trace(request)),
+        // An older client does not know 405.
+        _ if request.version < Version::HTTP_11 => Some(answer::page(StatusCode::BAD_REQUEST, "")),
+        _ => Some(answer::not_allowed(&allowed(methods, traced))),
     }
-    let entries = generation.welcome_files();
-    entries
-        .map(|entry| format!("{path}{entry}"))
-        .find_map(|path| Some(Welcome::Servlet(generation.mapper.find_extension(&path)?, path)))
 }
 
-pub enum Welcome {
-    /// With the path that it was found by.
-    Servlet(Match, String),
-    File(String),
+/// GET has HEAD with it.
+fn with_head(methods: u32) -> u32 {
+    methods | if methods & SV_GET != 0 { SV_HEAD } else { 0 }
+}
+
+/// The value of Allow. OPTIONS is the container's, and so is TRACE, where the listener takes it.
+fn allowed(methods: u32, traced: bool) -> String {
+    let all = (with_head(methods) | SV_OPTIONS) & !SV_TRACE | if traced { SV_TRACE } else { 0 };
+    METHODS.iter().filter(|(_, bit)| all & bit != 0).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// The answer to `OPTIONS *`, which is about no servlet.
+pub fn options_of_the_server(peer: &Peer) -> Response<ResponseBody> {
+    answer::options(&allowed(SV_GET | SV_POST | SV_PUT | SV_DELETE, peer.listener.allow_trace))
+}
+
+/// The answer to TRACE where the listener does not take it, whoever it is for.
+pub fn not_traced(generation: &Generation, by: By) -> Response<ResponseBody> {
+    let allow = match generation.servlet_of(by).map(Servlet::methods) {
+        None => "OPTIONS, GET, HEAD, POST".to_owned(),
+        // It looks at the method by itself.
+        Some(0) => allowed(SV_GET | SV_POST | SV_PUT | SV_DELETE, false),
+        Some(methods) => allowed(methods, false),
+    };
+    answer::not_allowed(&allow)
 }
 
 /// Only so that the deployment need not know how servlets are made.

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
 
 use crate::generation::Generation;
+use crate::mapping::By;
 use crate::turn::Io;
 
 /// How long a call waits for a place before it goes to the pool. Most often a place is taken for less: by a call that the kernel
@@ -264,7 +265,7 @@ fn block<F: Future>(future: F) -> F::Output {
 pub struct Call {
     pub generation: Arc<Generation>,
     /// Its number in the generation; `None`: the static files, behind filters.
-    pub servlet: Option<usize>,
+    pub by: By,
     pub exchange_id: u64,
     pub slow_after: Duration,
     /// On an I/O thread.
@@ -319,9 +320,9 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
         if let Some(running) = seat.set(outer)
             && running.next > running.call.slow_after
         {
-            let Call { generation, servlet, exchange_id, .. } = &running.call;
+            let Call { generation, by, exchange_id, .. } = &running.call;
             tracing::warn!(
-                context = %generation.context, servlet = name_of(generation, *servlet),
+                context = %generation.context, servlet = generation.name_of(*by),
                 generation = generation.number, request = exchange_id,
                 "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
             );
@@ -384,9 +385,9 @@ fn look(inline: &Inline, runtime: &Handle) {
             continue;
         }
         running.next = age * 2;
-        let Call { generation, servlet, exchange_id, .. } = &running.call;
+        let Call { generation, by, exchange_id, .. } = &running.call;
         tracing::warn!(
-            context = %generation.context, servlet = name_of(generation, *servlet),
+            context = %generation.context, servlet = generation.name_of(*by),
             generation = generation.number, request = exchange_id,
             "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
              (make it asynchronous if it has to wait; slow_after in server.toml says when to say this)", age.as_secs_f64()
@@ -399,12 +400,8 @@ fn look(inline: &Inline, runtime: &Handle) {
     }
 }
 
-fn name_of(generation: &Generation, servlet: Option<usize>) -> &str {
-    servlet.map_or("default", |servlet| generation.servlet_name(servlet))
-}
-
-fn goes_to_the_pool(Call { generation, servlet, exchange_id, .. }: &Call, age: Duration) {
-    let Some(servlet) = servlet.and_then(|servlet| generation.servlet(servlet)) else { return };
+fn goes_to_the_pool(Call { generation, by, exchange_id, .. }: &Call, age: Duration) {
+    let Some(servlet) = generation.servlet_of(*by) else { return };
     if servlet.keep_off_io_threads() {
         tracing::warn!(
             context = %generation.context, servlet = servlet.name(), generation = generation.number, request = exchange_id,

@@ -21,7 +21,7 @@ pub fn answer(request: &Request, context: &Context, path: &str) -> Response<Resp
                 location.push('?');
                 location.push_str(query);
             }
-            answer::redirect(&location)
+            answer::redirect(StatusCode::FOUND, &location)
         }
         Found::Directory | Found::Missing => missing(request, context),
         Found::Forbidden => answer::page(StatusCode::FORBIDDEN, ""),

@@ -21,14 +21,12 @@ use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
-use crate::declared::{Plans, declared};
+use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context};
 use crate::filters::FilterMaps;
-use crate::mapping::Mapper;
+use crate::mapping::{By, Mapper};
 use crate::side::Side;
 
-/// The name under which filters know the static files.
-pub const DEFAULT_SERVLET: &str = "default";
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
 
 /// What the generations of all contexts share: how many live, and how many libraries stay mapped.
@@ -43,6 +41,8 @@ pub struct Generation {
     pub number: u64,
     pub context: Arc<str>,
     pub mapper: Mapper,
+    /// The names that the static files have as a servlet, by their numbers.
+    files: Vec<String>,
     pub filter_maps: FilterMaps,
     pub web: Web,
     pub session_settings: SessionSettings,
@@ -121,10 +121,12 @@ impl Generation {
         lives: Arc<Lives>,
     ) -> Arc<Generation> {
         lives.live.fetch_add(1, Ordering::Relaxed);
+        let (files, mapper) = declared::of_files(&web);
         Arc::new(Generation {
             number,
             context,
-            mapper: Mapper::default(),
+            mapper,
+            files,
             filter_maps: FilterMaps::default(),
             session_settings: web.session_settings(settings),
             web,
@@ -142,7 +144,7 @@ impl Generation {
         let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
         let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
-        let Plans { mapper, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
+        let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
                 made.destroy(&side, &plan.lives);
@@ -157,6 +159,7 @@ impl Generation {
             number: plan.number,
             context: plan.context,
             mapper,
+            files,
             filter_maps,
             session_settings: plan.web.session_settings(&plan.settings),
             web: plan.web,
@@ -173,20 +176,33 @@ impl Generation {
         self.loaded.as_ref()?.made.servlets.get(number)
     }
 
+    /// `None`: it is the static files'.
+    pub fn servlet_of(&self, by: By) -> Option<&Servlet> {
+        self.servlet(by.servlet()?)
+    }
+
     pub fn filter(&self, number: usize) -> Option<&Filter> {
         self.loaded.as_ref()?.made.filters.get(number)
     }
 
-    /// The number of the servlet of that name, or of the static files, which are called by theirs.
-    pub fn servlet_named(&self, name: &str) -> Option<Option<usize>> {
+    /// The servlet of that name.
+    pub fn servlet_named(&self, name: &str) -> Option<By> {
         let servlets = self.loaded.iter().flat_map(|loaded| &loaded.made.servlets);
-        let found = servlets.map(Servlet::name).position(|known| known == name);
-        found.map(Some).or_else(|| (name == DEFAULT_SERVLET).then_some(None))
+        let found = servlets.map(Servlet::name).position(|known| known == name).map(By::Servlet);
+        found.or_else(|| self.files.iter().position(|known| known == name).map(By::Files))
     }
 
-    /// For the log.
-    pub fn servlet_name(&self, number: usize) -> &str {
-        self.servlet(number).map_or("", Servlet::name)
+    /// What a servlet is called: by filters' maps, in a mapping, in the log.
+    pub fn name_of(&self, by: By) -> &str {
+        match by {
+            By::Servlet(number) => self.servlet(number).map_or("", Servlet::name),
+            By::Files(number) => self.files.get(number).map_or("", String::as_str),
+        }
+    }
+
+    /// The path parameter that carries a session's id, where URLs do (SEMANTICS 17).
+    pub fn session_parameter(&self) -> &str {
+        self.web.session.cookie_name.as_deref().unwrap_or("jsessionid")
     }
 
     fn web_servlet(&self, number: usize) -> Option<&serval_config::WebServlet> {
@@ -239,12 +255,11 @@ impl Generation {
     }
 
     /// The filters that a request of this path passes, and whether all of them promise not to block.
-    pub fn filters_of(&self, path: &str, servlet: Option<&Servlet>) -> (Vec<usize>, bool) {
+    pub fn filters_of(&self, path: &str, by: By) -> (Vec<usize>, bool) {
         if self.filter_maps.is_empty() {
             return (Vec::new(), true);
         }
-        let servlet = servlet.map_or(DEFAULT_SERVLET, Servlet::name);
-        let filters = self.filter_maps.find(Some(path), servlet, SV_DISPATCH_REQUEST);
+        let filters = self.filter_maps.find(Some(path), self.name_of(by), SV_DISPATCH_REQUEST);
         let promise = filters.iter().all(|&filter| self.filter(filter).is_some_and(Filter::is_nonblocking));
         (filters, promise)
     }

@@ -1,6 +1,7 @@
 //! A request in, a response out: hosts, contexts, mapping, dispatch, deployment. No sockets, no hyper.
 //!
-//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `mapping` → `dispatch` (filters, then a servlet or a
+//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `routes` (host, context, version) → `inside` (who
+//! answers, by `mapping`) → `dispatch` (filters, then a servlet or a
 //! file; where it runs is `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`]. What goes on
 //! after its servlet has returned is in `asynchronous`. Beside it, `deploy` makes contexts, and `generation` their libraries' side.
 #![forbid(unsafe_code)]
@@ -19,11 +20,13 @@ mod execution;
 mod files;
 mod filters;
 mod generation;
+mod inside;
 mod jobs;
 mod mapping;
 mod multipart;
 mod parameters;
 mod pipe;
+mod routes;
 mod sending;
 mod sessions;
 mod side;
@@ -37,10 +40,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use foldhash::{HashMap, HashMapExt as _};
-use http::{Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use serval_abi::SV_EVENT_SESSION_DESTROYED;
 
 use answering::Answer;
@@ -48,11 +49,15 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
-use dispatch::Welcome;
 use execution::{Inline, Watch};
 use generation::Lives;
-use target::Target;
+use inside::Mapped;
+use routes::Hosts;
+use target::{Authority, Refused, Target};
 pub use turn::{Io, Turn};
+
+/// The number of the host that has what no other has.
+const DEFAULT_HOST: usize = 0;
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request as the connection hands it over; `None` in [`Container::handle`] when there is none.
@@ -68,10 +73,21 @@ pub struct Peer {
     pub local_text: String,
     pub connection_id: u64,
     pub secure: bool,
-    /// The longest wait for the next piece of a request's body.
-    pub body_timeout: Duration,
-    /// The longest wait for a client that does not read.
-    pub write_timeout: Duration,
+    /// The settings of the listener that has accepted it.
+    pub listener: Arc<serval_config::Listener>,
+}
+
+impl Peer {
+    pub fn new(
+        remote: SocketAddr,
+        local: SocketAddr,
+        connection_id: u64,
+        secure: bool,
+        listener: Arc<serval_config::Listener>,
+    ) -> Peer {
+        let (remote_text, local_text) = (remote.ip().to_string(), local.ip().to_string());
+        Peer { remote, local, remote_text, local_text, connection_id, secure, listener }
+    }
 }
 
 /// Something that an operator wants to see as a line.
@@ -118,24 +134,8 @@ pub enum BuildState {
     Ended,
 }
 
-/// The contexts of one host by path; replaced as a whole by a deployment.
-#[derive(Clone, Default)]
-struct Routes {
-    by_path: HashMap<String, Arc<Context>>,
-    /// Bytes of the longest path that there ever was: what a request has beyond is not looked at.
-    longest: usize,
-}
-
-struct Host {
-    routes: ArcSwap<Routes>,
-}
-
 pub struct Container {
-    hosts: Vec<Host>,
-    /// Names and aliases, in lower case, to hosts.
-    names: HashMap<String, usize>,
-    /// What stands behind `*.` in an alias: one label more.
-    wildcards: HashMap<String, usize>,
+    hosts: Hosts,
     inline: Arc<Inline>,
     exchanges: AtomicU64,
     lives: Arc<Lives>,
@@ -146,23 +146,11 @@ pub struct Container {
 impl Container {
     /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
     pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
-        let (mut names, mut wildcards) = (HashMap::new(), HashMap::new());
-        for (number, host) in config.hosts.iter().enumerate() {
-            for name in std::iter::once(&host.name).chain(&host.aliases) {
-                let name = name.to_ascii_lowercase();
-                match name.strip_prefix("*.") {
-                    Some(rest) => wildcards.entry(rest.to_owned()).or_insert(number),
-                    None => names.entry(name).or_insert(number),
-                };
-            }
-        }
         // None at all with one I/O thread: it has to be free of servlets.
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
-            hosts: config.hosts.iter().map(|_| Host { routes: ArcSwap::default() }).collect(),
-            names,
-            wildcards,
+            hosts: Hosts::new(&config.hosts),
             _watch: Watch::start(inline.clone()),
             inline,
             exchanges: AtomicU64::new(1),
@@ -176,18 +164,43 @@ impl Container {
         Answering::new(self.answer(request, peer, turn), turn)
     }
 
+    /// Answers a request that the connection does not let in, and closes it.
+    pub fn refuse(
+        &self,
+        request: Request<Option<RequestBody>>,
+        status: StatusCode,
+        peer: &Arc<Peer>,
+        turn: &Arc<Turn>,
+    ) -> Answering {
+        let (head, _) = request.into_parts();
+        let host = match Authority::read(&head, peer) {
+            Ok(server) => self.hosts.find(server.name.as_deref()).0,
+            Err(_) => DEFAULT_HOST,
+        };
+        Answering::new(self.outside(host, answer::closing(status, "")), turn)
+    }
+
     fn answer(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answer {
-        let (head, body) = request.into_parts();
-        let target = match Target::read(&head.method, head.uri, head.version, &head.headers, peer.secure) {
+        let (mut head, body) = request.into_parts();
+        let server = match Authority::read(&head, peer) {
+            Ok(server) => server,
+            Err(Refused(status, why)) => return self.outside(DEFAULT_HOST, answer::closing(status, why)),
+        };
+        let (host, _) = self.hosts.find(server.name.as_deref());
+        let server = self.as_told(server, peer);
+        let target = match Target::read(&mut head, server, &peer.listener.uri) {
             Ok(target) => target,
-            Err(bad) => return answer::closing(StatusCode::BAD_REQUEST, bad.0).into(),
+            Err(Refused(status, why)) => return self.outside(host, answer::closing(status, why)),
         };
         if target.path() == "*" {
-            return answer::options("GET, HEAD, POST, PUT, DELETE, OPTIONS").into();
+            return self.outside(host, dispatch::options_of_the_server(peer));
         }
-        let Some(context) = self.context(&target) else {
-            return answer::page(StatusCode::NOT_FOUND, "").into();
+        let routes = self.hosts.all[host].routes.load();
+        let Some(versions) = routes.find(target.path()) else {
+            return self.outside(host, answer::page(StatusCode::NOT_FOUND, ""));
         };
+        let context = versions.choose(&target, &head.headers).0.clone();
+        drop(routes);
         let request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
@@ -200,55 +213,51 @@ impl Container {
         within(context, request, turn)
     }
 
-    /// The context with the longest path that the target is inside of (SEMANTICS 2).
-    fn context(&self, target: &Target) -> Option<Arc<Context>> {
-        let name = &target.server_name;
-        let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
-        let host = self.names.get(name).or_else(by_wildcard).copied().unwrap_or(0);
-        let host = self.hosts.get(host)?;
-        let routes = host.routes.load();
-        mapping::prefixes(target.path(), routes.longest).find_map(|prefix| routes.by_path.get(prefix).cloned())
+    /// An answer that no context has made, with the number of the host that has.
+    fn outside(&self, _host: usize, response: Response<ResponseBody>) -> Answer {
+        response.into()
+    }
+
+    /// What servlets are told of the server: `proxy_name` and `proxy_port` go before what the client has sent.
+    fn as_told(&self, asked: Authority, peer: &Peer) -> Authority {
+        let told = peer.listener.proxy_name.clone().or(asked.name);
+        let name = told.unwrap_or_else(|| self.hosts.all[DEFAULT_HOST].name.clone());
+        Authority { name: Some(name), port: peer.listener.proxy_port.unwrap_or(asked.port) }
     }
 
     /// While a first library is being built, or was not built, what no file answers is 503 with a page that says so.
     pub fn set_build_state(&self, webapp: &Path, state: BuildState) {
-        for host in &self.hosts {
-            for context in host.routes.load().by_path.values().filter(|context| context.webapp == webapp) {
-                let has_servlets = dispatch::servlet_count(&context.current.load()) > 0;
-                match (state, context.waiting()) {
-                    (BuildState::Waits, _) if !has_servlets => context.set_waiting(Waiting::Building),
-                    (BuildState::Failed, Waiting::Building) => context.set_waiting(Waiting::Failed),
-                    (BuildState::Ended, Waiting::Building) => context.set_waiting(Waiting::No),
-                    _ => {}
-                }
+        for context in self.hosts.contexts().iter().filter(|context| context.webapp == webapp) {
+            let has_servlets = dispatch::servlet_count(&context.current.load()) > 0;
+            match (state, context.waiting()) {
+                (BuildState::Waits, _) if !has_servlets => context.set_waiting(Waiting::Building),
+                (BuildState::Failed, Waiting::Building) => context.set_waiting(Waiting::Failed),
+                (BuildState::Ended, Waiting::Building) => context.set_waiting(Waiting::No),
+                _ => {}
             }
         }
     }
 
     /// Tells what goes on by itself in all contexts, such as event streams, that the server stops.
     pub fn retire(&self) {
-        for context in self.contexts() {
+        for context in self.hosts.contexts() {
             context.current.load().retire();
         }
     }
 
     /// Ends the sessions whose time is up, and tells their listener functions, which may block. To be called now and then.
     pub fn expire_sessions(&self) {
-        for context in self.contexts() {
+        for context in self.hosts.contexts() {
             for session in context.sessions.expired() {
                 context.current.load().session_ends(SV_EVENT_SESSION_DESTROYED, &session);
             }
         }
     }
 
-    fn contexts(&self) -> Vec<Arc<Context>> {
-        self.hosts.iter().flat_map(|host| host.routes.load().by_path.values().cloned().collect::<Vec<_>>()).collect()
-    }
-
     /// Unmounts everything and waits until its exchanges have ended and it is destroyed, or the deadline; true: nothing was cut.
     pub async fn stop(&self, deadline: Instant) -> bool {
         self.deployment.clear().await;
-        for host in &self.hosts {
+        for host in &self.hosts.all {
             host.routes.store(Arc::default());
         }
         loop {
@@ -263,38 +272,23 @@ impl Container {
     }
 }
 
-/// The request inside its context: protected folders, servlets, welcome files, static files.
+/// The request inside its context.
 fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answer {
-    request.target.enter(&context.path);
-    let path = request.target.path();
-    if path.is_empty() {
-        let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();
-        return answer::redirect(&format!("{}/{query}", request.target.request_uri())).into();
+    let listener = &request.peer.listener;
+    request.target.enter(&context.path, &listener.uri);
+    let generation = context.current.load_full();
+    if inside::lacks_slash(&generation, request.target.path()) {
+        return inside::redirect_to_root(&request, &context, &generation).into();
     }
-    if is_protected(path) {
+    let Mapped { found, welcome } = inside::find(&context, &generation, request.target.path());
+    if request.method == Method::TRACE && !listener.allow_trace {
+        return dispatch::not_traced(&generation, found.by).into();
+    }
+    if let Some(path) = welcome {
+        request.target.go_to(path);
+    }
+    if inside::is_protected(request.target.path()) {
         return answer::page(StatusCode::NOT_FOUND, "").into();
     }
-    let generation = context.current.load_full();
-    let mut found = generation.mapper.find(path);
-    if found.is_none() && path.ends_with('/') {
-        match dispatch::welcome(&context, &generation, path) {
-            Some(Welcome::Servlet(servlet, path)) => {
-                found = Some(servlet);
-                request.target.go_to(path);
-            }
-            Some(Welcome::File(file)) => {
-                request.target.go_to(file);
-                return dispatch::to(turn, request, context, generation, None);
-            }
-            None => {}
-        }
-    }
-    let found = found.or_else(|| generation.mapper.find_default(request.target.path()));
     dispatch::to(turn, request, context, generation, found)
-}
-
-/// WEB-INF and META-INF at the top of a webapp, in any case (SEMANTICS 7).
-fn is_protected(path: &str) -> bool {
-    let first = path[1..].split('/').next().unwrap_or("");
-    first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
 }

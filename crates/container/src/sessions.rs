@@ -94,6 +94,15 @@ impl Sessions {
         Some(session)
     }
 
+    /// Whether a request of that id would find one.
+    pub fn knows(&self, id: &str) -> bool {
+        let session = lock(&self.0).get(id).cloned();
+        session.is_some_and(|session| {
+            let state = lock(&session.state);
+            state.valid && !state.is_over()
+        })
+    }
+
     /// A new one, which the request that makes it has.
     pub fn create(&self, max_inactive: Option<Duration>, count_max: usize) -> Answer<Arc<Session>> {
         let (id, created) = (new_id()?, now());

@@ -14,9 +14,9 @@ use serval_loader::private_copy::Fingerprint;
 /// What an operator should know of a path, in a sentence. Each is said once, for as long as it is true.
 pub type Complaints = HashMap<PathBuf, String>;
 
-/// The webapps that a host should have, by context path: folders, and what the configuration names. `None`: it cannot be seen
+/// The webapps that a host should have, by their names: folders, and what the configuration names. `None`: it cannot be seen
 /// now, which says nothing of what is there.
-pub fn wanted(host: &Host, complaints: &mut Complaints) -> Option<HashMap<String, PathBuf>> {
+pub fn wanted(host: &Host, complaints: &mut Complaints) -> Option<HashMap<ContextName, PathBuf>> {
     let entries = if host.auto_deploy { entries(&host.webapps) } else { Ok(Vec::new()) };
     let entries = match entries {
         Ok(entries) => entries,
@@ -26,22 +26,23 @@ pub fn wanted(host: &Host, complaints: &mut Complaints) -> Option<HashMap<String
             return None;
         }
     };
-    for entry in host.contexts.iter().filter(|entry| !entry.webapp.is_dir()) {
-        let why = "server.toml names it, and there is no such folder";
-        complaints.insert(entry.webapp.clone(), format!("{:?} is not served: {why}", entry.webapp));
-    }
     let contexts = host.contexts.iter().filter(|entry| entry.webapp.is_dir());
-    let mut wanted: HashMap<String, PathBuf> =
-        contexts.map(|entry| (entry.path.clone(), entry.webapp.clone())).collect();
+    let named = |path: &str| ContextName { path: path.to_owned(), version: None };
+    let mut wanted: HashMap<ContextName, PathBuf> =
+        contexts.map(|entry| (named(&entry.path), entry.webapp.clone())).collect();
     for webapp in entries {
         if !webapp.is_dir() || host.contexts.iter().any(|other| other.webapp == webapp) {
             continue;
         }
-        match context_path(host, &webapp) {
-            Ok(Some(path)) => drop(wanted.insert(path, webapp)),
+        match context_name(host, &webapp) {
+            Ok(Some(name)) => drop(wanted.insert(name, webapp)),
             Ok(None) => {}
             Err(why) => drop(complaints.insert(webapp.clone(), format!("{webapp:?} is not served: {why}"))),
         }
+    }
+    for entry in host.contexts.iter().filter(|entry| !wanted.keys().any(|name| name.path == entry.path)) {
+        let why = "server.toml names it, and there is no such folder";
+        complaints.insert(entry.webapp.clone(), format!("{:?} is not served: {why}", entry.webapp));
     }
     Some(wanted)
 }
@@ -55,8 +56,8 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// The path that a folder's name stands for, or why it has none; `Ok(None)`: it is not meant to be served.
-fn context_path(host: &Host, webapp: &Path) -> Result<Option<String>, String> {
+/// The path and version that a folder's name stands for, or why it has none; `Ok(None)`: it is not meant to be served.
+fn context_name(host: &Host, webapp: &Path) -> Result<Option<ContextName>, String> {
     let Some(name) = webapp.file_name().and_then(|name| name.to_str()) else {
         return Err("its name is not UTF-8; rename it".to_owned());
     };
@@ -67,17 +68,14 @@ fn context_path(host: &Host, webapp: &Path) -> Result<Option<String>, String> {
             return Err(format!("no request could name it: {why}; rename it, or give it a path in server.toml"));
         }
     };
-    if name.version.is_some() {
-        let why = "versions (`##`) are not supported yet; rename it, or give it a path in server.toml";
-        return Err(why.to_owned());
-    }
-    match host.contexts.iter().find(|other| other.path == name.path) {
+    // What server.toml names is the one without a version.
+    match host.contexts.iter().find(|other| other.path == name.path && name.version.is_none()) {
         Some(other) => Err(format!(
             "server.toml serves {} at its path `{}`; rename it, or give it another path in server.toml",
             other.webapp.display(),
             name.path
         )),
-        None => Ok(Some(name.path)),
+        None => Ok(Some(name)),
     }
 }
 

@@ -7,14 +7,13 @@ use std::task::{Context, Waker};
 
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serval_config::Listener;
-use serval_container::{Answering, Container, Io, Peer, ResponseBody, Turn};
+use serval_container::{Container, Io, Peer, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::unconstrained;
@@ -28,7 +27,6 @@ const HYPERS_OWN_MAX: usize = 100;
 pub fn serve(
     stream: TcpStream,
     peer: Arc<Peer>,
-    settings: &Listener,
     container: Arc<Container>,
     stopped: watch::Receiver<bool>,
     place: OwnedSemaphorePermit,
@@ -36,13 +34,13 @@ pub fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("TCP_NODELAY: {error}");
     }
-    let turn = Turn::new(&container);
+    let (turn, settings) = (Turn::new(&container), peer.listener.clone());
     let same_turn = turn.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let request =
             request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
         match request.body().as_ref().and_then(|_| refused_coding(request.headers())) {
-            Some(status) => Answering::known(closing(status), &same_turn),
+            Some(status) => container.refuse(request, status, &peer, &same_turn),
             None => container.handle(request, &peer, &same_turn),
         }
     });
@@ -127,11 +125,4 @@ fn refused_coding(headers: &HeaderMap) -> Option<StatusCode> {
     };
     let known = headers.get_all(TRANSFER_ENCODING).iter().all(chunked);
     Some(if known { StatusCode::BAD_REQUEST } else { StatusCode::NOT_IMPLEMENTED })
-}
-
-fn closing(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }

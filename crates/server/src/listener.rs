@@ -36,7 +36,7 @@ pub fn bind(settings: &Listener) -> Result<TcpListener, String> {
 /// Accepts until `stopped` turns true, then waits for its connections to end.
 pub async fn serve(
     socket: TcpListener,
-    settings: Listener,
+    settings: Arc<Listener>,
     container: Arc<Container>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -68,17 +68,9 @@ pub async fn serve(
             }
         };
         let local = stream.local_addr().unwrap_or(settings.address);
-        let peer = Arc::new(Peer {
-            remote,
-            local,
-            remote_text: remote.ip().to_string(),
-            local_text: local.ip().to_string(),
-            connection_id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
-            secure: false,
-            body_timeout: settings.body_timeout,
-            write_timeout: settings.write_timeout,
-        });
-        let io = connection::serve(stream, peer, &settings, container.clone(), stopped.clone(), place);
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let peer = Arc::new(Peer::new(remote, local, number, false, settings.clone()));
+        let io = connection::serve(stream, peer, container.clone(), stopped.clone(), place);
         tokio::spawn(io.run());
     }
     drop(socket);

@@ -73,7 +73,7 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let mut signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        bound.push((listener::bind(settings)?, settings.clone()));
+        bound.push((listener::bind(settings)?, Arc::new(settings.clone())));
     }
     let container = Container::new(config.clone(), Box::new(print));
     for (socket, settings) in &bound {

@@ -15,6 +15,7 @@ use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 use super::{Async, Exchange, NO_THREAD, Way};
 use crate::asynchronous::{TaskWake, Watcher, Why};
 use crate::execution::{NoThread, Pool, wait};
+use crate::inside::{self, Mapped};
 use crate::parameters;
 use crate::target::Target;
 
@@ -58,14 +59,14 @@ impl Exchange {
         // Libraries have views of the target: the one that they have seen stays, and another one takes its place meanwhile.
         let meanwhile = self.request.target.clone();
         let seen = std::mem::replace(&mut self.request.target, meanwhile);
-        let saved = (self.found.clone(), self.serving, self.dispatch, seen, self.included_path.take());
+        let saved = (self.found, self.serving, self.dispatch, seen, self.included_path.take());
         let (before, mut added) = (self.parameters.clone(), 0);
         self.dispatch = if forward { SV_DISPATCH_FORWARD } else { SV_DISPATCH_INCLUDE };
         let status = match how {
             Dispatch::ForwardByName | Dispatch::IncludeByName => {
                 let servlet = generation.servlet_named(target);
-                Ok(servlet.map(|servlet| {
-                    self.serving = servlet;
+                Ok(servlet.map(|by| {
+                    self.serving = by;
                     self.run_nested(&generation, forward, true)
                 }))
             }
@@ -86,10 +87,16 @@ impl Exchange {
         let Some(path) = self.inside_context(target) else { return Ok(false) };
         let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
         *added = self.add_parameters(query.unwrap_or(""))?;
-        let mapper = &self.generation.mapper;
-        let found = mapper.find(&path).or_else(|| mapper.find_default(&path));
-        self.serving = found.as_ref().map(|found| found.servlet);
-        let there = self.request.target.of_dispatch(&self.context.path, &path, query);
+        let Mapped { found, welcome } = inside::find(&self.context, &self.generation, &path);
+        self.serving = found.by;
+        let mut there = self.request.target.of_dispatch(&path, query);
+        let path = match welcome {
+            Some(file) => {
+                there.go_to(file.clone());
+                file
+            }
+            None => path,
+        };
         if forward {
             self.note_paths("forward", false)?;
             (self.request.target, self.found) = (there, found);

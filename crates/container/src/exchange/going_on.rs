@@ -11,8 +11,7 @@ use serval_loader::exchange::Fault;
 use super::{Async, Exchange, Way};
 use crate::answer;
 use crate::asynchronous::{Completion, TaskWake};
-use crate::generation::Generation;
-use crate::mapping::Match;
+use crate::inside::{self, Mapped};
 
 impl Exchange {
     /// Polled from now on, or not any more.
@@ -28,7 +27,7 @@ impl Exchange {
     /// The servlet has returned, and the exchange goes on: its time begins, unless the servlet has set one.
     pub fn goes_on(&mut self) {
         if self.asynchronous.timeout.is_none() {
-            let configured = self.servlet().and_then(|servlet| self.generation.async_timeout(servlet));
+            let configured = self.serving.servlet().and_then(|servlet| self.generation.async_timeout(servlet));
             let timeout = configured.unwrap_or(self.context.settings.async_timeout);
             self.set_async_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
         }
@@ -75,17 +74,20 @@ impl Exchange {
     }
 
     /// Another dispatch of it begins.
-    pub fn dispatch_again(&mut self, way: Option<Way>, found: impl FnOnce(&Generation, &str) -> Option<Match>) {
+    pub fn dispatch_again(&mut self, way: Option<Way>) {
         // Attributes over their bound are told nobody; the request goes on all the same.
         let _ = self.note_paths("async", false);
         if let Some(Way { path, query }) = way {
             // It was looked at when it was taken.
             let _ = self.add_parameters(query.as_deref().unwrap_or(""));
-            self.request.target = self.request.target.of_dispatch(&self.context.path, &path, query.as_deref());
+            self.request.target = self.request.target.of_dispatch(&path, query.as_deref());
         }
         self.dispatch = SV_DISPATCH_ASYNC;
-        self.found = found(&self.generation, self.request.target.path());
-        self.serving = self.found.as_ref().map(|found| found.servlet);
+        let Mapped { found, welcome } = inside::find(&self.context, &self.generation, self.request.target.path());
+        if let Some(path) = welcome {
+            self.request.target.go_to(path);
+        }
+        (self.found, self.serving) = (found, found.by);
         self.asynchronous = Async::default();
         self.polled = None;
     }

@@ -11,6 +11,8 @@ mod session;
 mod table;
 mod writing;
 
+pub use session::requested_sessions;
+
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,8 +31,8 @@ use crate::asynchronous::{Completion, TaskWake};
 use crate::body::ResponseBody;
 use crate::context::Context;
 use crate::execution::Call;
-use crate::generation::{DEFAULT_SERVLET, Generation};
-use crate::mapping::Match;
+use crate::generation::Generation;
+use crate::mapping::{By, Match};
 use crate::multipart;
 use crate::sending::Sending;
 use crate::target::Target;
@@ -57,10 +59,10 @@ pub struct Exchange {
     context: Arc<Context>,
     generation: Arc<Generation>,
     turn: Arc<Turn>,
-    /// How the path was mapped, as libraries see it; `None`: to the static files.
-    found: Option<Match>,
-    /// The servlet that is called: that of `found`, but in an include and by name.
-    serving: Option<usize>,
+    /// How the path was mapped, as libraries see it.
+    found: Match,
+    /// Who is called: that of `found`, but in an include and by name.
+    serving: By,
     /// Dispatches inside of each other, and how many of them are includes, which cannot change the head.
     depth: usize,
     including: usize,
@@ -170,7 +172,7 @@ impl Exchange {
         context: Arc<Context>,
         generation: Arc<Generation>,
         turn: Arc<Turn>,
-        found: Option<Match>,
+        found: Match,
         head: oneshot::Sender<Response<ResponseBody>>,
     ) -> Exchange {
         let content_length = match &request.body {
@@ -178,13 +180,14 @@ impl Exchange {
             None => Some(0),
         };
         let response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
+        let session = session::Use::new(&request.target, &generation);
         Exchange {
             content_length,
             request,
             context,
             generation,
             turn,
-            serving: found.as_ref().map(|found| found.servlet),
+            serving: found.by,
             found,
             depth: 0,
             including: 0,
@@ -201,7 +204,7 @@ impl Exchange {
             parts: Parts::Unread,
             cookies: None,
             attributes: Vec::new(),
-            session: session::Use::default(),
+            session,
             chain: Chain::default(),
             response,
             failure: None,
@@ -229,13 +232,18 @@ impl Exchange {
         &self.turn
     }
 
-    /// The number of its servlet in the generation; `None`: the static files.
-    pub fn servlet(&self) -> Option<usize> {
+    /// Who is called.
+    pub fn serving(&self) -> By {
         self.serving
     }
 
     pub fn servlet_name(&self) -> &str {
-        self.serving.map_or(DEFAULT_SERVLET, |servlet| self.generation.servlet_name(servlet))
+        self.generation.name_of(self.serving)
+    }
+
+    /// Its target is included, and has no say about the head.
+    pub fn is_included(&self) -> bool {
+        self.including > 0
     }
 
     /// The filters of the dispatch that is under way, outermost first. One by name has no path.
@@ -248,7 +256,7 @@ impl Exchange {
     pub fn call(&self, inline: bool) -> Call {
         Call {
             generation: self.generation.clone(),
-            servlet: self.servlet(),
+            by: self.serving,
             exchange_id: self.request.id,
             slow_after: self.context.settings.slow_after,
             inline,
@@ -327,9 +335,7 @@ impl Exchange {
             // What was sent is cut, so that the client sees it is not whole.
             return self.response.give_up();
         }
-        if let (Some(seconds), Some(servlet)) =
-            (self.unavailable, self.servlet().and_then(|servlet| self.generation.servlet(servlet)))
-        {
+        if let (Some(seconds), Some(servlet)) = (self.unavailable, self.generation.servlet_of(self.serving)) {
             servlet.is_unavailable_for(seconds);
         }
         let shown = if self.context.development { reason.as_str() } else { "" };
@@ -349,18 +355,19 @@ impl Exchange {
 
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
-        let response = crate::files::answer(&self.request, &self.context, self.request.target.path());
+        let response = crate::dispatch::by_files(&self.request, &self.context);
         self.answer(response);
     }
 
-    /// Answers 304 when the client has what was last changed then (ms since 1970), or else says when it was (Servlet 4, RFC 9110
-    /// 13.1.3). Seconds are compared.
+    /// Answers 304 to a GET when the client has what was last changed then (ms since 1970), or else says when it was (SEMANTICS 13,
+    /// RFC 9110 13.1.3). Seconds are compared.
     pub fn is_answered_by_date(&mut self, modified: i64) -> bool {
         let Ok(modified) = u64::try_from(modified) else { return false };
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified / 1000);
         let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(modified)) else { return false };
         let headers = &self.request.headers;
-        let known = headers.get(IF_MODIFIED_SINCE).filter(|_| !headers.contains_key(IF_NONE_MATCH));
+        let asks = self.request.method == Method::GET && !headers.contains_key(IF_NONE_MATCH);
+        let known = headers.get(IF_MODIFIED_SINCE).filter(|_| asks);
         let known = known.and_then(|known| httpdate::parse_http_date(known.to_str().ok()?).ok());
         self.response.headers.insert(LAST_MODIFIED, date);
         let unchanged = known.is_some_and(|known| known >= modified);

@@ -59,7 +59,7 @@ impl Exchange {
 
     fn next_frame(&mut self) -> Answer<Option<http_body::Frame<Bytes>>> {
         const SLOW: &str = "the client has not sent its body for body_timeout";
-        let limit = self.request.peer.body_timeout;
+        let limit = self.request.peer.listener.body_timeout;
         let Some(body) = self.request.body.as_mut() else { return Ok(None) };
         let frame = if let Some(waker) = &self.polled {
             let mut task = Task::from_waker(waker);
@@ -176,7 +176,7 @@ impl Exchange {
     }
 
     fn is_multipart_here(&self) -> bool {
-        self.servlet().is_some_and(|servlet| self.generation.is_multipart(servlet))
+        self.serving.servlet().is_some_and(|servlet| self.generation.is_multipart(servlet))
     }
 
     fn multipart_boundary(&self) -> Option<Result<String, Bad>> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
-use http::header::SET_COOKIE;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
 use serval_abi::{
     SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_CREATED, SV_EVENT_SESSION_DESTROYED,
     SV_EVENT_SESSION_ID_CHANGED,
@@ -14,11 +14,16 @@ use serval_loader::exchange::{Answer, Exchange as _, Fault, SessionInfo};
 
 use super::{Exchange, Stage};
 use crate::events::Change;
+use crate::generation::Generation;
+use crate::parameters;
 use crate::sessions::Session;
+use crate::target::Target;
 
 /// What an exchange has to do with sessions.
 #[derive(Default)]
 pub struct Use {
+    /// The id in the URL, where ids are taken from there.
+    in_url: Option<String>,
     /// The client's ids were looked at.
     looked: bool,
     current: Option<Arc<Session>>,
@@ -32,7 +37,43 @@ pub struct Use {
     ending: bool,
 }
 
+/// The ids of sessions that a client sends: of its cookies, and only if there are none, of the URL.
+pub struct Requested {
+    pub ids: Vec<String>,
+    pub by_url: bool,
+}
+
+impl Requested {
+    fn new(cookies: Vec<(String, String)>, in_url: Option<String>, settings: &SessionSettings) -> Requested {
+        let named = cookies.into_iter().filter(|(known, _)| *known == settings.cookie_name);
+        let ids: Vec<String> = named.map(|(_, value)| value).collect();
+        match in_url.filter(|_| ids.is_empty()) {
+            Some(id) => Requested { ids: vec![id], by_url: true },
+            None => Requested { ids, by_url: false },
+        }
+    }
+}
+
+/// The ids of sessions that a request has for a context, before there is an exchange.
+pub fn requested_sessions(target: &Target, headers: &HeaderMap, generation: &Generation) -> Requested {
+    let mut cookies = Vec::new();
+    headers.get_all(COOKIE).iter().for_each(|header| parameters::cookies(header.as_bytes(), &mut cookies));
+    Requested::new(cookies, id_in_url(target, generation), &generation.session_settings)
+}
+
+fn id_in_url(target: &Target, generation: &Generation) -> Option<String> {
+    let parameter = generation.session_settings.url_rewriting.then(|| generation.session_parameter())?;
+    target.path_parameter(parameter).map(str::to_owned)
+}
+
 impl Use {
+    /// Of a request, before any dispatch has changed its target.
+    pub fn new(target: &Target, generation: &Generation) -> Use {
+        let mut session = Use::default();
+        session.in_url = id_in_url(target, generation);
+        session
+    }
+
     pub fn has_news(&self) -> bool {
         self.news
     }
@@ -57,22 +98,16 @@ impl Exchange {
         &self.generation.session_settings
     }
 
-    /// Looks for the session that the client means: of several cookies the first one that is valid.
+    /// Looks for the session that the client means: of several cookies the first one that is valid, else the last is what it sent.
     fn look_for_session(&mut self) {
         if std::mem::replace(&mut self.session.looked, true) {
             return;
         }
-        let name = self.session_settings().cookie_name.clone();
         let cookies = self.cookies().map(<[_]>::to_vec).unwrap_or_default();
-        let mut ids: Vec<String> =
-            cookies.into_iter().filter(|(known, _)| *known == name).map(|(_, value)| value).collect();
-        if ids.is_empty() && self.session_settings().url_rewriting {
-            ids.extend(self.request.target.path_parameter("jsessionid").map(str::to_owned));
-            self.session.by_url = !ids.is_empty();
-        }
+        let Requested { ids, by_url } = Requested::new(cookies, self.session.in_url.take(), self.session_settings());
         let sessions = &self.context.sessions;
         let found = ids.iter().find_map(|id| Some((id.clone(), sessions.enter(id)?)));
-        self.session.requested = ids.first().cloned();
+        (self.session.requested, self.session.by_url) = (ids.last().cloned(), by_url);
         if let Some((id, session)) = found {
             self.session.requested = Some(id);
             (self.session.current, self.session.was_valid) = (Some(session), true);
@@ -207,10 +242,11 @@ impl Exchange {
             && !path.contains("://")
             && !path.starts_with("//")
             && (!path.starts_with('/') || below(path));
-        if !is_ours || path.contains(";jsessionid=") {
+        let parameter = format!(";{}=", self.generation.session_parameter());
+        if !is_ours || path.contains(&parameter) {
             return url.to_owned();
         }
-        format!("{path};jsessionid={}{rest}", session.facts().id)
+        format!("{path}{parameter}{}{rest}", session.facts().id)
     }
 }
 

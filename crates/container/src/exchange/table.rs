@@ -15,7 +15,6 @@ use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
 use crate::asynchronous::Completion;
 use crate::events::Change;
 use crate::execution::{leave_connection, let_connection_go_on};
-use crate::generation::DEFAULT_SERVLET;
 use crate::parameters;
 use crate::sending::BUFFER_BYTES_MAX;
 
@@ -46,15 +45,12 @@ impl serval_loader::exchange::Exchange for Exchange {
             request_uri: target.request_uri(),
             query: target.query(),
             context_path: target.raw_context_path(),
-            servlet_path: self.found.as_ref().map_or(path, |found| found.servlet_path(path)),
-            path_info: self.found.as_ref().and_then(|found| found.path_info(path)),
-            match_kind: self.found.as_ref().map_or(serval_abi::SV_MATCH_DEFAULT, |found| found.kind),
-            match_pattern: self.found.as_ref().map_or("/", |found| &found.pattern),
-            match_value: self.found.as_ref().map_or(Some(""), |found| found.value(path)),
-            servlet_name: match &self.found {
-                Some(found) => self.generation.servlet_name(found.servlet),
-                None => DEFAULT_SERVLET,
-            },
+            servlet_path: self.found.servlet_path(path),
+            path_info: self.found.path_info(path),
+            match_kind: self.found.kind,
+            match_pattern: self.generation.mapper.pattern(self.found),
+            match_value: self.found.value(path),
+            servlet_name: self.generation.name_of(self.found.by),
             headers,
             content_length: self.content_length,
             remote_addr: &peer.remote_text,
@@ -76,7 +72,7 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn path_parameter(&self, name: &str) -> Option<&str> {
-        self.found.as_ref()?.parameter(name, self.request.target.path())
+        self.generation.mapper.parameter(self.found, name, self.request.target.path())
     }
 
     fn cookies(&mut self) -> Answer<&[(String, String)]> {
@@ -396,7 +392,7 @@ impl Exchange {
 
     /// Whether its servlet has a poll.
     fn makes_tasks(&self) -> bool {
-        self.servlet().and_then(|servlet| self.generation.servlet(servlet)).is_some_and(|servlet| servlet.has_poll())
+        self.generation.servlet_of(self.serving).is_some_and(|servlet| servlet.has_poll())
     }
 
     /// HTTP/1.0 knows no relative Location.
@@ -406,12 +402,9 @@ impl Exchange {
         if location.contains("://") || target.server_name.is_empty() {
             return;
         }
-        let scheme = if self.request.peer.secure { "https" } else { "http" };
-        let usual = if self.request.peer.secure { 443 } else { 80 };
-        let port = if target.server_port == usual { String::new() } else { format!(":{}", target.server_port) };
         let folder = target.request_uri().rsplit_once('/').map_or("", |(folder, _)| folder);
         let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
-        let absolute = format!("{scheme}://{}{port}{path}", target.server_name);
+        let absolute = format!("{}{path}", target.origin(self.request.peer.secure));
         if let Ok(absolute) = HeaderValue::from_str(&absolute) {
             self.response.headers.insert(LOCATION, absolute);
         }

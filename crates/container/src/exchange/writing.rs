@@ -296,8 +296,10 @@ impl Exchange {
             || {
                 let context = self.context.clone();
                 let _inside = self.inside(&context);
-                let room =
-                    tokio::time::timeout(self.request.peer.write_timeout, poll_fn(|task| stream.poll_room(task)));
+                let room = tokio::time::timeout(
+                    self.request.peer.listener.write_timeout,
+                    poll_fn(|task| stream.poll_room(task)),
+                );
                 match wait(&context.pool, room) {
                     Ok(Ok(Ok(()))) => None,
                     Ok(Ok(Err(_))) => Some(GONE),

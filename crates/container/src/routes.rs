@@ -1,0 +1,156 @@
+//! Which host, which context and which of its versions a request is for (SEMANTICS 2). Each step says by which rule it has decided.
+//!
+//! `Container::answer` walks them for each request, `deploy` changes what is mounted.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use foldhash::{HashMap, HashMapExt as _};
+use http::HeaderMap;
+
+use crate::context::Context;
+use crate::exchange::requested_sessions;
+use crate::mapping;
+use crate::target::Target;
+
+pub struct Host {
+    /// As servlets are told it, when the client names none.
+    pub name: String,
+    pub routes: ArcSwap<Routes>,
+}
+
+/// All hosts; the first is the default one.
+pub struct Hosts {
+    pub all: Vec<Host>,
+    /// Names and aliases, in lower case, to hosts.
+    names: HashMap<String, usize>,
+    /// What stands behind `*.` in an alias: one label more.
+    wildcards: HashMap<String, usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostRule {
+    /// Its name, or an alias.
+    Name,
+    /// An alias `*.example.com`.
+    Wildcard,
+    /// No host has the name.
+    Default,
+}
+
+impl Hosts {
+    pub fn new(hosts: &[serval_config::Host]) -> Hosts {
+        let (mut names, mut wildcards) = (HashMap::new(), HashMap::new());
+        for (number, host) in hosts.iter().enumerate() {
+            for name in std::iter::once(&host.name).chain(&host.aliases) {
+                let name = name.to_ascii_lowercase();
+                match name.strip_prefix("*.") {
+                    Some(rest) => wildcards.entry(rest.to_owned()).or_insert(number),
+                    None => names.entry(name).or_insert(number),
+                };
+            }
+        }
+        let all = hosts.iter().map(|host| Host { name: host.name.clone(), routes: ArcSwap::default() }).collect();
+        Hosts { all, names, wildcards }
+    }
+
+    /// The number of the host of that name, which is in lower case.
+    pub fn find(&self, name: Option<&str>) -> (usize, HostRule) {
+        let Some(name) = name else { return (0, HostRule::Default) };
+        let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
+        match self.names.get(name) {
+            Some(number) => (*number, HostRule::Name),
+            None => by_wildcard().map_or((0, HostRule::Default), |number| (*number, HostRule::Wildcard)),
+        }
+    }
+
+    /// All contexts of all hosts.
+    pub fn contexts(&self) -> Vec<Arc<Context>> {
+        self.all.iter().flat_map(|host| host.routes.load().contexts().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+/// The contexts of one host by path; replaced as a whole by a deployment.
+#[derive(Clone, Default)]
+pub struct Routes {
+    by_path: HashMap<String, Versions>,
+    /// Bytes of the longest path that there ever was: what a request has beyond is not looked at.
+    longest: usize,
+}
+
+impl Routes {
+    /// What is mounted at the longest path that this one is inside of.
+    pub fn find(&self, path: &str) -> Option<&Versions> {
+        mapping::prefixes(path, self.longest).find_map(|prefix| self.by_path.get(prefix))
+    }
+
+    pub fn contexts(&self) -> impl Iterator<Item = &Arc<Context>> {
+        self.by_path.values().flat_map(Versions::all)
+    }
+
+    pub fn insert(&mut self, context: Arc<Context>) {
+        self.longest = self.longest.max(context.path.len());
+        match self.by_path.get_mut(&context.path) {
+            Some(versions) => versions.insert(context),
+            None => drop(self.by_path.insert(context.path.clone(), Versions::new(context))),
+        }
+    }
+
+    /// Takes this context out, and no other one that has its name by now.
+    pub fn remove(&mut self, context: &Arc<Context>) {
+        let Some(versions) = self.by_path.remove(&context.path) else { return };
+        let stay = versions.all().filter(|other| !Arc::ptr_eq(other, context));
+        stay.for_each(|other| self.insert(other.clone()));
+    }
+}
+
+/// The contexts of one path. Most often there is one.
+#[derive(Clone)]
+pub struct Versions {
+    newest: Arc<Context>,
+    /// Newest first.
+    older: Vec<Arc<Context>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionRule {
+    Only,
+    /// The client has a session with it.
+    Session,
+    Newest,
+}
+
+impl Versions {
+    fn new(only: Arc<Context>) -> Versions {
+        Versions { newest: only, older: Vec::new() }
+    }
+
+    /// Newest first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Context>> {
+        std::iter::once(&self.newest).chain(&self.older)
+    }
+
+    /// Another one of the same version takes the place of this one.
+    fn insert(&mut self, context: Arc<Context>) {
+        let mut all: Vec<Arc<Context>> = self.all().filter(|other| other.version != context.version).cloned().collect();
+        all.push(context);
+        // Versions are compared as text, and none is before all others (SEMANTICS 1).
+        all.sort_by(|one, other| other.version.cmp(&one.version));
+        (self.newest, self.older) = (all[0].clone(), all[1..].to_vec());
+    }
+
+    /// The newest that has a session of the client's, else the newest.
+    pub fn choose(&self, target: &Target, headers: &HeaderMap) -> (&Arc<Context>, VersionRule) {
+        if self.older.is_empty() {
+            return (&self.newest, VersionRule::Only);
+        }
+        let knows = |context: &&Arc<Context>| {
+            let requested = requested_sessions(target, headers, &context.current.load());
+            requested.ids.iter().any(|id| context.sessions.knows(id))
+        };
+        match self.all().find(knows) {
+            Some(context) => (context, VersionRule::Session),
+            None => (&self.newest, VersionRule::Newest),
+        }
+    }
+}
