@@ -17,6 +17,7 @@ mod dispatch;
 mod events;
 mod exchange;
 mod execution;
+pub mod explain;
 mod files;
 mod filters;
 mod generation;
