@@ -121,10 +121,11 @@ impl Wanted {
 
     /// What is known of the length.
     fn len(&self, response: &Response<ResponseBody>) -> Option<u64> {
+        let of_body = response.body().size_hint().exact();
         match response.headers().get(CONTENT_LENGTH) {
             Some(value) => value.to_str().ok()?.parse().ok(),
-            None if self.for_head => None,
-            None => response.body().size_hint().exact(),
+            // It may have been left out.
+            None => of_body.filter(|&len| len > 0 || !self.for_head),
         }
     }
 }
@@ -568,6 +569,18 @@ mod tests {
             (416, &[HTML, ("content-range", "bytes */22")]),
         ] {
             check("br", (status, lines), lines);
+        }
+    }
+
+    #[test]
+    fn a_short_page_is_short_for_head_too() {
+        for (method, body, varies) in
+            [(Method::GET, "short", false), (Method::HEAD, "short", false), (Method::HEAD, "", true)]
+        {
+            let mut response = Response::new(ResponseBody::Full(body.into()));
+            *response.headers_mut() = headers(&[HTML]);
+            compression(&[Coding::Gzip]).wanted(&method, &HeaderMap::new()).apply(&mut response);
+            assert_eq!(response.headers().contains_key(VARY), varies, "{method} {body:?}");
         }
     }
 
