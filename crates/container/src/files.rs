@@ -60,6 +60,12 @@ pub fn answer(request: &Request, context: &Context, asker: Asker) -> Response<Re
     asked.answer().unwrap_or_else(|| answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""))
 }
 
+/// The methods that the files of a context have, for Allow.
+pub fn allowed(request: &Request, context: &Context) -> String {
+    let folder = context.folder.load();
+    Asked { request, context, folder: &folder, path: "", asker: Asker::Client, patience: Patience::None }.allow()
+}
+
 /// Says whether the answer may have to wait, for a client's body or for the whole of a large file.
 pub fn may_block(request: &Request, context: &Context) -> bool {
     let folder = context.folder.load();
@@ -123,6 +129,10 @@ impl Asked<'_> {
     }
 
     fn read(&self) -> Option<Response<ResponseBody>> {
+        // The context's root, where the container itself does not redirect it.
+        if self.path.is_empty() {
+            return Some(self.redirect());
+        }
         match self.folder.lookup(self.path) {
             Found::File(file) => self.file(self.path, file),
             Found::Directory if !self.path.ends_with('/') => Some(self.redirect()),
@@ -162,7 +172,7 @@ impl Asked<'_> {
             location.push('?');
             location.push_str(query);
         }
-        answer::redirect(self.context.current.load().redirect_status(), &location)
+        answer::redirect(self.request, self.context.current.load().redirect_status(), &location)
     }
 
     /// Nothing that can be sent is there: an application that starts may have it soon, or a page of its own.

@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod connection;
+mod fragment;
 mod guard;
 mod home;
 mod listener;
