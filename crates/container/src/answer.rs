@@ -57,7 +57,7 @@ pub fn redirect(request: &Request, status: StatusCode, location: &str) -> Respon
     let from = location.bytes().take_while(|&b| b == b'/').count().saturating_sub(1);
     let mut location = location[from..].to_owned();
     if request.version == Version::HTTP_10 {
-        location.insert_str(0, &request.target.origin(request.peer.secure));
+        location.insert_str(0, &request.target.origin(request.is_secure()));
     }
     let Ok(location) = HeaderValue::from_str(&location) else {
         return page(StatusCode::BAD_REQUEST, "");
@@ -65,6 +65,13 @@ pub fn redirect(request: &Request, status: StatusCode, location: &str) -> Respon
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// A status that says all.
+pub fn empty(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = status;
     response
 }
 

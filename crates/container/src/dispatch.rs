@@ -64,7 +64,7 @@ pub fn to(
         match place {
             Some(place) => {
                 turn.hand_in(InlineCall { place, exchange });
-                match Answering::new(Answer::Called(answered), &turn).await {
+                match Answering::new(Answer::Called(answered), None, &turn).await {
                     Ok(response) => response,
                 }
             }
@@ -231,6 +231,7 @@ pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
         let generation = exchange.generation().clone();
         generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
     }
+    exchange.note();
 }
 
 fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {
@@ -271,7 +272,7 @@ const METHODS: [(&str, u32); 8] = [
 ];
 
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
-fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
+pub fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
     if methods == 0 {
         return None;
     }
