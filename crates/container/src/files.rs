@@ -74,6 +74,11 @@ pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Res
     }
 }
 
+/// The methods that the files of a context have, for Allow.
+pub fn allowed(request: &Request, context: &Context) -> String {
+    Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.allow()
+}
+
 /// Says whether the answer may have to wait: for a client's body, the whole of a large file, or a long list.
 pub fn may_block(request: &Request, context: &Context) -> bool {
     let folder = context.folder.load();
@@ -153,6 +158,10 @@ impl Asked<'_> {
 
     fn read(&self) -> Option<Response<ResponseBody>> {
         let path = self.request.target.path();
+        // The context's root, where the container itself does not redirect it.
+        if path.is_empty() {
+            return Some(self.redirect());
+        }
         match self.folder.lookup(path) {
             Found::File(file) => self.file(path, file),
             Found::Directory if !path.ends_with('/') => Some(self.redirect()),
@@ -193,7 +202,7 @@ impl Asked<'_> {
             location.push('?');
             location.push_str(query);
         }
-        answer::redirect(self.context.current.load().redirect_status(), &location)
+        answer::redirect(self.request, self.context.current.load().redirect_status(), &location)
     }
 
     fn list(&self, path: &str) -> Option<Response<ResponseBody>> {
