@@ -272,7 +272,7 @@ const METHODS: [(&str, u32); 8] = [
 ];
 
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
-fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
+pub fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
     if methods == 0 {
         return None;
     }

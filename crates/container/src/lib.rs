@@ -19,6 +19,7 @@ mod dispatch;
 mod events;
 mod exchange;
 mod execution;
+pub mod explain;
 mod files;
 mod filters;
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
+//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself, `uploading` what it does to files,
 //! `going_on` what it is after its servlet has returned, and `table` what libraries call.
 
 mod dispatching;
@@ -9,6 +9,7 @@ mod going_on;
 mod reading;
 mod session;
 mod table;
+mod uploading;
 mod writing;
 
 pub use session::requested_sessions;
@@ -377,8 +378,10 @@ impl Exchange {
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
         let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
-        let response = files::answer(&self.request, &self.context, asker);
-        self.answer(response);
+        match files::answer(&self.request, &self.context, asker) {
+            Some(response) => self.answer(response),
+            None => self.change_file(),
+        }
     }
 
     /// Answers 304 to a GET when the client has what was last changed then (ms since 1970), or else says when it was (SEMANTICS 13,
