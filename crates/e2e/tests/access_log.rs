@@ -14,6 +14,7 @@ fn start(access_log: &str) -> (Home, Serval) {
     let home = Home::new().unwrap();
     home.write("webapps/l/file.txt", "content").unwrap();
     home.write("webapps/l/large.bin", vec![7; 64 << 20]).unwrap();
+    home.write("webapps/s/file.txt", "content").unwrap();
     home.write("webapps/s/WEB-INF/src/log.c", include_str!("access_log.c")).unwrap();
     home.configure(&format!("[build]\nsources = true\n[access_log]\n{access_log}")).unwrap();
     let serval = Serval::start(&home).unwrap();
@@ -105,14 +106,18 @@ fn a_servlet_is_logged_with_its_session_and_its_attributes() {
     let (home, serval) = start("pattern = '%q %s %b %{X-Out}o %{quiet}r %{in}s %S'\ncondition_unless = 'health'");
     wait_for_servlet(&serval);
     get(&serval, "/s/log?health");
-    get(&serval, "/s/log?session");
+    let mut connection = Connection::open(serval.address(), LONG).unwrap();
+    let cookie = connection.get("/s/log?session").unwrap().header("set-cookie").unwrap().to_owned();
+    let cookie = cookie.split(';').next().unwrap();
+    ask(&serval, &format!("GET /s/file.txt?file HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"));
     get(&serval, "/s/log?plain");
     let lines = lines(&home, |lines| lines.iter().any(|line| line.starts_with("?plain")));
     let of = |query: &str| lines.iter().find_map(|line| line.strip_prefix(query));
     assert_eq!(of("?plain"), Some(" 200 5 out an\\\"other - -"));
     assert_eq!(of("?health"), None);
-    let with_session = of("?session").and_then(|line| line.strip_prefix(" 200 5 out an\\\"other value "));
-    assert!(with_session.is_some_and(|id| id.len() >= 16), "{lines:#?}");
+    let id = cookie.split_once('=').unwrap().1;
+    assert_eq!(of("?session"), Some(&*format!(" 200 5 out an\\\"other value {id}")));
+    assert_eq!(of("?file"), Some(&*format!(" 200 7 - - value {id}")));
     assert!(serval.stop().unwrap().success());
 }
 
