@@ -1,4 +1,4 @@
-//! The body of a response: nothing, all of it, a stream that a servlet writes, or a file.
+//! The body of a response: nothing, all of it, a stream that a servlet writes, or a file; as it is, or compressed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::BodyError;
+use crate::compression::Compressed;
 use crate::pipe::{Next, Reader};
 
 /// The servlet failed after the head was sent: the connection is cut, so that the client sees it.
@@ -18,6 +19,7 @@ pub enum ResponseBody {
     Full(Bytes),
     Stream(Stream),
     File(serval_static_files::Body),
+    Compressed(Box<Compressed>),
 }
 
 /// What a servlet writes while the client reads.
@@ -46,13 +48,14 @@ impl Body for ResponseBody {
             ResponseBody::File(file) => {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
+            ResponseBody::Compressed(body) => body.poll_frame(task),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             ResponseBody::Full(bytes) => bytes.is_empty(),
-            ResponseBody::Stream(_) => false,
+            ResponseBody::Stream(_) | ResponseBody::Compressed(_) => false,
             ResponseBody::File(file) => file.is_end_stream(),
         }
     }
@@ -60,7 +63,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ResponseBody::Stream(_) => SizeHint::default(),
+            ResponseBody::Stream(_) | ResponseBody::Compressed(_) => SizeHint::default(),
             ResponseBody::File(file) => file.size_hint(),
         }
     }

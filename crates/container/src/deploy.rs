@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serval_config::{ContextName, Server};
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
-use serval_static_files::{Folder, Options};
+use serval_static_files::Folder;
 use tokio::sync::{Mutex, Notify};
 
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
+use crate::files;
 use crate::generation::{Generation, LoadError, Plan};
 use crate::routes::Routes;
 use crate::webapp::{Complaints, Identity, Inputs, has_source, wanted};
@@ -228,8 +229,7 @@ impl Container {
         let began = Instant::now();
         let settings = self.deployment.config.hosts[host].settings_for(&name.path);
         let web = serval_config::load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
-        let options = Options { symlinks_outside: settings.symlinks_outside, mime: web.mime.clone() };
-        let folder = Folder::open(webapp, options).map_err(|error| error.to_string())?;
+        let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
         let now = Inputs::of(webapp)?;
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
@@ -349,8 +349,7 @@ impl Container {
             Ok(web) => web,
             Err(problems) => return refused(problems.to_string()),
         };
-        let options = Options { symlinks_outside: context.settings.symlinks_outside, mime: web.mime.clone() };
-        let folder = match Folder::open(&context.webapp, options) {
+        let folder = match Folder::open(&context.webapp, files::options(&context.settings, &web)) {
             Ok(folder) => folder,
             Err(error) => return of_system(format!("{} cannot be opened: {error}", context.webapp.display())),
         };

@@ -38,13 +38,20 @@ pub fn to(
     let (filters, promise) = generation.filters_of(request.target.path(), found.by);
     // Listener functions promise nothing.
     let told = generation.listens_to_requests();
-    let may_run_inline = !turn.is_busy() && !told && promise && servlet.is_none_or(Servlet::may_run_inline);
     if !told && filters.is_empty() {
-        let Some(servlet) = servlet else { return by_files(&request, &context).into() };
-        if let Some(answer) = instead_of(servlet, &request, &context) {
+        let answer = match servlet {
+            Some(servlet) => instead_of(servlet, &request, &context),
+            None => by_file_at_once(&request, &context, &generation),
+        };
+        if let Some(answer) = answer {
             return answer.into();
         }
     }
+    let never_blocks = match servlet {
+        Some(servlet) => servlet.may_run_inline(),
+        None => !files::may_block(&request, &context),
+    };
+    let may_run_inline = !turn.is_busy() && !told && promise && never_blocks;
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, turn.clone(), found, head));
     if may_run_inline && let Some(place) = turn.inline.try_enter() {
@@ -69,12 +76,13 @@ pub fn to(
     }))
 }
 
-/// The answer of the static files.
-pub fn by_files(request: &Request, context: &Context) -> Response<ResponseBody> {
-    match request.method {
-        Method::TRACE if request.peer.listener.allow_trace => answer::trace(request),
-        _ => files::answer(request, context, request.target.path()),
+/// The answer of the static files, when nothing else has a say in it and nothing has to be waited for.
+fn by_file_at_once(request: &Request, context: &Context, generation: &Generation) -> Option<Response<ResponseBody>> {
+    let mut response = files::answer_at_once(request, context)?;
+    if let Some(compression) = &generation.compression {
+        compression.wanted(&request.method, &request.headers).apply(&mut response);
     }
+    Some(response)
 }
 
 /// A call that has its place on an I/O thread.

@@ -1,66 +1,234 @@
 //! Answers of the static servlet: the files of a webapp, after its servlets had their chance (SEMANTICS 14).
 //!
-//! Called by `dispatch`, and by `exchange` where filters or an include are around it.
+//! Called by `dispatch`, and by `exchange` where filters or an include are around it, or a body has to be read.
 
-use http::header::CONTENT_TYPE;
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use serval_static_files::{File, Found, respond, status_when_missing};
+use serval_config::{ContextSettings, Web};
+use serval_static_files::{
+    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, respond, respond_at_once, status_when_missing,
+};
 
 use crate::answer;
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::Request;
 
-/// Answers by the static files of a context, after the servlets had their chance.
-pub fn answer(request: &Request, context: &Context, path: &str) -> Response<ResponseBody> {
-    match context.folder.load().lookup(path) {
-        Found::File(file) => static_answer(request, file),
-        Found::Directory if !path.ends_with('/') => {
-            let mut location = format!("{}/", request.target.request_uri());
-            if let Some(query) = request.target.query() {
-                location.push('?');
-                location.push_str(query);
-            }
-            answer::redirect(StatusCode::FOUND, &location)
-        }
-        Found::Directory | Found::Missing => missing(request, context),
-        Found::Forbidden => answer::page(StatusCode::FORBIDDEN, ""),
-        Found::Failed(error) => {
-            tracing::error!(context = %context.name, request = request.id, "a file cannot be opened: {error}");
-            answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
-        }
+/// What a webapp's folder is opened with.
+pub fn options(settings: &ContextSettings, web: &Web) -> Options {
+    let files = &web.files;
+    let cache_control = files.cache_control.iter().map(|rule| CacheRule {
+        url_patterns: rule.url_patterns.clone(),
+        types: rule.types.clone(),
+        value: rule.value.clone(),
+    });
+    let coded = files.precompressed.iter().map(|variant| (variant.coding.clone(), variant.extension.clone()));
+    Options {
+        symlinks_outside: settings.symlinks_outside,
+        mime: web.mime.clone(),
+        writable: files.writable,
+        partial_put: files.partial_put,
+        post_as_get: files.post_as_get,
+        strong_etags: files.strong_etags,
+        precompressed: coded.collect(),
+        fallback: files.fallback.clone(),
+        cache_control: cache_control.collect(),
     }
+}
+
+/// Who asks for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// The request of the client.
+    Client,
+    /// A forward from a servlet.
+    Forward,
+}
+
+/// Answers where nothing may wait; `None`: it has to be asked where the request has an exchange and a thread that may block.
+pub fn answer_at_once(request: &Request, context: &Context) -> Option<Response<ResponseBody>> {
+    let folder = context.folder.load();
+    let path = request.target.path();
+    Asked { request, context, folder: &folder, path, asker: Asker::Client, patience: Patience::None }.answer()
+}
+
+/// Answers for the path that the target has now.
+pub fn answer(request: &Request, context: &Context, asker: Asker) -> Response<ResponseBody> {
+    let folder = context.folder.load();
+    let path = request.target.path();
+    let asked = Asked { request, context, folder: &folder, path, asker, patience: Patience::Long };
+    asked.answer().unwrap_or_else(|| answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""))
+}
+
+/// Says whether the answer may have to wait, for a client's body or for the whole of a large file.
+pub fn may_block(request: &Request, context: &Context) -> bool {
+    let folder = context.folder.load();
+    folder.options().strong_etags || (folder.options().writable && writes(&request.method))
 }
 
 /// The content of a file, and its type; `None`: there is none.
 pub fn content(context: &Context, path: &str) -> Option<(ResponseBody, Option<HeaderValue>)> {
     let Found::File(file) = context.folder.load().lookup(path) else { return None };
-    let (head, body) = respond(file, &Method::GET, &HeaderMap::new()).into_parts();
-    Some((ResponseBody::File(body), head.headers.get(CONTENT_TYPE).cloned()))
-}
-
-fn missing(request: &Request, context: &Context) -> Response<ResponseBody> {
-    match context.waiting() {
-        Waiting::No => answer::page(status_when_missing(&request.headers), ""),
-        Waiting::Starting => answer::unavailable(1, "This application is starting."),
-        Waiting::Building => answer::unavailable(2, "This application is being built. Try again in a moment."),
-        Waiting::Failed => answer::unavailable(10, "This application has not started; the server's log says why."),
+    let content_type = file.content_type().cloned();
+    match serval_static_files::content(file) {
+        Ok(body) => Some((ResponseBody::File(body), content_type)),
+        Err(error) => {
+            tracing::error!(context = %context.name, path, "a file cannot be read: {error}");
+            None
+        }
     }
 }
 
-fn static_answer(request: &Request, file: File) -> Response<ResponseBody> {
-    match request.method {
-        Method::GET | Method::HEAD | Method::POST => {
-            let method = if request.method == Method::HEAD { Method::HEAD } else { Method::GET };
-            let (head, body) = respond(file, &method, &request.headers).into_parts();
-            if head.status.is_client_error() || head.status.is_server_error() {
-                let mut page = answer::page(head.status, "");
-                page.headers_mut().extend(head.headers);
-                return page;
-            }
-            Response::from_parts(head, ResponseBody::File(body))
+fn writes(method: &Method) -> bool {
+    method == Method::PUT || method == Method::DELETE
+}
+
+/// One question to the static servlet.
+struct Asked<'a> {
+    request: &'a Request,
+    context: &'a Context,
+    folder: &'a Folder,
+    path: &'a str,
+    asker: Asker,
+    patience: Patience,
+}
+
+impl Asked<'_> {
+    /// By the method (SEMANTICS 13). `None`: not without waiting.
+    fn answer(&self) -> Option<Response<ResponseBody>> {
+        let method = &self.request.method;
+        if *method == Method::GET || *method == Method::HEAD || (*method == Method::POST && self.reads_by_post()) {
+            return self.read();
         }
-        Method::OPTIONS => answer::options("OPTIONS, GET, HEAD, POST"),
-        _ => answer::not_allowed("OPTIONS, GET, HEAD, POST"),
+        if let Some(waiting) = waiting(self.context) {
+            return Some(waiting);
+        }
+        let options = self.folder.options();
+        if options.writable && writes(method) {
+            return None;
+        }
+        Some(match *method {
+            Method::TRACE if self.request.peer.listener.allow_trace => answer::trace(self.request),
+            Method::OPTIONS => answer::options(&self.allow()),
+            Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::TRACE => {
+                answer::not_allowed(&self.allow())
+            }
+            _ => answer::page(StatusCode::NOT_IMPLEMENTED, ""),
+        })
+    }
+
+    /// A servlet that forwards has decided already what its POST means.
+    fn reads_by_post(&self) -> bool {
+        self.asker == Asker::Forward || self.folder.options().post_as_get
+    }
+
+    fn read(&self) -> Option<Response<ResponseBody>> {
+        match self.folder.lookup(self.path) {
+            Found::File(file) => self.file(self.path, file),
+            Found::Directory if !self.path.ends_with('/') => Some(self.redirect()),
+            Found::Directory | Found::Missing => self.missing(),
+            Found::Forbidden => Some(answer::page(StatusCode::FORBIDDEN, "")),
+            Found::Failed(error) => Some(self.failed(&error)),
+        }
+    }
+
+    fn file(&self, path: &str, file: File) -> Option<Response<ResponseBody>> {
+        let (method, headers) = (&self.request.method, &self.request.headers);
+        let response = match self.patience {
+            Patience::None => respond_at_once(self.folder, path, file, method, headers)?,
+            Patience::Long => respond(self.folder, path, file, method, headers),
+        };
+        Some(self.with_page(response))
+    }
+
+    /// Errors get the page that the container has for them.
+    fn with_page(&self, response: Response<Body>) -> Response<ResponseBody> {
+        let (head, body) = response.into_parts();
+        if let Some(ReadFailure(error)) = head.extensions.get() {
+            return self.failed(error);
+        }
+        if head.status.is_client_error() {
+            let mut page = answer::page(head.status, "");
+            page.headers_mut().extend(head.headers);
+            return page;
+        }
+        Response::from_parts(head, ResponseBody::File(body))
+    }
+
+    /// To the slash of a directory, with the query (SEMANTICS 6).
+    fn redirect(&self) -> Response<ResponseBody> {
+        let mut location = format!("{}/", self.request.target.request_uri());
+        if let Some(query) = self.request.target.query() {
+            location.push('?');
+            location.push_str(query);
+        }
+        answer::redirect(self.context.current.load().redirect_status(), &location)
+    }
+
+    /// Nothing that can be sent is there: an application that starts may have it soon, or a page of its own.
+    fn missing(&self) -> Option<Response<ResponseBody>> {
+        if let Some(waiting) = waiting(self.context) {
+            return Some(waiting);
+        }
+        if let Some(fallback) = &self.folder.options().fallback
+            && self.is_for_fallback()
+        {
+            let path = format!("/{fallback}");
+            if let Found::File(file) = self.folder.lookup(&path) {
+                return self.file(&path, file);
+            }
+        }
+        Some(answer::page(status_when_missing(&self.request.headers), ""))
+    }
+
+    /// Says whether the page of a single-page application stands for this path (`[files] fallback`).
+    ///
+    /// It stands for what people navigate to. A name with an extension is most often a script, style or picture that a page
+    /// needs: there the page would be read as one, and hide that the file is missing; so it is only sent to who asks for
+    /// HTML, as browsers do for an address that is typed in (`/users/jane.doe`). nginx's `try_files` sends it for all paths,
+    /// development servers by this rule.
+    fn is_for_fallback(&self) -> bool {
+        let reads = self.request.method == Method::GET || self.request.method == Method::HEAD;
+        let name = self.path.rsplit('/').next().unwrap_or("");
+        self.asker == Asker::Client && reads && (!name.contains('.') || accepts_html(&self.request.headers))
+    }
+
+    /// The methods that files have, as Tomcat lists them.
+    fn allow(&self) -> String {
+        let options = self.folder.options();
+        let traced = self.request.peer.listener.allow_trace;
+        let mut allow = "OPTIONS, GET, HEAD".to_owned();
+        for (is_allowed, methods) in
+            [(options.post_as_get, ", POST"), (options.writable, ", PUT, DELETE"), (traced, ", TRACE")]
+        {
+            if is_allowed {
+                allow.push_str(methods);
+            }
+        }
+        allow
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Response<ResponseBody> {
+        let (context, request) = (&self.context.name, self.request.id);
+        tracing::error!(%context, request, path = self.path, "a file cannot be read: {error}");
+        answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
+    }
+}
+
+/// Says whether `text/html` is listed by name.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    ranges.filter_map(|range| range.split(';').next()).any(|name| name.trim().eq_ignore_ascii_case("text/html"))
+}
+
+/// The answer of an application that is not there yet.
+fn waiting(context: &Context) -> Option<Response<ResponseBody>> {
+    match context.waiting() {
+        Waiting::No => None,
+        Waiting::Starting => Some(answer::unavailable(1, "This application is starting.")),
+        Waiting::Building => Some(answer::unavailable(2, "This application is being built. Try again in a moment.")),
+        Waiting::Failed => {
+            Some(answer::unavailable(10, "This application has not started; the server's log says why."))
+        }
     }
 }

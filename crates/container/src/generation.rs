@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use serval_abi::{
     SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED,
     SV_EVENT_REQUEST_INITIALIZED,
@@ -21,6 +22,7 @@ use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
+use crate::compression::Compression;
 use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context};
 use crate::filters::FilterMaps;
@@ -45,6 +47,8 @@ pub struct Generation {
     files: Vec<String>,
     pub filter_maps: FilterMaps,
     pub web: Web,
+    /// None: its answers go out as they are.
+    pub compression: Option<Arc<Compression>>,
     pub session_settings: SessionSettings,
     pub retired: AtomicBool,
     pub stage: watch::Sender<Stage>,
@@ -129,6 +133,7 @@ impl Generation {
             files,
             filter_maps: FilterMaps::default(),
             session_settings: web.session_settings(settings),
+            compression: Compression::new(&web.compression, &settings.compression),
             web,
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),
@@ -151,6 +156,11 @@ impl Generation {
             (own.mapper, own.files, own.filter_maps) = (mapper, files, filter_maps);
         }
         generation
+    }
+
+    /// Of the redirects that add a slash.
+    pub fn redirect_status(&self) -> StatusCode {
+        StatusCode::from_u16(self.web.redirects.status).unwrap_or(StatusCode::FOUND)
     }
 
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
@@ -176,6 +186,7 @@ impl Generation {
             files,
             filter_maps,
             session_settings: plan.web.session_settings(&plan.settings),
+            compression: Compression::new(&plan.web.compression, &plan.settings.compression),
             web: plan.web,
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),

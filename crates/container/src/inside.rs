@@ -4,7 +4,7 @@
 //! `Container::answer` and the dispatches of an exchange walk the steps; each is a function of its own, and shows its rule by what it
 //! returns.
 
-use http::{Response, StatusCode, Version};
+use http::{Response, Version};
 use serval_static_files::Found;
 
 use crate::answer;
@@ -43,8 +43,7 @@ pub fn redirect_to_root(request: &Request, context: &Context, generation: &Gener
     if *version == Version::HTTP_10 {
         location.insert_str(0, &target.origin(peer.secure));
     }
-    let status = StatusCode::from_u16(generation.web.redirects.status).unwrap_or(StatusCode::FOUND);
-    answer::redirect(status, &location)
+    answer::redirect(generation.redirect_status(), &location)
 }
 
 /// Finds who answers, in the order of SEMANTICS 4.

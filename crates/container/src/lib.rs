@@ -10,6 +10,7 @@ mod answer;
 mod answering;
 mod asynchronous;
 mod body;
+mod compression;
 mod context;
 mod declared;
 mod deploy;
@@ -20,6 +21,8 @@ mod execution;
 pub mod explain;
 mod files;
 mod filters;
+#[doc(hidden)]
+pub mod fuzz;
 mod generation;
 mod inside;
 mod jobs;

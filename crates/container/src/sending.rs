@@ -4,7 +4,7 @@
 //! other.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRAILER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRAILER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT};
 use serval_loader::exchange::{Answer, Fault, HeaderChange};
@@ -12,6 +12,7 @@ use serval_loader::table::HEADERS_MAX;
 use tokio::sync::oneshot;
 
 use crate::body::{ResponseBody, Stream};
+use crate::compression;
 use crate::pipe::{Gone, Writer, pipe};
 
 /// LIMIT: what a servlet may hold back (servlet.h, set_buffer_size).
@@ -41,6 +42,7 @@ pub struct Sending {
     /// The client could not be written to any more.
     failed: bool,
     pub for_head: bool,
+    pub compressing: Option<compression::Wanted>,
 }
 
 /// The servlet wrote less than it had announced.
@@ -69,6 +71,7 @@ impl Sending {
             finished: false,
             failed: false,
             for_head,
+            compressing: None,
         }
     }
 
@@ -205,7 +208,7 @@ impl Sending {
     }
 
     /// Takes status and headers of an answer that is not the servlet's; what was set before stays, under other names.
-    pub fn adopt(&mut self, status: StatusCode, headers: HeaderMap) {
+    pub fn adopt(&mut self, status: StatusCode, mut headers: HeaderMap) {
         self.reset_buffer();
         self.headers.remove(CONTENT_LENGTH);
         self.headers.remove(CONTENT_TYPE);
@@ -214,6 +217,10 @@ impl Sending {
         if self.headers.is_empty() {
             self.headers = headers;
         } else {
+            // Both depend on what they name.
+            for value in self.headers.get_all(VARY) {
+                headers.append(VARY, value.clone());
+            }
             self.headers.extend(headers);
         }
     }
@@ -273,6 +280,9 @@ impl Sending {
         // After the end nobody asks for them any more.
         let headers = if self.stream.is_some() { self.headers.clone() } else { std::mem::take(&mut self.headers) };
         *response.headers_mut() = headers;
+        if let Some(wanted) = &self.compressing {
+            wanted.apply(&mut response);
+        }
         // The client has gone: nobody is left to tell.
         let _ = head.send(response);
         self.finished = self.stream.is_none();

@@ -24,6 +24,7 @@ const COMPRESSED_FROM = 2048;
 /** Where Serval's type is another one than that of mime-db, and why. */
 const TYPES = {
   cjs: "text/javascript", // application/node there, which no browser knows
+  mts: "model/vnd.mts", // as registered; video/mp2t there
 };
 
 /** Text by its nature, so it becomes smaller. */

@@ -11,3 +11,5 @@ pub mod process;
 pub mod http_client;
 
 pub mod load;
+
+pub mod conformance;

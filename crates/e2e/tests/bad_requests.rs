@@ -299,9 +299,15 @@ fn the_host_is_one_and_well_formed() {
         "GET / HTTP/1.1\r\nHost: \u{fc}\r\n\r\n",
         "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n",
         "GET http://a/ HTTP/1.1\r\n\r\n",
-        "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+        "GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\n\r\n",
     ] {
         refused(&serval, bytes.as_bytes(), &[400]);
+    }
+    for bytes in ["CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "CONNECT b:1 HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        refused(&serval, bytes.as_bytes(), &[501]);
     }
     for bytes in [
         "GET / HTTP/1.1\r\nHost:\r\n\r\n",

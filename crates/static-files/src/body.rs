@@ -1,4 +1,4 @@
-//! The body of a response: nothing, a small file's bytes, or a file that is read while it is sent.
+//! The body of a response: nothing, a small file's bytes, or a file, or parts of it, read while they are sent.
 //!
 //! Made by `respond`, driven by the server. It never sends other bytes than those announced: when the
 //! file turns out to be another than the one described in the head, the body ends with an error and
@@ -11,10 +11,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use crate::byteranges::ByteRanges;
 use crate::file::File;
 
 /// The size of one read. Larger ones save few calls and hold more memory for each slow client.
-const PIECE_BYTES: u64 = 64 * 1024;
+pub(crate) const PIECE_BYTES: u64 = 64 * 1024;
 
 /// The body of a response. Its length is known from the start.
 ///
@@ -32,7 +33,16 @@ pub struct Body(Content);
 enum Content {
     Empty,
     Bytes(Bytes),
-    Pieces { file: File, offset: u64, remaining: u64 },
+    // Boxed, because most bodies are not so long, and a body is moved with its answer.
+    Pieces(Box<Pieces>),
+    Parts(Box<ByteRanges>),
+}
+
+#[derive(Debug)]
+struct Pieces {
+    file: File,
+    offset: u64,
+    remaining: u64,
 }
 
 impl Body {
@@ -45,7 +55,11 @@ impl Body {
     }
 
     pub(crate) fn in_pieces(file: File, offset: u64, len: u64) -> Body {
-        Body(Content::Pieces { file, offset, remaining: len })
+        Body(Content::Pieces(Box::new(Pieces { file, offset, remaining: len })))
+    }
+
+    pub(crate) fn parts(parts: ByteRanges) -> Body {
+        Body(Content::Parts(Box::new(parts)))
     }
 
     /// Reads a part of the file; none when the file has changed.
@@ -65,17 +79,27 @@ fn piece_len(remaining: u64) -> usize {
     remaining.min(PIECE_BYTES) as usize
 }
 
-/// Reads one piece; the last one only counts when the file is still the same.
-fn read_piece(file: &File, offset: u64, remaining: u64) -> io::Result<Bytes> {
-    let bytes = file.read_at(offset, piece_len(remaining))?;
+impl Pieces {
+    fn next(&mut self) -> io::Result<Bytes> {
+        let bytes = read_piece(&self.file, self.offset, piece_len(self.remaining), self.remaining)?;
+        self.offset += bytes.len() as u64;
+        self.remaining -= bytes.len() as u64;
+        Ok(Bytes::from(bytes))
+    }
+}
+
+/// Reads some of a part, at least one byte; when that is the last of the whole answer it only counts if the file is still the
+/// same.
+pub(crate) fn read_piece(file: &File, offset: u64, len_max: usize, whole_remaining: u64) -> io::Result<Vec<u8>> {
+    let bytes = file.read_at(offset, len_max)?;
     if bytes.is_empty() {
         let message = "the file became shorter while it was sent";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
     }
-    if bytes.len() as u64 == remaining && file.changed()? {
+    if bytes.len() as u64 == whole_remaining && file.changed()? {
         return Err(io::Error::other("the file changed while it was sent"));
     }
-    Ok(Bytes::from(bytes))
+    Ok(bytes)
 }
 
 impl http_body::Body for Body {
@@ -86,13 +110,17 @@ impl http_body::Body for Body {
         match std::mem::replace(&mut self.0, Content::Empty) {
             Content::Empty => Poll::Ready(None),
             Content::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Content::Pieces { file, offset, remaining } => {
-                let piece = read_piece(&file, offset, remaining);
-                if let Ok(bytes) = &piece {
-                    let len = bytes.len() as u64;
-                    if len < remaining {
-                        self.0 = Content::Pieces { file, offset: offset + len, remaining: remaining - len };
-                    }
+            Content::Pieces(mut pieces) => {
+                let piece = pieces.next();
+                if piece.is_ok() && pieces.remaining > 0 {
+                    self.0 = Content::Pieces(pieces);
+                }
+                Poll::Ready(Some(piece.map(Frame::data)))
+            }
+            Content::Parts(mut parts) => {
+                let piece = parts.next_piece();
+                if piece.is_ok() && parts.remaining() > 0 {
+                    self.0 = Content::Parts(parts);
                 }
                 Poll::Ready(Some(piece.map(Frame::data)))
             }
@@ -107,7 +135,8 @@ impl http_body::Body for Body {
         SizeHint::with_exact(match &self.0 {
             Content::Empty => 0,
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Pieces { remaining, .. } => *remaining,
+            Content::Pieces(pieces) => pieces.remaining,
+            Content::Parts(parts) => parts.remaining(),
         })
     }
 }
@@ -118,8 +147,7 @@ pub(crate) mod tests {
     use http_body::Body as _;
     use std::task::Waker;
 
-    pub(crate) fn read_all(response: http::Response<Body>) -> io::Result<Vec<u8>> {
-        let mut body = response.into_body();
+    pub(crate) fn read_all(mut body: Body) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         while let Some(piece) = next(&mut body) {
             all.extend(piece?);

@@ -1,7 +1,6 @@
 //! `Cache-Control` for files, by path and media type: what `[[files.cache_control]]` of web.toml says.
 //!
-//! Compiled once for a generation of a webapp. The container asks for a file that it has looked up, and sets what is found in
-//! its response.
+//! Compiled once, with the folder. Called by `respond`, which sets what is found.
 
 use std::io;
 
@@ -13,7 +12,7 @@ use crate::media_type::TypePattern;
 
 /// The rules of a webapp; the first that fits counts.
 #[derive(Debug, Default)]
-pub struct CacheRules(Vec<Rule>);
+pub(crate) struct CacheRules(Vec<Rule>);
 
 /// One rule as it is written. It is for files that one of the patterns or one of the types fits; with neither, for all.
 #[derive(Debug, Clone)]
@@ -39,7 +38,7 @@ impl CacheRules {
     /// # Errors
     ///
     /// `InvalidInput` when a value cannot be sent in a header.
-    pub fn new(rules: Vec<CacheRule>) -> io::Result<CacheRules> {
+    pub(crate) fn new(rules: Vec<CacheRule>) -> io::Result<CacheRules> {
         let compile = |rule: CacheRule| {
             let value = HeaderValue::try_from(rule.value.as_str()).map_err(|_| {
                 let message = format!("the Cache-Control {:?} cannot be sent in a header", rule.value);
@@ -56,18 +55,23 @@ impl CacheRules {
 
     /// Returns the value for a file. `path` is the file's from the folder, as it was looked up: for a welcome file or a
     /// fallback its own, not the request's.
-    pub fn find(&self, path: &str, file: &File) -> Option<HeaderValue> {
+    pub(crate) fn find(&self, path: &str, file: &File) -> Option<HeaderValue> {
         self.find_by(path, file.content_type.as_ref())
     }
 
     fn find_by(&self, path: &str, content_type: Option<&HeaderValue>) -> Option<HeaderValue> {
-        self.0.iter().find(|rule| rule.fits(path, content_type)).map(|rule| rule.value.clone())
+        self.number(path, content_type).map(|number| self.0[number].value.clone())
+    }
+
+    /// Returns the number of the rule that counts.
+    pub(crate) fn number(&self, path: &str, content_type: Option<&HeaderValue>) -> Option<usize> {
+        self.0.iter().position(|rule| rule.fits(path, content_type))
     }
 }
 
 /// Sets the value that [`CacheRules::find`] gave, if the response is 200, 206 or 304 (RFC 9110 15.4.5). An error is not cached
 /// as long as the file would be.
-pub fn set_cache_control<B>(response: &mut Response<B>, value: HeaderValue) {
+pub(crate) fn set_cache_control<B>(response: &mut Response<B>, value: HeaderValue) {
     if let StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED = response.status() {
         response.headers_mut().insert(CACHE_CONTROL, value);
     }

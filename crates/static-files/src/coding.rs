@@ -57,7 +57,7 @@ fn listed(element: &[u8], coding: &str) -> Option<u16> {
 }
 
 /// Reads `q=0.5` (RFC 9110 12.4.2), with white space where Tomcat takes it too; digits after the third do not count.
-fn thousandths(weight: &[u8]) -> u16 {
+pub(crate) fn thousandths(weight: &[u8]) -> u16 {
     let [b'q' | b'Q', rest @ ..] = weight.trim_ascii() else { return 0 };
     let Some(value) = rest.trim_ascii_start().strip_prefix(b"=") else { return 0 };
     let (whole, decimals) = match value.trim_ascii() {

@@ -9,28 +9,36 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
 use http::{Method, StatusCode};
 
-use crate::file::File;
+/// What conditions are compared with.
+#[derive(Debug)]
+pub(crate) struct Validators {
+    /// An entity tag, weak or strong, as it is sent.
+    pub(crate) etag: HeaderValue,
+    /// The last modification since 1970; none when no date was sent.
+    pub(crate) modified_seconds: Option<i64>,
+}
 
 /// Returns the status that ends the request (304, 400 or 412), or none when it goes on.
-pub(crate) fn evaluate(file: &File, method: &Method, headers: &HeaderMap) -> Option<StatusCode> {
-    let etag = file.etag();
+pub(crate) fn evaluate(validators: &Validators, method: &Method, headers: &HeaderMap) -> Option<StatusCode> {
+    let Validators { etag, modified_seconds } = validators;
     let reads = method == Method::GET || method == Method::HEAD;
     match tags(headers, &IF_MATCH) {
         Tags::Malformed => return Some(StatusCode::BAD_REQUEST),
         Tags::Any => {}
-        Tags::Listed(lists) if lists.contain(&etag, Comparison::Strong) => {}
+        Tags::Listed(lists) if lists.contain(etag, Comparison::Strong) => {}
         Tags::Listed(_) => return Some(StatusCode::PRECONDITION_FAILED),
-        Tags::Absent => match date_seconds(headers, &IF_UNMODIFIED_SINCE) {
-            Some(since) if file.modified_seconds() > since => return Some(StatusCode::PRECONDITION_FAILED),
+        Tags::Absent => match (date_seconds(headers, &IF_UNMODIFIED_SINCE), modified_seconds) {
+            (Some(since), Some(modified)) if *modified > since => return Some(StatusCode::PRECONDITION_FAILED),
             _ => {}
         },
     }
     let unchanged = match tags(headers, &IF_NONE_MATCH) {
         Tags::Malformed => return Some(StatusCode::BAD_REQUEST),
         Tags::Any => true,
-        Tags::Listed(lists) => lists.contain(&etag, Comparison::Weak),
+        Tags::Listed(lists) => lists.contain(etag, Comparison::Weak),
         Tags::Absent if reads => {
-            date_seconds(headers, &IF_MODIFIED_SINCE).is_some_and(|since| file.modified_seconds() <= since)
+            let since = date_seconds(headers, &IF_MODIFIED_SINCE);
+            since.zip(*modified_seconds).is_some_and(|(since, modified)| modified <= since)
         }
         Tags::Absent => false,
     };
@@ -41,17 +49,14 @@ pub(crate) fn evaluate(file: &File, method: &Method, headers: &HeaderMap) -> Opt
     }
 }
 
-/// Returns the status for a file that does not exist: 404, or 412 or 400 by the tags.
-pub(crate) fn evaluate_missing(headers: &HeaderMap) -> StatusCode {
+/// As [`evaluate`], where nothing is.
+pub(crate) fn evaluate_missing(headers: &HeaderMap) -> Option<StatusCode> {
     match tags(headers, &IF_MATCH) {
-        Tags::Malformed => return StatusCode::BAD_REQUEST,
-        Tags::Any | Tags::Listed(_) => return StatusCode::PRECONDITION_FAILED,
+        Tags::Malformed => return Some(StatusCode::BAD_REQUEST),
+        Tags::Any | Tags::Listed(_) => return Some(StatusCode::PRECONDITION_FAILED),
         Tags::Absent => {}
     }
-    match tags(headers, &IF_NONE_MATCH) {
-        Tags::Malformed => StatusCode::BAD_REQUEST,
-        _ => StatusCode::NOT_FOUND,
-    }
+    matches!(tags(headers, &IF_NONE_MATCH), Tags::Malformed).then_some(StatusCode::BAD_REQUEST)
 }
 
 /// What an If-Range says about the Range beside it (RFC 9110 13.1.5).
@@ -65,7 +70,7 @@ pub(crate) enum IfRange {
     Malformed,
 }
 
-pub(crate) fn evaluate_if_range(file: &File, headers: &HeaderMap) -> IfRange {
+pub(crate) fn evaluate_if_range(validators: &Validators, headers: &HeaderMap) -> IfRange {
     let Some(value) = headers.get(IF_RANGE) else {
         return IfRange::Same;
     };
@@ -73,10 +78,10 @@ pub(crate) fn evaluate_if_range(file: &File, headers: &HeaderMap) -> IfRange {
         return IfRange::Malformed;
     }
     let same = match next_tag(value.as_bytes()) {
-        Some((tag, [])) => equal(tag, file.etag().as_bytes(), Comparison::Strong),
+        Some((tag, [])) => equal(tag, validators.etag.as_bytes(), Comparison::Strong),
         Some(_) => return IfRange::Malformed,
         None => match parse_seconds(value) {
-            Some(date) => date == file.modified_seconds(),
+            Some(date) => Some(date) == validators.modified_seconds,
             None => return IfRange::Malformed,
         },
     };
@@ -113,7 +118,7 @@ fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Tags<'a> {
             any = true;
             continue;
         }
-        for tag in TagIter(line.as_bytes()) {
+        for tag in TagIter::of(line) {
             match tag {
                 Ok(_) => tags_count += 1,
                 Err(Malformed) => return Tags::Malformed,
@@ -130,8 +135,8 @@ fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Tags<'a> {
 }
 
 impl Lists<'_> {
-    fn contain(&self, etag: &str, comparison: Comparison) -> bool {
-        let mut tags = self.0.iter().flat_map(|line| TagIter(line.as_bytes())).flatten();
+    fn contain(&self, etag: &HeaderValue, comparison: Comparison) -> bool {
+        let mut tags = self.0.iter().flat_map(TagIter::of).flatten();
         tags.any(|tag| equal(tag, etag.as_bytes(), comparison))
     }
 }
@@ -150,36 +155,36 @@ fn opaque(tag: &[u8]) -> &[u8] {
 
 struct Malformed;
 
-/// The tags of one line; empty elements are skipped (RFC 9110 5.6.1.2).
-struct TagIter<'a>(&'a [u8]);
+/// The tags of one line. As in Tomcat none may be missing between, before or after commas, though RFC 9110 5.6.1.2 would skip
+/// empty elements. None: the end.
+struct TagIter<'a>(Option<&'a [u8]>);
+
+impl<'a> TagIter<'a> {
+    fn of(line: &'a HeaderValue) -> TagIter<'a> {
+        TagIter(Some(line.as_bytes()))
+    }
+}
 
 impl<'a> Iterator for TagIter<'a> {
     type Item = Result<&'a [u8], Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let [b' ' | b'\t' | b',', rest @ ..] = self.0 {
-            self.0 = rest;
-        }
-        if self.0.is_empty() {
-            return None;
-        }
-        let Some((tag, rest)) = next_tag(self.0) else {
-            self.0 = &[];
+        let Some((tag, rest)) = next_tag(self.0.take()?.trim_ascii_start()) else {
             return Some(Err(Malformed));
         };
-        self.0 = rest.trim_ascii_start();
-        if !matches!(self.0, [] | [b',', ..]) {
-            self.0 = &[];
-            return Some(Err(Malformed));
+        match rest.trim_ascii_start() {
+            [] => {}
+            [b',', rest @ ..] => self.0 = Some(rest),
+            _ => return Some(Err(Malformed)),
         }
         Some(Ok(tag))
     }
 }
 
-/// Returns the tag at the start of the text, and what follows it (RFC 9110 8.8.3).
+/// Returns the tag at the start of the text, and what follows it (RFC 9110 8.8.3; as in Tomcat white space may be in it).
 fn next_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let quoted = opaque(text).strip_prefix(b"\"")?;
-    let is_tag_byte = |byte: &u8| matches!(byte, 0x21 | 0x23..=0x7E | 0x80..);
+    let is_tag_byte = |byte: &u8| matches!(byte, b'\t' | 0x20 | 0x21 | 0x23..=0x7E | 0x80..);
     let len = quoted.iter().position(|byte| !is_tag_byte(byte))?;
     let rest = quoted[len..].strip_prefix(b"\"")?;
     Some((&text[..text.len() - rest.len()], rest))
@@ -202,7 +207,6 @@ fn parse_seconds(value: &HeaderValue) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::tests::file;
 
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -219,9 +223,17 @@ mod tests {
         headers
     }
 
+    fn weak() -> Validators {
+        Validators { etag: HeaderValue::from_static(TAG), modified_seconds: Some(784_111_777) }
+    }
+
+    fn strong() -> Validators {
+        Validators { etag: HeaderValue::from_static(STRONG), ..weak() }
+    }
+
     #[track_caller]
     fn check_for(method: Method, lines: &[(&str, &str)], expected: u16) {
-        let found = evaluate(&file("abc", 784_111_777, 500), &method, &headers(lines));
+        let found = evaluate(&weak(), &method, &headers(lines));
         assert_eq!(found.map_or(200, |status| status.as_u16()), expected, "{lines:?}");
     }
 
@@ -258,9 +270,11 @@ mod tests {
         check(&[("if-none-match", STRONG)], 304);
         check(&[("if-none-match", "*")], 304);
         check(&[("if-none-match", "\"other\"")], 200);
-        check(&[("if-none-match", "\"a\", \"b,c\" ,,W/\"3-784111777500\"")], 304);
+        check(&[("if-none-match", "\"a\", \"b,c\" ,W/\"3-784111777500\"")], 304);
+        check(&[("if-none-match", "W/\"3-784111777500\" , \"zz\"")], 304);
         check(&[("if-none-match", "\"a\""), ("if-none-match", TAG)], 304);
         check_for(Method::PUT, &[("if-none-match", TAG)], 412);
+        check_for(Method::POST, &[("if-none-match", "*")], 412);
         check_for(Method::PUT, &[("if-none-match", "\"other\"")], 200);
     }
 
@@ -276,6 +290,8 @@ mod tests {
         check(&[("if-modified-since", AFTER), ("if-modified-since", AFTER)], 200);
         check(&[("if-none-match", "\"other\""), ("if-modified-since", AFTER)], 200);
         check_for(Method::PUT, &[("if-modified-since", AFTER)], 200);
+        check_for(Method::POST, &[("if-modified-since", SAME)], 200);
+        check(&[("if-unmodified-since", BEFORE), ("if-modified-since", AFTER)], 412);
     }
 
     #[test]
@@ -296,7 +312,12 @@ mod tests {
                 "*, \"a\"",
                 "\"a\", *",
                 "**",
-                "\"a b\"",
+                "\"a\",",
+                ",\"a\"",
+                "\"a\",,\"b\"",
+                "W",
+                "\"a\"x",
+                "\"x\" y",
                 "'a'",
                 "\"a\", b",
             ] {
@@ -307,6 +328,7 @@ mod tests {
         }
         check(&[("if-none-match", "\"\"")], 200);
         check(&[("if-none-match", "\"ü\"")], 200);
+        check(&[("if-none-match", "\"a b\"")], 200);
     }
 
     #[test]
@@ -322,7 +344,8 @@ mod tests {
             (&[("if-unmodified-since", BEFORE)], 404),
             (&[("if-modified-since", AFTER)], 404),
         ] {
-            assert_eq!(evaluate_missing(&headers(lines)).as_u16(), expected, "{lines:?}");
+            let found = evaluate_missing(&headers(lines));
+            assert_eq!(found.map_or(404, |status| status.as_u16()), expected, "{lines:?}");
         }
     }
 
@@ -340,10 +363,37 @@ mod tests {
             (&[("if-range", "*")], IfRange::Malformed),
             (&[("if-range", "")], IfRange::Malformed),
             (&[("if-range", "soon")], IfRange::Malformed),
+            (&[("if-range", "\"123\"W")], IfRange::Malformed),
+            (&[("if-range", "W\"123\"")], IfRange::Malformed),
             (&[("if-range", SAME), ("if-range", SAME)], IfRange::Malformed),
         ] {
-            let found = evaluate_if_range(&file("abc", 784_111_777, 500), &headers(lines));
-            assert_eq!(found, expected, "{lines:?}");
+            assert_eq!(evaluate_if_range(&weak(), &headers(lines)), expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn strong_tags() {
+        for (lines, expected) in [
+            (&[("if-match", STRONG)][..], 200),
+            (&[("if-match", TAG)], 412),
+            (&[("if-match", "\"zz\", \"3-784111777500\"")], 200),
+            (&[("if-none-match", STRONG)], 304),
+            (&[("if-none-match", TAG)], 304),
+        ] {
+            let found = evaluate(&strong(), &Method::GET, &headers(lines));
+            assert_eq!(found.map_or(200, |status| status.as_u16()), expected, "{lines:?}");
+        }
+        for (value, expected) in [(STRONG, IfRange::Same), (TAG, IfRange::Changed), ("\"zz\"", IfRange::Changed)] {
+            assert_eq!(evaluate_if_range(&strong(), &headers(&[("if-range", value)])), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_date_has_no_conditions_on_it() {
+        let validators = Validators { modified_seconds: None, ..weak() };
+        for name in ["if-modified-since", "if-unmodified-since"] {
+            assert_eq!(evaluate(&validators, &Method::GET, &headers(&[(name, SAME)])), None, "{name}");
+        }
+        assert_eq!(evaluate_if_range(&validators, &headers(&[("if-range", SAME)])), IfRange::Changed);
     }
 }

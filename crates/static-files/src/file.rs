@@ -11,7 +11,7 @@ use http::HeaderValue;
 use rustix::io::Errno;
 
 /// The last second that a date of HTTP can hold: the end of the year 9999.
-const HTTP_DATE_SECONDS_MAX: u64 = 253_402_300_799;
+pub(crate) const HTTP_DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// A regular file, opened for reading, as it was when [`Folder::lookup`](crate::Folder::lookup) found it.
 #[derive(Debug)]
@@ -22,17 +22,41 @@ pub struct File {
 }
 
 /// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Stamp {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
     len: u64,
-    modified_seconds: i64,
-    modified_nanoseconds: i64,
+    /// Seconds since 1970, and nanoseconds.
+    modified: (i64, i64),
+    /// As for `modified`. It also changes when the file gets another name or is replaced, so `changed` does not look at it.
+    status_changed: (i64, i64),
 }
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Stamp {
-        Stamp { len: metadata.len(), modified_seconds: metadata.mtime(), modified_nanoseconds: metadata.mtime_nsec() }
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            status_changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
     }
+
+    /// Says whether the file had been at rest for this long at that time, so that a later change shows in its times.
+    pub(crate) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let newest = self.modified.max(self.status_changed);
+        now.checked_sub(age).is_some_and(|then| time_of(newest) < then)
+    }
+}
+
+/// A time that no calendar has is 1970.
+fn time_of((seconds, nanoseconds): (i64, i64)) -> SystemTime {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let second = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    let nanoseconds = Duration::from_nanos(nanoseconds.unsigned_abs());
+    second.and_then(|second| second.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
 }
 
 impl File {
@@ -46,34 +70,37 @@ impl File {
         self.stamp.len
     }
 
-    /// Returns the time of the last modification, as finely as the file system keeps it.
-    pub fn modified(&self) -> SystemTime {
-        let nanoseconds = Duration::from_nanos(self.stamp.modified_nanoseconds.unsigned_abs());
-        let seconds = Duration::from_secs(self.stamp.modified_seconds.unsigned_abs());
-        let second = match self.stamp.modified_seconds {
-            0.. => UNIX_EPOCH.checked_add(seconds),
-            _ => UNIX_EPOCH.checked_sub(seconds),
-        };
-        second.and_then(|second| second.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
+    /// Returns the media type by the name, as it is sent; none for a name that nobody knows.
+    pub fn content_type(&self) -> Option<&HeaderValue> {
+        self.content_type.as_ref()
     }
 
-    /// Returns the entity tag, `W/"<length>-<modified, in ms>"`. It is weak (RFC 9110 8.8.1): two
-    /// changes within the file system's tick that keep the length have one tag.
+    /// Returns the time of the last modification, as finely as the file system keeps it.
+    pub fn modified(&self) -> SystemTime {
+        time_of(self.stamp.modified)
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Returns the weak entity tag, `W/"<length>-<modified, in ms>"` (RFC 9110 8.8.1): two changes within the file system's
+    /// tick that keep the length have one tag.
     pub fn etag(&self) -> String {
-        let milliseconds =
-            i128::from(self.stamp.modified_seconds) * 1000 + i128::from(self.stamp.modified_nanoseconds / 1_000_000);
+        let (seconds, nanoseconds) = self.stamp.modified;
+        let milliseconds = i128::from(seconds) * 1000 + i128::from(nanoseconds / 1_000_000);
         format!("W/\"{}-{}\"", self.stamp.len, milliseconds)
     }
 
-    /// Returns the second of the last modification since 1970, to compare with a date of HTTP.
-    pub(crate) fn modified_seconds(&self) -> i64 {
-        self.stamp.modified_seconds
+    /// Returns the second of the last modification since 1970, to compare with a date of HTTP; none before.
+    pub(crate) fn modified_seconds(&self) -> Option<i64> {
+        Some(self.stamp.modified.0).filter(|&seconds| seconds >= 0)
     }
 
     /// Returns the date for `Last-Modified`; none before 1970, and never one that is still to come
     /// (RFC 9110 8.8.2.1).
     pub(crate) fn last_modified(&self) -> Option<String> {
-        let seconds = u64::try_from(self.stamp.modified_seconds).ok()?;
+        let seconds = u64::try_from(self.stamp.modified.0).ok()?;
         let now_seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
         let seconds = seconds.min(now_seconds).min(HTTP_DATE_SECONDS_MAX);
         Some(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)))
@@ -99,7 +126,8 @@ impl File {
     ///
     /// LIMIT: a change within one tick of the file system's clock that keeps the length is not seen.
     pub(crate) fn changed(&self) -> io::Result<bool> {
-        Ok(Stamp::of(&self.opened.metadata()?) != self.stamp)
+        let now = Stamp::of(&self.opened.metadata()?);
+        Ok((now.len, now.modified) != (self.stamp.len, self.stamp.modified))
     }
 
     /// Takes the file as it is now.
@@ -122,6 +150,13 @@ pub(crate) mod tests {
         opened.set_modified(second + Duration::from_millis(milliseconds.into())).unwrap();
         let metadata = opened.metadata().unwrap();
         File::new(opened, &metadata, None)
+    }
+
+    impl Stamp {
+        /// One of many that differ.
+        pub(crate) fn numbered(self, inode: u64) -> Stamp {
+            Stamp { device: u64::MAX, inode, ..self }
+        }
     }
 
     #[track_caller]
@@ -151,8 +186,7 @@ pub(crate) mod tests {
     fn times_beyond_every_calendar_do_not_panic() {
         for modified_seconds in [i64::MIN, i64::MAX] {
             let mut file = file("", 0, 0);
-            file.stamp.modified_seconds = modified_seconds;
-            file.stamp.modified_nanoseconds = 999_999_999;
+            file.stamp.modified = (modified_seconds, 999_999_999);
             file.etag();
             file.modified();
             file.last_modified();

@@ -5,13 +5,23 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 
+use http::HeaderValue;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::cache_control::{CacheRule, CacheRules};
+use crate::conditions::Validators;
 use crate::file::File;
 use crate::media_type::MediaTypes;
 use crate::resolve::Root;
+use crate::strong::{Patience, StrongTags, Tag};
+use crate::variants::Format;
+
+/// Without O_NONBLOCK the open of a FIFO would wait for its writer; with it, no open waits.
+/// LIMIT: a device is still opened for a moment before it is refused.
+const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// An opened folder whose files are served.
 ///
@@ -19,18 +29,56 @@ use crate::resolve::Root;
 /// the old one.
 #[derive(Debug)]
 pub struct Folder {
-    root: Root,
+    pub(crate) root: Root,
     media_types: MediaTypes,
+    formats: Vec<Format>,
+    /// When tags are to be strong.
+    strong_tags: Option<StrongTags>,
+    cache_rules: CacheRules,
+    /// Held while a file is put in its place or removed.
+    pub(crate) writes: Mutex<()>,
+    options: Options,
 }
 
 /// What an operator chooses for one folder.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Serves what a symbolic link points to even when that is outside the folder.
     pub symlinks_outside: bool,
     /// Media types by extension (without its dot, in any case); they win over the built-in list, the
     /// last of several wins, and they are sent as written, with no charset added.
     pub mime: Vec<(String, String)>,
+    /// PUT and DELETE change files.
+    pub writable: bool,
+    /// A PUT with Content-Range changes a part of a file; else it is 400.
+    pub partial_put: bool,
+    /// POST is answered as GET; else it is 405.
+    pub post_as_get: bool,
+    /// Entity tags are the SHA-256 of the content.
+    pub strong_etags: bool,
+    /// Codings (`br`) and extensions (`.br`) of the files beside a file that are the same, coded; in the server's order of
+    /// preference.
+    pub precompressed: Vec<(String, String)>,
+    /// The file, relative to the folder, that stands for paths where nothing is.
+    pub fallback: Option<String>,
+    /// The first that fits a file is sent with it.
+    pub cache_control: Vec<CacheRule>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            symlinks_outside: false,
+            mime: Vec::new(),
+            writable: false,
+            partial_put: true,
+            post_as_get: true,
+            strong_etags: false,
+            precompressed: Vec::new(),
+            fallback: None,
+            cache_control: Vec::new(),
+        }
+    }
 }
 
 /// What is at a path.
@@ -54,11 +102,22 @@ impl Folder {
     /// # Errors
     ///
     /// The system's error when `path` is not a directory that can be reached, and `InvalidInput` when
-    /// a media type of `options` cannot be sent in a header.
+    /// a media type, a coding or a Cache-Control of `options` cannot be sent in a header.
     pub fn open(path: &Path, options: Options) -> io::Result<Folder> {
+        Folder::with_root(Root::open(path, options.symlinks_outside)?, options)
+    }
+
+    fn with_root(root: Root, options: Options) -> io::Result<Folder> {
         let media_types = MediaTypes::with_overrides(&options.mime)?;
-        let root = Root::open(path, options.symlinks_outside)?;
-        Ok(Folder { root, media_types })
+        let formats = Format::list(&options.precompressed)?;
+        let strong_tags = options.strong_etags.then(StrongTags::default);
+        let cache_rules = CacheRules::new(options.cache_control.clone())?;
+        Ok(Folder { root, media_types, formats, strong_tags, cache_rules, writes: Mutex::default(), options })
+    }
+
+    /// Returns what was chosen when it was opened.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Returns what is at `path`: relative to the context, decoded, normalised, starting with `/`.
@@ -70,9 +129,7 @@ impl Folder {
         let Some(relative) = visible(path) else {
             return Found::Missing;
         };
-        // Without O_NONBLOCK the open of a FIFO would wait for its writer; with it, no open waits.
-        // LIMIT: a device is still opened for a moment before it is refused.
-        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut flags = READING;
         if path.ends_with('/') {
             flags |= OFlags::DIRECTORY;
         }
@@ -81,6 +138,47 @@ impl Folder {
             Err(Errno::ACCESS) => self.unreadable(relative),
             Err(errno) => found_by(errno),
         }
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(crate) fn formats(&self) -> &[Format] {
+        &self.formats
+    }
+
+    /// Returns the number of the rule of [`Options::cache_control`] that counts for a file, which was looked up by this path.
+    pub fn cache_rule(&self, path: &str, file: &File) -> Option<usize> {
+        self.cache_rules.number(path, file.content_type())
+    }
+
+    pub(crate) fn cache_rules(&self) -> &CacheRules {
+        &self.cache_rules
+    }
+
+    /// Returns the file whose name is that of `path` and an extension, if there is one that can be read; without its type.
+    pub(crate) fn beside(&self, path: &str, extension: &str) -> Option<File> {
+        let path = format!("{path}{extension}");
+        let opened = self.root.open_beneath(visible(&path)?, READING).ok()?;
+        let metadata = opened.metadata().ok().filter(|metadata| metadata.is_file())?;
+        Some(File::new(opened, &metadata, None))
+    }
+
+    /// Returns what conditions are compared with, where `sent` is the file itself or a coded one beside it; `None`: a large file
+    /// has to be read first, and there is no time for it.
+    pub(crate) fn validators(&self, file: &File, sent: &File, patience: Patience) -> io::Result<Option<Validators>> {
+        let strong = match &self.strong_tags {
+            None => Tag::NotYet,
+            Some(tags) => tags.of(sent, patience)?,
+        };
+        let etag = match strong {
+            Tag::Strong(tag) => tag,
+            Tag::TakesLong => return Ok(None),
+            // A weak one is of the file's length and time, and does not say what it holds.
+            Tag::NotYet | Tag::Changed => HeaderValue::try_from(file.etag()).map_err(io::Error::other)?,
+        };
+        Ok(Some(Validators { etag, modified_seconds: file.modified_seconds() }))
     }
 
     fn found(&self, opened: std::fs::File, path: &str) -> io::Result<Found> {
@@ -110,20 +208,22 @@ impl Folder {
 }
 
 /// Returns the path below the folder, without slashes around it, when a request may name it.
-fn visible(path: &str) -> Option<&str> {
+pub(crate) fn visible(path: &str) -> Option<&str> {
     let below = path.strip_prefix('/')?;
     if below.is_empty() {
         return Some(".");
     }
     let below = below.strip_suffix('/').unwrap_or(below);
-    let hidden = |segment: &str| {
-        segment.is_empty() || segment.contains('\0') || (segment.starts_with('.') && segment != ".well-known")
-    };
-    (!below.split('/').any(hidden)).then_some(below)
+    (!below.split('/').any(is_hidden)).then_some(below)
+}
+
+/// Says whether no request may have this segment in its path.
+pub(crate) fn is_hidden(segment: &str) -> bool {
+    segment.is_empty() || segment.contains('\0') || (segment.starts_with('.') && segment != ".well-known")
 }
 
 /// Returns the answer that an error of the system stands for.
-fn found_by(errno: Errno) -> Found {
+pub(crate) fn found_by(errno: Errno) -> Found {
     match errno {
         // XDEV: the path leaves the folder. NXIO, NODEV: a socket, or a device with no driver.
         // ILSEQ: a name that this file system cannot hold.
@@ -153,8 +253,16 @@ mod tests {
     fn tree() -> TempDir {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("root");
-        for dir in ["root/dir/deep", "root/.git", "root/.well-known/acme", "root/dir/.well-known", "outside", "rooted"]
-        {
+        for dir in [
+            "root/dir/deep",
+            "root/.git",
+            "root/.well-known/acme",
+            "root/dir/.well-known",
+            "root/WEB-INF",
+            "root/dir/WEB-INF",
+            "outside",
+            "rooted",
+        ] {
             fs::create_dir_all(temp.path().join(dir)).unwrap();
         }
         for name in [
@@ -172,6 +280,8 @@ mod tests {
             "back\\slash",
             "dot.",
             "a%2Fb",
+            "WEB-INF/web.toml",
+            "dir/WEB-INF/page",
         ] {
             fs::write(root.join(name), name).unwrap();
         }
@@ -181,6 +291,10 @@ mod tests {
         symlink("a.txt", root.join("link")).unwrap();
         symlink("../a.txt", root.join("dir/up")).unwrap();
         symlink("dir", root.join("dirlink")).unwrap();
+        symlink(".", root.join("here")).unwrap();
+        symlink("WEB-INF", root.join("private-dir")).unwrap();
+        symlink("../WEB-INF/web.toml", root.join("dir/private")).unwrap();
+        symlink("web.toml", root.join("WEB-INF/link")).unwrap();
         symlink(root.join("dir/b.txt"), root.join("absolute")).unwrap();
         symlink(root.join("dir"), root.join("absolute-dir")).unwrap();
         symlink(&root, root.join("self")).unwrap();
@@ -213,8 +327,7 @@ mod tests {
     fn describe(found: Found) -> String {
         match found {
             Found::File(file) => {
-                let body =
-                    crate::body::tests::read_all(crate::respond(file, &http::Method::GET, &http::HeaderMap::new()));
+                let body = crate::body::tests::read_all(crate::content(file).unwrap());
                 format!("file {}", String::from_utf8(body.unwrap()).unwrap())
             }
             Found::Directory => "directory".into(),
@@ -229,7 +342,7 @@ mod tests {
         let temp = tree();
         for way in [Way::Beneath, Way::Walk] {
             let root = Root::open_by(&temp.path().join("root"), symlinks_outside, way).unwrap();
-            let folder = Folder { root, media_types: MediaTypes::with_overrides(&[]).unwrap() };
+            let folder = Folder::with_root(root, Options::default()).unwrap();
             for (path, expected) in cases {
                 assert_eq!(describe(folder.lookup(path)), *expected, "{path:?} by {way:?}");
             }
@@ -329,6 +442,24 @@ mod tests {
             ("/self/self/a.txt", "file a.txt"),
             ("/out-and-in", "file a.txt"),
         ]);
+    }
+
+    /// The container lets only forwards and includes name them (SEMANTICS 7).
+    #[test]
+    fn links_do_not_lead_into_private_folders() {
+        let cases = [
+            ("/private-dir", "missing"),
+            ("/private-dir/web.toml", "missing"),
+            ("/dir/private", "missing"),
+            ("/here/WEB-INF/web.toml", "missing"),
+            ("/self/WEB-INF/web.toml", "missing"),
+            ("/here/here/a.txt", "file a.txt"),
+            ("/here/dir/WEB-INF/page", "file dir/WEB-INF/page"),
+            ("/WEB-INF/web.toml", "file WEB-INF/web.toml"),
+            ("/WEB-INF/link", "file WEB-INF/web.toml"),
+        ];
+        check(&cases);
+        check_with(true, &cases);
     }
 
     #[test]

@@ -22,20 +22,31 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod byteranges;
 mod cache_control;
 mod coding;
 mod conditions;
 mod file;
 mod folder;
+#[doc(hidden)]
+pub mod fuzz;
+mod listing;
 mod media_type;
+mod put;
+mod random;
 mod range;
 mod resolve;
 mod respond;
+mod strong;
+mod variants;
 
 pub use body::Body;
-pub use cache_control::{CacheRule, CacheRules, set_cache_control};
+pub use cache_control::CacheRule;
 pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
+pub use listing::Listing;
 pub use media_type::{TypePattern, media_type};
-pub use respond::{ReadFailure, respond, status_when_missing};
+pub use put::{Refused, Upload};
+pub use respond::{ReadFailure, content, respond, respond_at_once, status_when_missing};
+pub use strong::Patience;

@@ -1,9 +1,13 @@
 //! The Range header (RFC 9110 14.1.2 and 14.2) against the length of a file.
 //!
-//! The RFC lets a server ignore a malformed Range; Tomcat refuses it, and so does this. Called by
-//! `respond`, after If-Range.
+//! The RFC lets a server ignore a malformed Range; Tomcat refuses it, and so does this. It takes white space where Tomcat does,
+//! and no empty elements, as Tomcat. Parts outside of the file are left out when others are inside (RFC 9110 14.1.2), where
+//! Tomcat refuses all. Called by `respond`, after If-Range.
 
 use http::header::{HeaderMap, RANGE};
+
+/// LIMIT: parts of one answer; more is 416. Tomcat's bound is that of the request's head, which has room for about 2000.
+const PARTS_MAX: usize = 1024;
 
 /// What of the file is wanted.
 #[derive(Debug, PartialEq)]
@@ -12,17 +16,24 @@ pub(crate) enum Wanted {
     Whole,
     /// One part, not empty and within the file.
     Part(Part),
-    /// Several parts that can be served.
-    Several,
-    /// Malformed, or no part of it is within the file: 416.
+    /// Several such parts, in the order in which they are asked for.
+    Several(Vec<Part>),
+    /// Malformed, no part of it is within the file, or the parts are more than a client needs: 416.
     Refused,
 }
 
-/// Positions of bytes, both of them included.
+/// Positions of bytes, both of them included; never empty.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Part {
     pub(crate) first: u64,
     pub(crate) last: u64,
+}
+
+impl Part {
+    #[allow(clippy::len_without_is_empty)] // It never is.
+    pub(crate) fn len(self) -> u64 {
+        self.last - self.first + 1
+    }
 }
 
 pub(crate) fn wanted(headers: &HeaderMap, file_len: u64) -> Wanted {
@@ -40,26 +51,56 @@ pub(crate) fn wanted(headers: &HeaderMap, file_len: u64) -> Wanted {
     let Some(equals) = line.iter().position(|&byte| byte == b'=') else {
         return Wanted::Refused;
     };
-    if !line[..equals].eq_ignore_ascii_case(b"bytes") {
+    let (unit, set) = (line[..equals].trim_ascii(), line[equals + 1..].trim_ascii());
+    if unit.is_empty() || set.is_empty() {
+        return Wanted::Refused;
+    }
+    if !unit.eq_ignore_ascii_case(b"bytes") {
         return Wanted::Whole;
     }
-    select(&line[equals + 1..], file_len)
+    select(set, file_len)
 }
 
 fn select(set: &[u8], file_len: u64) -> Wanted {
-    let mut wanted = Wanted::Refused;
-    for spec in set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-        if spec.is_empty() {
-            continue;
-        }
-        match parse(spec, file_len) {
+    let mut first = None;
+    // Most requests have one part, and need no list.
+    let mut several = Vec::new();
+    for spec in set.split(|&byte| byte == b',') {
+        let part = match parse(spec, file_len) {
             Spec::Malformed => return Wanted::Refused,
-            Spec::Outside => {}
-            Spec::Inside(part) if wanted == Wanted::Refused => wanted = Wanted::Part(part),
-            Spec::Inside(_) => wanted = Wanted::Several,
+            Spec::Outside => continue,
+            Spec::Inside(part) => part,
+        };
+        match first {
+            None => first = Some(part),
+            Some(first) if several.is_empty() => several.extend([first, part]),
+            Some(_) => several.push(part),
+        }
+        if several.len() > PARTS_MAX {
+            return Wanted::Refused;
         }
     }
-    wanted
+    match first {
+        None => Wanted::Refused,
+        Some(part) if several.is_empty() => Wanted::Part(part),
+        Some(_) if overlap_too_much(&several) => Wanted::Refused,
+        Some(_) => Wanted::Several(several),
+    }
+}
+
+/// Says whether more than two parts overlap, which only an attack asks for (RFC 9110 17.15): an answer could be many times
+/// as long as the file.
+fn overlap_too_much(parts: &[Part]) -> bool {
+    let mut sorted = parts.to_vec();
+    sorted.sort_unstable_by_key(|part| (part.first, part.last));
+    let mut overlaps = 0;
+    let mut last = sorted[0].last;
+    for part in &sorted[1..] {
+        overlaps += usize::from(part.first <= last);
+        last = last.max(part.last);
+    }
+    // Two that overlap are one overlap.
+    overlaps > 1
 }
 
 enum Spec {
@@ -74,7 +115,7 @@ fn parse(spec: &[u8], file_len: u64) -> Spec {
         return Spec::Malformed;
     };
     let end = file_len - 1;
-    let part = match (number(&spec[..dash]), number(&spec[dash + 1..])) {
+    let part = match (number(spec[..dash].trim_ascii()), number(spec[dash + 1..].trim_ascii())) {
         (Number::Of(first), Number::Of(last)) if first <= last => Part { first, last: last.min(end) },
         (Number::Of(first), Number::None) => Part { first, last: end },
         (Number::None, Number::Of(0)) => return Spec::Outside,
@@ -122,6 +163,12 @@ mod tests {
         Wanted::Part(Part { first, last })
     }
 
+    #[track_caller]
+    fn check_several(range: &str, expected: &[(u64, u64)]) {
+        let parts = expected.iter().map(|&(first, last)| Part { first, last }).collect();
+        check(range, Wanted::Several(parts));
+    }
+
     #[test]
     fn one_part() {
         check("bytes=0-0", part(0, 0));
@@ -135,19 +182,45 @@ mod tests {
         check("bytes=-10", part(0, 9));
         check("bytes=-99999999999999999999999999", part(0, 9));
         check("Bytes=2-5", part(2, 5));
+        check("BYTES=2-5", part(2, 5));
         check("bytes= 2-5 ", part(2, 5));
-        check("bytes=,2-5,", part(2, 5));
+        check("bytes = 2 - 5", part(2, 5));
         check_len("bytes=0-0", 1, part(0, 0));
     }
 
     #[test]
     fn several_parts() {
-        check("bytes=0-1,4-5", Wanted::Several);
-        check("bytes=0-1, -1", Wanted::Several);
+        check_several("bytes=0-1,4-5", &[(0, 1), (4, 5)]);
+        check_several("bytes=4-5,0-1", &[(4, 5), (0, 1)]);
+        check_several("bytes=0-1, -1", &[(0, 1), (9, 9)]);
+        check_several("bytes=0-1\t,\t4-", &[(0, 1), (4, 9)]);
+        check_several("bytes=0-0,1-1,2-2,3-3", &[(0, 0), (1, 1), (2, 2), (3, 3)]);
         check("bytes=0-1,50-60", part(0, 1));
         check("bytes=50-60,0-1", part(0, 1));
         check("bytes=50-60,70-", Wanted::Refused);
         check("bytes=0-1,x", Wanted::Refused);
+    }
+
+    #[test]
+    fn two_parts_may_overlap_and_three_may_not() {
+        check_several("bytes=1-8,3-5", &[(1, 8), (3, 5)]);
+        check_several("bytes=1-8,7-9", &[(1, 8), (7, 9)]);
+        check_several("bytes=0-,0-", &[(0, 9), (0, 9)]);
+        check_several("bytes=0-1,1-2,4-5,7-8", &[(0, 1), (1, 2), (4, 5), (7, 8)]);
+        for range in
+            ["bytes=1-8,3-5,2-3", "bytes=1-5,4-8,2-3", "bytes=0-0,0-0,0-0", "bytes=0-1,1-2,4-5,5-6", "bytes=0-,-5,-6"]
+        {
+            check(range, Wanted::Refused);
+        }
+    }
+
+    #[test]
+    fn parts_are_counted() {
+        let list = |count: usize| (0..count).map(|at| format!("{at}-{at}")).collect::<Vec<_>>().join(",");
+        let all = |count: usize| (0..count as u64).map(|at| Part { first: at, last: at }).collect();
+        check_len(&format!("bytes={}", list(PARTS_MAX)), 10_000, Wanted::Several(all(PARTS_MAX)));
+        check_len(&format!("bytes={}", list(PARTS_MAX + 1)), 10_000, Wanted::Refused);
+        check_len(&format!("bytes={}", list(PARTS_MAX + 1)), 900, Wanted::Several(all(900)));
     }
 
     #[test]
@@ -164,18 +237,31 @@ mod tests {
             "",
             "bytes",
             "bytes=",
+            "bytes= ",
             "bytes=,",
+            "bytes=,2-5",
+            "bytes=2-5,",
+            "bytes=0-1,,4-5",
             "bytes=-",
             "bytes=a-b",
+            "bytes=10-b",
+            "bytes=b-10",
             "bytes=5",
             "bytes=5-2",
             "bytes=1-2-3",
             "bytes=--1",
             "bytes=+1-2",
-            "bytes=1 - 2",
+            "bytes=1 2-3",
             "bytes=0x1-2",
             "bytes=1-2;3-4",
             "bytes=\u{663}-5",
+            "bytes 1-10",
+            "bytes1-10",
+            "bytes10-",
+            "bytes-10",
+            "unknown",
+            "unknown=",
+            "=1-2",
         ] {
             check(range, Wanted::Refused);
         }
@@ -188,7 +274,8 @@ mod tests {
     #[test]
     fn ignored() {
         check("lines=1-2", Wanted::Whole);
-        check("bytes =1-2", Wanted::Whole);
+        check("bytesX=1-2", Wanted::Whole);
+        check("Xbytes=1-2", Wanted::Whole);
         check_len("bytes=0-0", 0, Wanted::Whole);
         check_len("nonsense", 0, Wanted::Whole);
         assert_eq!(wanted(&HeaderMap::new(), 10), Wanted::Whole);

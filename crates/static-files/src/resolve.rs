@@ -1,10 +1,9 @@
 //! Opens a path below a folder, and nothing else: how it is kept from leaving.
 //!
-//! The kernel does it with `openat2(RESOLVE_BENEATH)`, with no gap between check and open. Where that
-//! call is missing (before Linux 5.6, some sandboxes), the segments are opened one by one and no link
-//! is followed. Links that those two refuse are resolved by name, and what they resolve to is
-//! opened in the same guarded way again, so a race can make a file missing but cannot show one from
-//! outside. Called by `folder`, which has checked the names.
+//! The kernel does it with `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, with no gap between check and open. Where that
+//! call is missing (before Linux 5.6, some sandboxes), the segments are opened one by one. Neither follows a link. Links are
+//! resolved by name, and what they resolve to is judged and opened in the same guarded way again, so a race can make a file
+//! missing but cannot show one from outside. Called by `folder` and `put`, which have checked the names.
 
 use std::fs::File;
 use std::io;
@@ -58,23 +57,36 @@ impl Root {
 
     /// Opens a path of plain segments, or `.`. An `XDEV` says that it leads out of the folder.
     pub(crate) fn open_beneath(&self, relative: &str, flags: OFlags) -> Result<File, Errno> {
+        match self.open_inside(relative, flags) {
+            Err(Errno::XDEV) if self.symlinks_outside => self.open_outside(relative, flags),
+            done => done,
+        }
+    }
+
+    /// As [`Root::open_beneath`], but never outside of the folder, whatever was allowed for reading.
+    pub(crate) fn open_inside(&self, relative: &str, flags: OFlags) -> Result<File, Errno> {
         match self.open_within(self.fd.as_fd(), relative, flags) {
-            // `openat2` refuses every absolute link, also one that points inside.
-            Err(Errno::XDEV) if self.way == Way::Beneath => {}
-            // The walk refuses every link; at its end as LOOP, on the way as NOTDIR.
-            Err(Errno::LOOP | Errno::NOTDIR) if self.way == Way::Walk => {}
+            // A link. The walk meets it at its end as LOOP, on the way as NOTDIR.
+            Err(Errno::LOOP) => {}
+            Err(Errno::NOTDIR) if self.way == Way::Walk => {}
             done => return done,
         }
         let target = self.path.join(relative).canonicalize().map_err(link_errno)?;
         match target.strip_prefix(&self.path) {
-            // By a link to a parent a request could spell its way into these.
-            Ok(inside) if is_private(inside) => Err(Errno::XDEV),
+            // By a link a request could spell its way into these.
+            Ok(inside) if is_private(inside) && !is_private(Path::new(relative)) => Err(Errno::XDEV),
             Ok(inside) => self.open_within(self.fd.as_fd(), inside, flags),
-            Err(_) if self.symlinks_outside => {
-                let outside = target.strip_prefix("/").map_err(|_| Errno::XDEV)?;
+            Err(_) => Err(Errno::XDEV),
+        }
+    }
+
+    fn open_outside(&self, relative: &str, flags: OFlags) -> Result<File, Errno> {
+        let target = self.path.join(relative).canonicalize().map_err(link_errno)?;
+        match target.strip_prefix("/") {
+            Ok(outside) if !target.starts_with(&self.path) => {
                 self.open_within(open_directory("/")?.as_fd(), outside, flags)
             }
-            Err(_) => Err(Errno::XDEV),
+            _ => Err(Errno::XDEV),
         }
     }
 
@@ -83,10 +95,7 @@ impl Root {
         let flags = flags | OFlags::CLOEXEC;
         let path = if path.as_ref().as_os_str().is_empty() { Path::new(".") } else { path.as_ref() };
         let fd = match self.way {
-            Way::Beneath if self.symlinks_outside => {
-                again(|| open_by_openat2(dir, path, flags, ResolveFlags::empty()))?
-            }
-            Way::Beneath => again(|| open_by_openat2(dir, path, flags, ResolveFlags::BENEATH))?,
+            Way::Beneath => again(|| open_by_openat2(dir, path, flags))?,
             Way::Walk => again(|| walk(dir, path, flags | OFlags::NOFOLLOW))?,
         };
         Ok(File::from(fd))
@@ -94,7 +103,7 @@ impl Root {
 }
 
 /// The folders of a webapp that no request may name (SEMANTICS 7).
-fn is_private(inside: &Path) -> bool {
+pub(crate) fn is_private(inside: &Path) -> bool {
     let first = inside.iter().next().unwrap_or_default();
     first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
 }
@@ -105,8 +114,8 @@ fn open_directory(path: impl AsRef<Path>) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path.as_ref(), flags, Mode::empty())
 }
 
-fn open_by_openat2(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, beneath: ResolveFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat2(dir, path, flags, Mode::empty(), beneath | ResolveFlags::NO_MAGICLINKS)
+fn open_by_openat2(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat2(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 fn walk(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -124,7 +133,7 @@ fn walk(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errn
     reached.ok_or(Errno::NOENT)
 }
 
-/// Opens again after a signal, or after a rename during the resolution of a `..` in a link (EAGAIN).
+/// Opens again after a signal, or after a rename during the resolution (EAGAIN).
 fn again(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     for _ in 0..RACES_MAX {
         match open() {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use serval_abi::{SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
+use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
 use serval_loader::exchange::{Answer, Fault, printable};
 use serval_loader::filter::Entered;
 use tokio::sync::oneshot;
@@ -31,6 +31,7 @@ use crate::asynchronous::{Completion, TaskWake};
 use crate::body::ResponseBody;
 use crate::context::Context;
 use crate::execution::Call;
+use crate::files::{self, Asker};
 use crate::generation::Generation;
 use crate::mapping::{By, Match};
 use crate::multipart;
@@ -179,8 +180,10 @@ impl Exchange {
             Some(_) => request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
             None => Some(0),
         };
-        let response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
+        let mut response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
         let session = session::Use::new(&request.target, &generation);
+        let compression = generation.compression.as_ref();
+        response.compressing = compression.map(|compression| compression.wanted(&request.method, &request.headers));
         Exchange {
             content_length,
             request,
@@ -355,7 +358,8 @@ impl Exchange {
 
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
-        let response = crate::dispatch::by_files(&self.request, &self.context);
+        let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
+        let response = files::answer(&self.request, &self.context, asker);
         self.answer(response);
     }
 

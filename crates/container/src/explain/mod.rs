@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serval_config::lines::{Part, line_of};
 use serval_config::{ContextName, Server, load_web};
-use serval_static_files::{Folder, Options};
+use serval_static_files::Folder;
 
 use crate::body::ResponseBody;
 use crate::context::Context;
@@ -24,7 +24,7 @@ use crate::generation::Generation;
 use crate::routes::{HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
 use crate::webapp::{Complaints, wanted};
-use crate::{Peer, dispatch, exchange};
+use crate::{Peer, dispatch, exchange, files};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
 pub struct Asked<'a> {
@@ -322,8 +322,7 @@ fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
 fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Result<Context, String> {
     let settings = config.hosts[host].settings_for(&name.path);
     let web = load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
-    let options = Options { symlinks_outside: settings.symlinks_outside, mime: web.mime.clone() };
-    let folder = Folder::open(webapp, options).map_err(|error| error.to_string())?;
+    let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
     let first = Generation::of_files(0, name.display().into(), web, &settings, Arc::default());
     Ok(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, host))
 }

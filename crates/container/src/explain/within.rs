@@ -16,6 +16,7 @@ use serval_static_files::Found;
 use super::{At, Explanation, Note, below, first_line};
 use crate::context::{Context, Waiting};
 use crate::declared::{Instance, Plans, declared};
+use crate::files::Asker;
 use crate::filters::To;
 use crate::generation::{Generation, servlet_libraries};
 use crate::inside::{self, Mapped};
@@ -185,45 +186,57 @@ impl Explanation<'_> {
         }
     }
 
-    /// What is on disk; what would change it is not tried.
+    /// What is on disk, and what is sent of it; what would change it is not tried.
     fn by_file(&mut self, webapp: &Webapp<'_>, request: &exchange::Request, path: &str) {
-        let home = self.config.home.clone();
-        let on_disk = |path: &str| below(&home, &webapp.context.webapp.join(path.trim_start_matches('/')));
-        let folder = webapp.context.folder.load();
-        match folder.lookup(path) {
-            Found::File(_) => {
-                let step = self.step("file", on_disk(path));
-                let web = &webapp.generation.web;
-                for variant in &web.files.precompressed {
-                    let beside = format!("{path}{}", variant.extension);
-                    if let Found::File(_) = folder.lookup(&beside) {
-                        let at = webapp.line(&[&[Part::Key("files"), Part::Key("precompressed")]]);
-                        let text = format!("{} is sent to clients that prefer {}", on_disk(&beside), variant.coding);
-                        step.note(Note::new(text).at(at));
-                    }
+        let (context, home) = (webapp.context, self.config.home.clone());
+        let on_disk = |path: &str| context.webapp.join(path.trim_start_matches('/'));
+        let shown = |path: &str| below(&home, &on_disk(path));
+        let folder = context.folder.load();
+        let options = folder.options();
+        let key = |key: &'static str| webapp.line(&[&[Part::Key("files"), Part::Key(key)]]);
+        if options.writable && matches!(request.method, Method::PUT | Method::DELETE) {
+            self.step("file", shown(path));
+            let why = Note::new("`writable` of [files] lets it").at(key("writable"));
+            self.step("answer", format!("{} changes the file", request.method)).note(why);
+            return;
+        }
+        let answer = files::answer(request, context, Asker::Client);
+        let (mut sent, mut found) = (path.to_owned(), folder.lookup(path));
+        let what = match &found {
+            Found::File(_) => shown(path),
+            Found::Directory => format!("{} is a folder", shown(path)),
+            Found::Forbidden => format!("{} may not be read", shown(path)),
+            Found::Failed(error) => format!("{} cannot be opened: {error}", shown(path)),
+            Found::Missing => format!("there is no {}", shown(path)),
+        };
+        let step = self.step("file", what);
+        if let (Found::Missing, Ok(_)) = (&found, on_disk(path).symlink_metadata()) {
+            let why = "it is hidden: no request gets a name with a dot before it, a file with a slash behind it, or, without \
+                       `symlinks_outside`, what a link leads to out of the webapp";
+            step.note(Note::new(why));
+        }
+        if let (Found::Missing, true, Some(fallback)) = (&found, answer.status().is_success(), &options.fallback) {
+            sent = format!("/{fallback}");
+            found = folder.lookup(&sent);
+            step.note(Note::new(format!("{} stands for it: `fallback` of [files]", shown(&sent))).at(key("fallback")));
+        }
+        if let (Found::Directory, true) = (&found, answer.status().is_success()) {
+            step.note(Note::new("it is shown as a list: `listings` of [files]").at(key("listings")));
+        }
+        if let Found::File(file) = &found {
+            for (coding, extension) in &options.precompressed {
+                let beside = format!("{sent}{extension}");
+                if let Found::File(_) = folder.lookup(&beside) {
+                    let text = format!("{} is sent to who prefers {coding}", shown(&beside));
+                    step.note(Note::new(text).at(key("precompressed")));
                 }
             }
-            Found::Directory => drop(self.step("file", format!("{} is a folder", on_disk(path)))),
-            Found::Forbidden => drop(self.step("file", format!("{} may not be read", on_disk(path)))),
-            Found::Failed(error) => drop(self.step("file", format!("{} cannot be opened: {error}", on_disk(path)))),
-            Found::Missing => {
-                let is_there = webapp.context.webapp.join(path.trim_start_matches('/')).symlink_metadata().is_ok();
-                let step = self.step("file", format!("there is no {}", on_disk(path)));
-                if is_there {
-                    let why = "it is hidden: no request gets a name with a dot before it, a file with a slash behind it, or, without \
-                               `symlinks_outside`, what a link leads to out of the webapp";
-                    step.note(Note::new(why));
-                }
+            if let Some(rule) = folder.cache_rule(&sent, file) {
+                let at = webapp.line(&[&[Part::Key("files"), Part::Key("cache_control"), Part::Nth(rule)]]);
+                step.note(Note::new("its Cache-Control is that of this [[files.cache_control]]").at(at));
             }
         }
-        match request.method {
-            Method::PUT | Method::DELETE if webapp.generation.web.files.writable => {
-                let at = webapp.line(&[&[Part::Key("files"), Part::Key("writable")]]);
-                self.step("answer", format!("{} changes the file", request.method))
-                    .note(Note::new("by `writable` of [files]").at(at));
-            }
-            _ => self.answer(&files::answer(request, webapp.context, path)),
-        }
+        self.answer(&answer);
     }
 }
 
