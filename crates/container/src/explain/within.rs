@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serval_abi::{
     SV_DISPATCH_REQUEST, SV_MATCH_CONTEXT_ROOT, SV_MATCH_EXACT, SV_MATCH_EXTENSION, SV_MATCH_PATH, SV_MATCH_TEMPLATE,
 };
@@ -14,6 +14,7 @@ use serval_loader::private_copy::Fingerprint;
 use serval_static_files::Found;
 
 use super::{At, Explanation, Note, below, first_line};
+use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::declared::{Instance, Plans, declared};
 use crate::files::Asker;
@@ -41,11 +42,10 @@ impl Explanation<'_> {
         let webapp = self.webapp(context);
         let generation = &webapp.generation;
         if inside::lacks_slash(generation, request.target.path()) {
-            let at = webapp.line(&[&[Part::Key("redirects")]]);
-            let step = self.step("redirect", "a slash is added to the context's root, which no servlet takes as it is");
-            step.note(Note::new("`context_root = false` in [redirects] of web.toml serves it without").at(at));
-            self.answer(&inside::redirect_to_root(&request, context, generation));
-            return;
+            let why =
+                Note::new("no servlet takes it as it is; `context_root = false` in [redirects] of web.toml serves it");
+            self.step("redirect", "a slash is added to the context's root").note(why);
+            return self.redirect(&webapp, &inside::redirect_to_root(&request, context, generation));
         }
         let Mapped { found, welcome } = inside::find(context, generation, request.target.path());
         if request.method == Method::TRACE && !listener.allow_trace {
@@ -75,6 +75,14 @@ impl Explanation<'_> {
         }
         if let Some(answer) = self.steps.last_mut().filter(|_| filtered) {
             answer.note(Note::new("unless a filter answers, or changes it"));
+        }
+    }
+
+    fn redirect(&mut self, webapp: &Webapp<'_>, answer: &Response<ResponseBody>) {
+        let at = webapp.line(&[&[Part::Key("redirects"), Part::Key("status")]]);
+        self.answer(answer);
+        if let (Some(step), Some(_)) = (self.steps.last_mut(), &at) {
+            step.note(Note::new("`status` of [redirects]").at(at));
         }
     }
 
@@ -134,8 +142,8 @@ impl Explanation<'_> {
             _ => "the default pattern",
         };
         let (name, why) = match found.by {
-            By::Files(_) => ("files", "the files of the webapp"),
-            By::Servlet(_) => ("servlet", webapp.name_of(found.by)),
+            By::Files(_) => ("files", format!("{}, the files of the webapp", webapp.name_of(found.by))),
+            By::Servlet(_) => ("servlet", webapp.name_of(found.by).to_owned()),
         };
         let at = webapp.place_of_pattern(found.by, pattern);
         let others: Vec<String> = generation
@@ -211,8 +219,7 @@ impl Explanation<'_> {
         };
         let step = self.step("file", what);
         if let (Found::Missing, Ok(_)) = (&found, on_disk(path).symlink_metadata()) {
-            let why = "it is hidden: no request gets a name with a dot before it, a file with a slash behind it, or, without \
-                       `symlinks_outside`, what a link leads to out of the webapp";
+            let why = "something is there, but hidden: by a dot before a name, or as a link out of the webapp (symlinks_outside)";
             step.note(Note::new(why));
         }
         if let (Found::Missing, true, Some(fallback)) = (&found, answer.status().is_success(), &options.fallback) {
@@ -223,7 +230,7 @@ impl Explanation<'_> {
         if let (Found::Directory, true) = (&found, answer.status().is_success()) {
             step.note(Note::new("it is shown as a list: `listings` of [files]").at(key("listings")));
         }
-        if let Found::File(file) = &found {
+        if let (Found::File(file), true) = (&found, answer.status().is_success()) {
             for (coding, extension) in &options.precompressed {
                 let beside = format!("{sent}{extension}");
                 if let Found::File(_) = folder.lookup(&beside) {
@@ -236,7 +243,10 @@ impl Explanation<'_> {
                 step.note(Note::new("its Cache-Control is that of this [[files.cache_control]]").at(at));
             }
         }
-        self.answer(&answer);
+        match answer.status().is_redirection() {
+            true => self.redirect(webapp, &answer),
+            false => self.answer(&answer),
+        }
     }
 }
 
