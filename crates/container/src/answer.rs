@@ -63,6 +63,13 @@ pub fn redirect(status: StatusCode, location: &str) -> Response<ResponseBody> {
     response
 }
 
+/// A status that says all.
+pub fn empty(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = status;
+    response
+}
+
 pub fn not_allowed(allow: &str) -> Response<ResponseBody> {
     let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "");
     if let Ok(allow) = HeaderValue::from_str(allow) {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use http::{Response, StatusCode};
 use tokio::sync::oneshot;
 
+use crate::access_log::Owner;
 use crate::answer;
 use crate::body::ResponseBody;
 use crate::turn::Turn;
@@ -18,6 +19,8 @@ use crate::turn::Turn;
 pub struct Answering {
     turn: Arc<Turn>,
     answer: Answer,
+    /// The request's entry in the access log, if its host has one.
+    entry: Option<Owner>,
 }
 
 pub(crate) enum Answer {
@@ -29,9 +32,29 @@ pub(crate) enum Answer {
 }
 
 impl Answering {
-    pub(crate) fn new(answer: Answer, turn: &Arc<Turn>) -> Answering {
+    pub(crate) fn new(answer: Answer, entry: Option<Owner>, turn: &Arc<Turn>) -> Answering {
         turn.hear(false);
-        Answering { turn: turn.clone(), answer }
+        Answering { turn: turn.clone(), answer, entry }
+    }
+
+    fn poll_answer(&mut self, task: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
+        let Answering { turn, answer, .. } = self;
+        match answer {
+            Answer::Known(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            // Without a waker: the call runs when this poll of the connection is over, and the next one follows.
+            Answer::Called(_) if turn.is_next() => Poll::Pending,
+            Answer::Called(answered) => match Pin::new(answered).poll(task) {
+                Poll::Ready(answered) => Poll::Ready(or_failed(answered)),
+                Poll::Pending => {
+                    turn.waits_for_answer(task.waker());
+                    Poll::Pending
+                }
+            },
+            Answer::Later(future) => {
+                turn.waits_for_answer(task.waker());
+                future.as_mut().poll(task)
+            }
+        }
     }
 }
 
@@ -51,25 +74,10 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.hear(true);
-        let Answering { turn, answer } = &mut *self;
-        match answer {
-            Answer::Known(response) => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
-                None => Poll::Pending,
-            },
-            // Without a waker: the call runs when this poll of the connection is over, and the next one follows.
-            Answer::Called(_) if turn.is_next() => Poll::Pending,
-            Answer::Called(answered) => match Pin::new(answered).poll(task) {
-                Poll::Ready(answered) => Poll::Ready(Ok(or_failed(answered))),
-                Poll::Pending => {
-                    turn.waits_for_answer(task.waker());
-                    Poll::Pending
-                }
-            },
-            Answer::Later(future) => {
-                turn.waits_for_answer(task.waker());
-                future.as_mut().poll(task).map(Ok)
-            }
-        }
+        let answered = self.poll_answer(task);
+        answered.map(|response| match self.entry.take() {
+            None => Ok(response),
+            Some(entry) => Ok(entry.answered(response)),
+        })
     }
 }

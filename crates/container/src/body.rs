@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::BodyError;
+use crate::access_log::Owner;
 use crate::compression::Compressed;
 use crate::pipe::{Next, Reader};
 
@@ -19,6 +20,8 @@ pub enum ResponseBody {
     Full(Bytes),
     Stream(Stream),
     File(serval_static_files::Body),
+    /// One of these, of which the access log counts what is sent.
+    Logged(Owner),
     Compressed(Box<Compressed>),
 }
 
@@ -48,6 +51,7 @@ impl Body for ResponseBody {
             ResponseBody::File(file) => {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
+            ResponseBody::Logged(entry) => entry.poll_frame(task),
             ResponseBody::Compressed(body) => body.poll_frame(task),
         }
     }
@@ -57,6 +61,7 @@ impl Body for ResponseBody {
             ResponseBody::Full(bytes) => bytes.is_empty(),
             ResponseBody::Stream(_) | ResponseBody::Compressed(_) => false,
             ResponseBody::File(file) => file.is_end_stream(),
+            ResponseBody::Logged(entry) => entry.is_end_stream(),
         }
     }
 
@@ -65,6 +70,7 @@ impl Body for ResponseBody {
             ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             ResponseBody::Stream(_) | ResponseBody::Compressed(_) => SizeHint::default(),
             ResponseBody::File(file) => file.size_hint(),
+            ResponseBody::Logged(entry) => entry.size_hint(),
         }
     }
 }

@@ -64,7 +64,7 @@ pub fn to(
         match place {
             Some(place) => {
                 turn.hand_in(InlineCall { place, exchange });
-                match Answering::new(Answer::Called(answered), &turn).await {
+                match Answering::new(Answer::Called(answered), None, &turn).await {
                     Ok(response) => response,
                 }
             }
@@ -231,6 +231,7 @@ pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
         let generation = exchange.generation().clone();
         generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
     }
+    exchange.note();
 }
 
 fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {

@@ -6,7 +6,8 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
 use serval_static_files::{
-    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, respond, respond_at_once, status_when_missing,
+    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, Refused, respond, respond_at_once,
+    status_when_missing,
 };
 
 use crate::answer;
@@ -47,17 +48,27 @@ pub enum Asker {
 
 /// Answers where nothing may wait; `None`: it has to be asked where the request has an exchange and a thread that may block.
 pub fn answer_at_once(request: &Request, context: &Context) -> Option<Response<ResponseBody>> {
-    let folder = context.folder.load();
-    let path = request.target.path();
-    Asked { request, context, folder: &folder, path, asker: Asker::Client, patience: Patience::None }.answer()
+    Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.answer()
 }
 
-/// Answers for the path that the target has now.
-pub fn answer(request: &Request, context: &Context, asker: Asker) -> Response<ResponseBody> {
-    let folder = context.folder.load();
-    let path = request.target.path();
-    let asked = Asked { request, context, folder: &folder, path, asker, patience: Patience::Long };
-    asked.answer().unwrap_or_else(|| answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""))
+/// Answers for the path that the target has now; `None`: a file is to be changed.
+pub fn answer(request: &Request, context: &Context, asker: Asker) -> Option<Response<ResponseBody>> {
+    Asked { request, context, folder: &context.folder.load(), asker, patience: Patience::Long }.answer()
+}
+
+/// Answers a PUT or DELETE that has changed nothing.
+pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Response<ResponseBody> {
+    let folder = &context.folder.load();
+    let asked = Asked { request, context, folder, asker: Asker::Client, patience: Patience::Long };
+    match refused {
+        Refused::With(StatusCode::METHOD_NOT_ALLOWED) => answer::not_allowed(&asked.allow()),
+        // Of what does not fit, the rest is not waited for.
+        Refused::With(status @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE)) => {
+            answer::closing(*status, "")
+        }
+        Refused::With(status) => answer::page(*status, ""),
+        Refused::Failed(error) => asked.failed(error),
+    }
 }
 
 /// Says whether the answer may have to wait, for a client's body or for the whole of a large file.
@@ -66,15 +77,28 @@ pub fn may_block(request: &Request, context: &Context) -> bool {
     folder.options().strong_etags || (folder.options().writable && writes(&request.method))
 }
 
-/// The content of a file, and its type; `None`: there is none.
-pub fn content(context: &Context, path: &str) -> Option<(ResponseBody, Option<HeaderValue>)> {
-    let Found::File(file) = context.folder.load().lookup(path) else { return None };
+/// What an include finds at a path.
+pub enum Content {
+    /// With its type.
+    File(ResponseBody, Option<HeaderValue>),
+    /// It adds nothing: its redirect or 404 is not the includer's answer (Servlet 9.3).
+    Directory,
+    Missing,
+}
+
+/// The content of a file, of which the request's conditions and ranges say nothing.
+pub fn content(context: &Context, path: &str) -> Content {
+    let file = match context.folder.load().lookup(path) {
+        Found::File(file) => file,
+        Found::Directory => return Content::Directory,
+        _ => return Content::Missing,
+    };
     let content_type = file.content_type().cloned();
     match serval_static_files::content(file) {
-        Ok(body) => Some((ResponseBody::File(body), content_type)),
+        Ok(body) => Content::File(ResponseBody::File(body), content_type),
         Err(error) => {
             tracing::error!(context = %context.name, path, "a file cannot be read: {error}");
-            None
+            Content::Missing
         }
     }
 }
@@ -88,13 +112,12 @@ struct Asked<'a> {
     request: &'a Request,
     context: &'a Context,
     folder: &'a Folder,
-    path: &'a str,
     asker: Asker,
     patience: Patience,
 }
 
 impl Asked<'_> {
-    /// By the method (SEMANTICS 13). `None`: not without waiting.
+    /// By the method (SEMANTICS 13). `None`: not without waiting, or not by reading.
     fn answer(&self) -> Option<Response<ResponseBody>> {
         let method = &self.request.method;
         if *method == Method::GET || *method == Method::HEAD || (*method == Method::POST && self.reads_by_post()) {
@@ -123,9 +146,10 @@ impl Asked<'_> {
     }
 
     fn read(&self) -> Option<Response<ResponseBody>> {
-        match self.folder.lookup(self.path) {
-            Found::File(file) => self.file(self.path, file),
-            Found::Directory if !self.path.ends_with('/') => Some(self.redirect()),
+        let path = self.request.target.path();
+        match self.folder.lookup(path) {
+            Found::File(file) => self.file(path, file),
+            Found::Directory if !path.ends_with('/') => Some(self.redirect()),
             Found::Directory | Found::Missing => self.missing(),
             Found::Forbidden => Some(answer::page(StatusCode::FORBIDDEN, "")),
             Found::Failed(error) => Some(self.failed(&error)),
@@ -189,7 +213,7 @@ impl Asked<'_> {
     /// development servers by this rule.
     fn is_for_fallback(&self) -> bool {
         let reads = self.request.method == Method::GET || self.request.method == Method::HEAD;
-        let name = self.path.rsplit('/').next().unwrap_or("");
+        let name = self.request.target.path().rsplit('/').next().unwrap_or("");
         self.asker == Asker::Client && reads && (!name.contains('.') || accepts_html(&self.request.headers))
     }
 
@@ -209,8 +233,8 @@ impl Asked<'_> {
     }
 
     fn failed(&self, error: &std::io::Error) -> Response<ResponseBody> {
-        let (context, request) = (&self.context.name, self.request.id);
-        tracing::error!(%context, request, path = self.path, "a file cannot be read: {error}");
+        let (context, request, path) = (&self.context.name, self.request.id, self.request.target.path());
+        tracing::error!(%context, request, path, "a file cannot be used: {error}");
         answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
     }
 }

@@ -144,6 +144,11 @@ impl Generation {
         })
     }
 
+    /// Of the redirects that add a slash.
+    pub fn redirect_status(&self) -> StatusCode {
+        StatusCode::from_u16(self.web.redirects.status).unwrap_or(StatusCode::FOUND)
+    }
+
     /// A generation that maps as its libraries declare, and has none of them: nothing of it can be called.
     pub fn of_mapping(
         context: Arc<str>,
@@ -156,11 +161,6 @@ impl Generation {
             (own.mapper, own.files, own.filter_maps) = (mapper, files, filter_maps);
         }
         generation
-    }
-
-    /// Of the redirects that add a slash.
-    pub fn redirect_status(&self) -> StatusCode {
-        StatusCode::from_u16(self.web.redirects.status).unwrap_or(StatusCode::FOUND)
     }
 
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.

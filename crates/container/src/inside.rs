@@ -30,7 +30,7 @@ pub fn lacks_slash(generation: &Generation, path: &str) -> bool {
 
 /// Sends the client to the context's root, with its query, and its session where the URL carries it.
 pub fn redirect_to_root(request: &Request, context: &Context, generation: &Generation) -> Response<ResponseBody> {
-    let Request { target, headers, version, peer, .. } = request;
+    let Request { target, headers, version, .. } = request;
     let mut location = format!("{}/", Target::encoded(&context.path));
     let requested = requested_sessions(target, headers, generation);
     if let Some(id) = requested.ids.first().filter(|_| requested.by_url) {
@@ -41,7 +41,7 @@ pub fn redirect_to_root(request: &Request, context: &Context, generation: &Gener
     }
     // HTTP/1.0 knows no other (RFC 1945 10.11).
     if *version == Version::HTTP_10 {
-        location.insert_str(0, &target.origin(peer.secure));
+        location.insert_str(0, &target.origin(request.is_secure()));
     }
     answer::redirect(generation.redirect_status(), &location)
 }

@@ -6,6 +6,7 @@
 //! after its servlet has returned is in `asynchronous`. Beside it, `deploy` makes contexts, and `generation` their libraries' side.
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod answer;
 mod answering;
 mod asynchronous;
@@ -30,6 +31,7 @@ mod mapping;
 mod multipart;
 mod parameters;
 mod pipe;
+mod remote_ip;
 mod routes;
 mod sending;
 mod sessions;
@@ -45,9 +47,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
 use serval_abi::SV_EVENT_SESSION_DESTROYED;
 
+use access_log::Owner;
 use answering::Answer;
 pub use answering::Answering;
 pub use body::ResponseBody;
@@ -56,7 +60,7 @@ use deploy::Deployment;
 use execution::{Inline, Watch};
 use generation::Lives;
 use inside::Mapped;
-use routes::Hosts;
+use routes::{Host, Hosts};
 use target::{Authority, Refused, Target};
 pub use turn::{Io, Turn};
 
@@ -165,7 +169,8 @@ impl Container {
 
     /// Answers one request. Never fails: what goes wrong is an answer.
     pub fn handle(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answering {
-        Answering::new(self.answer(request, peer, turn), turn)
+        let (answer, entry) = self.answer(request, peer, turn);
+        Answering::new(answer, entry, turn)
     }
 
     /// Answers a request that the connection does not let in, and closes it.
@@ -177,49 +182,71 @@ impl Container {
         turn: &Arc<Turn>,
     ) -> Answering {
         let (head, _) = request.into_parts();
-        let host = match Authority::read(&head, peer) {
-            Ok(server) => self.hosts.find(server.name.as_deref()).0,
-            Err(_) => DEFAULT_HOST,
-        };
-        Answering::new(self.outside(host, answer::closing(status, "")), turn)
+        let (_, _, entry) = self.receive(&head, peer);
+        Answering::new(answer::closing(status, "").into(), entry, turn)
     }
 
-    fn answer(&self, request: Request<Option<RequestBody>>, peer: &Arc<Peer>, turn: &Arc<Turn>) -> Answer {
+    fn answer(
+        &self,
+        request: Request<Option<RequestBody>>,
+        peer: &Arc<Peer>,
+        turn: &Arc<Turn>,
+    ) -> (Answer, Option<Owner>) {
         let (mut head, body) = request.into_parts();
-        let server = match Authority::read(&head, peer) {
-            Ok(server) => server,
-            Err(Refused(status, why)) => return self.outside(DEFAULT_HOST, answer::closing(status, why)),
-        };
-        let (host, _) = self.hosts.find(server.name.as_deref());
-        let server = self.as_told(server, peer);
-        let target = match Target::read(&mut head, server, &peer.listener.uri) {
+        let (host, server, mut entry) = self.receive(&head, peer);
+        let target = match server.and_then(|server| Target::read(&mut head, server, &peer.listener.uri)) {
             Ok(target) => target,
-            Err(Refused(status, why)) => return self.outside(host, answer::closing(status, why)),
+            Err(Refused(status, why)) => return (answer::closing(status, why).into(), entry),
         };
         if target.path() == "*" {
-            return self.outside(host, dispatch::options_of_the_server(peer));
+            return (dispatch::options_of_the_server(peer).into(), entry);
         }
-        let routes = self.hosts.all[host].routes.load();
+        let routes = host.routes.load();
         let Some(versions) = routes.find(target.path()) else {
-            return self.outside(host, answer::page(StatusCode::NOT_FOUND, ""));
+            return (answer::page(StatusCode::NOT_FOUND, "").into(), entry);
         };
         let context = versions.choose(&target, &head.headers).0.clone();
         drop(routes);
-        let request = Box::new(exchange::Request {
+        let mut request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
             version: head.version,
             headers: head.headers,
             target,
             peer: peer.clone(),
+            client: None,
             body,
+            noting: entry.as_mut().and_then(Owner::noting),
         });
-        within(context, request, turn)
+        let rules = context.settings.remote_ip.as_ref();
+        if let Some(client) = rules.and_then(|rules| remote_ip::found(rules, &request.headers, peer)) {
+            if let Some(entry) = &mut entry {
+                entry.found_client(&client);
+            }
+            client.apply(&mut request);
+        }
+        (within(context, request, turn), entry)
     }
 
-    /// An answer that no context has made, with the number of the host that has.
-    fn outside(&self, _host: usize, response: Response<ResponseBody>) -> Answer {
-        response.into()
+    /// The host of a request, what servlets are told of the server, and the request's entry in the host's log.
+    fn receive(&self, head: &Parts, peer: &Arc<Peer>) -> (&Host, Result<Authority, Refused>, Option<Owner>) {
+        let (host, server) = match Authority::read(head, peer) {
+            Ok(asked) => (self.hosts.find(asked.name.as_deref()).0, Ok(self.as_told(asked, peer))),
+            Err(refused) => (DEFAULT_HOST, Err(refused)),
+        };
+        let host = &self.hosts.all[host];
+        let entry = host.log.as_ref().map(|log| {
+            let name = server.as_ref().ok().and_then(|server| server.name.as_deref());
+            log.begin(head, name.unwrap_or(""), peer)
+        });
+        (host, server, entry)
+    }
+
+    /// Waits until the access logs are written, which may block. Requests that end later are not logged.
+    pub fn close_logs(&self) {
+        for log in self.hosts.all.iter().filter_map(|host| host.log.as_ref()) {
+            log.close();
+        }
     }
 
     /// What servlets are told of the server: `proxy_name` and `proxy_port` go before what the client has sent.

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashMapExt as _};
 use http::HeaderMap;
 
+use crate::access_log::Log;
 use crate::context::Context;
 use crate::exchange::requested_sessions;
 use crate::mapping;
@@ -17,6 +18,7 @@ pub struct Host {
     /// As servlets are told it, when the client names none.
     pub name: String,
     pub routes: ArcSwap<Routes>,
+    pub log: Option<Arc<Log>>,
 }
 
 /// All hosts; the first is the default one.
@@ -38,6 +40,15 @@ pub enum HostRule {
     Default,
 }
 
+impl Host {
+    fn new(settings: &serval_config::Host) -> Host {
+        let name = settings.name.clone();
+        let said = |error| tracing::error!("host {name}: the thread of its access log cannot be started: {error}");
+        let log = settings.access_log.as_ref().and_then(|log| Log::start(log).map_err(said).ok());
+        Host { name, routes: ArcSwap::default(), log }
+    }
+}
+
 impl Hosts {
     pub fn new(hosts: &[serval_config::Host]) -> Hosts {
         let (mut names, mut wildcards) = (HashMap::new(), HashMap::new());
@@ -50,8 +61,7 @@ impl Hosts {
                 };
             }
         }
-        let all = hosts.iter().map(|host| Host { name: host.name.clone(), routes: ArcSwap::default() }).collect();
-        Hosts { all, names, wildcards }
+        Hosts { all: hosts.iter().map(Host::new).collect(), names, wildcards }
     }
 
     /// The number of the host of that name, which is in lower case.

@@ -233,7 +233,7 @@ pub fn raw_context_len(raw: &str, context_path: &str, rules: &UriRules) -> usize
 const BAD_HOST: Refused = bad("the Host header is malformed");
 
 /// Of a Host header or a target (RFC 3986 3.2.2): a name in lower case, and a port.
-fn authority(text: &[u8], default_port: u16) -> Result<(String, u16), Refused> {
+pub fn authority(text: &[u8], default_port: u16) -> Result<(String, u16), Refused> {
     let end = match text {
         [b'[', address @ ..] => {
             let len = address.iter().position(|&b| b == b']').ok_or(BAD_HOST)?;

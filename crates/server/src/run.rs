@@ -16,6 +16,9 @@ use crate::{home, listener, sources, watch as folders};
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
+/// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
+const LOGS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// How late a session may end: its listener functions are told then; no request gets it after its time.
 const SESSIONS_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -118,6 +121,10 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
         () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
         () = signals.next() => Some("a second signal came"),
     };
+    let logs = tokio::task::spawn_blocking(move || container.close_logs());
+    if tokio::time::timeout(LOGS_WITHIN, logs).await.is_err() {
+        tracing::warn!("an access log could not be written to its end within {LOGS_WITHIN:?}");
+    }
     if let Some(why) = cut {
         tracing::warn!("what still ran was cut: {why}");
         return Ok(ExitCode::from(3));

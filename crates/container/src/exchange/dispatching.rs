@@ -15,6 +15,7 @@ use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 use super::{Async, Exchange, NO_THREAD, Way};
 use crate::asynchronous::{TaskWake, Watcher, Why};
 use crate::execution::{NoThread, Pool, wait};
+use crate::files::{self, Content};
 use crate::inside::{self, Mapped};
 use crate::parameters;
 use crate::target::Target;
@@ -209,17 +210,21 @@ impl Exchange {
     /// The static file that an include names goes into the body, where it stands.
     fn include_file(&mut self) -> sv_status {
         let path = self.included_path.take().unwrap_or_default();
-        let Some(content) = crate::files::content(&self.context, &path) else {
-            self.failure = Some(format!("io/not-found: there is no file {path}"));
-            return SV_E_FAILED;
+        let (body, content_type) = match files::content(&self.context, &path) {
+            Content::File(body, content_type) => (body, content_type),
+            Content::Directory => return SV_OK,
+            Content::Missing => {
+                self.failure = Some(format!("io/not-found: there is no file {path}"));
+                return SV_E_FAILED;
+            }
         };
         if !self.response.headers.contains_key(CONTENT_TYPE) && !self.response.is_committed() {
             // As the file's own type, when nothing else was said.
-            if let Some(content_type) = content.1 {
+            if let Some(content_type) = content_type {
                 self.response.headers.insert(CONTENT_TYPE, content_type);
             }
         }
-        match self.take_body(content.0) {
+        match self.take_body(body) {
             Ok(()) => SV_OK,
             Err(fault) => fault.status,
         }

@@ -1,7 +1,7 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
+//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself, `uploading` what it does to files,
 //! `going_on` what it is after its servlet has returned, and `table` what libraries call.
 
 mod dispatching;
@@ -9,6 +9,7 @@ mod going_on;
 mod reading;
 mod session;
 mod table;
+mod uploading;
 mod writing;
 
 pub use session::requested_sessions;
@@ -21,11 +22,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
-use serval_loader::exchange::{Answer, Fault, printable};
+use serval_loader::exchange::{Answer, Exchange as _, Fault, Session as _, printable};
 use serval_loader::filter::Entered;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use crate::access_log::{Noting, Question};
 use crate::answer;
 use crate::asynchronous::{Completion, TaskWake};
 use crate::body::ResponseBody;
@@ -35,6 +37,7 @@ use crate::files::{self, Asker};
 use crate::generation::Generation;
 use crate::mapping::{By, Match};
 use crate::multipart;
+use crate::remote_ip::Client;
 use crate::sending::Sending;
 use crate::target::Target;
 use crate::turn::Turn;
@@ -52,7 +55,23 @@ pub struct Request {
     pub headers: HeaderMap,
     pub target: Target,
     pub peer: Arc<Peer>,
+    /// What proxies have said, if they are believed.
+    pub client: Option<Box<Client>>,
     pub body: Option<RequestBody>,
+    /// What the access log asks at the end, if it asks anything.
+    pub noting: Option<Noting>,
+}
+
+impl Request {
+    /// By TLS, here or at a proxy that is believed.
+    pub fn is_secure(&self) -> bool {
+        self.client.as_ref().and_then(|client| client.secure).unwrap_or(self.peer.secure)
+    }
+
+    /// The client's address: the peer's, or what proxies have said.
+    pub fn remote_text(&self) -> &str {
+        self.client.as_ref().and_then(|client| client.address.as_deref()).unwrap_or(&self.peer.remote_text)
+    }
 }
 
 pub struct Exchange {
@@ -359,8 +378,10 @@ impl Exchange {
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
         let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
-        let response = files::answer(&self.request, &self.context, asker);
-        self.answer(response);
+        match files::answer(&self.request, &self.context, asker) {
+            Some(response) => self.answer(response),
+            None => self.change_file(),
+        }
     }
 
     /// Answers 304 to a GET when the client has what was last changed then (ms since 1970), or else says when it was (SEMANTICS 13,
@@ -380,6 +401,18 @@ impl Exchange {
             self.finish();
         }
         unchanged
+    }
+
+    /// Tells the access log what only the exchange knows.
+    pub fn note(&mut self) {
+        let Some(noting) = self.request.noting.take() else { return };
+        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        noting.note(|question| match question {
+            Question::User => self.principal().map(|(name, _)| text(name)),
+            Question::SessionId => self.info_of_session().id.as_deref().map(text),
+            Question::RequestAttribute(name) => self.attribute(name).map(Bytes::copy_from_slice),
+            Question::SessionAttribute(name) => self.session_attribute(name).ok().flatten(),
+        });
     }
 
     /// Output is taken.

@@ -204,7 +204,7 @@ impl Exchange {
         let own_path = if self.context.path.is_empty() { "/" } else { &self.context.path };
         cookie.push_str(&format!("; Path={}", settings.cookie_path.as_deref().unwrap_or(&encoded(own_path))));
         let secure = match settings.secure {
-            Secure::Auto => self.request.peer.secure,
+            Secure::Auto => self.request.is_secure(),
             Secure::Always => true,
             Secure::Never => false,
         };

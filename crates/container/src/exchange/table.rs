@@ -31,16 +31,17 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn head(&self) -> Head<'_> {
-        let Request { id, method, version, headers, target, peer, .. } = &*self.request;
+        let request = &*self.request;
+        let Request { id, method, version, headers, target, peer, .. } = request;
         let path = target.path();
         Head {
             method: method.as_str(),
             http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
             dispatch: self.dispatch,
-            scheme: if peer.secure { "https" } else { "http" },
+            scheme: if request.is_secure() { "https" } else { "http" },
             server_name: &target.server_name,
             server_port: target.server_port,
-            secure: peer.secure,
+            secure: request.is_secure(),
             target: target.raw(),
             request_uri: target.request_uri(),
             query: target.query(),
@@ -53,7 +54,7 @@ impl serval_loader::exchange::Exchange for Exchange {
             servlet_name: self.generation.name_of(self.found.by),
             headers,
             content_length: self.content_length,
-            remote_addr: &peer.remote_text,
+            remote_addr: request.remote_text(),
             local_addr: &peer.local_text,
             remote_port: peer.remote.port(),
             local_port: peer.local.port(),
@@ -404,7 +405,7 @@ impl Exchange {
         }
         let folder = target.request_uri().rsplit_once('/').map_or("", |(folder, _)| folder);
         let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
-        let absolute = format!("{}{path}", target.origin(self.request.peer.secure));
+        let absolute = format!("{}{path}", target.origin(self.request.is_secure()));
         if let Ok(absolute) = HeaderValue::from_str(&absolute) {
             self.response.headers.insert(LOCATION, absolute);
         }

@@ -273,7 +273,10 @@ impl Explanation<'_> {
         };
         self.version(versions, context, rule);
         let Parts { method, version, headers, .. } = head;
-        self.within(context, exchange::Request { id: 0, method, version, headers, target, peer, body: None });
+        self.within(
+            context,
+            exchange::Request { id: 0, method, version, headers, target, peer, client: None, body: None, noting: None },
+        );
     }
 
     /// The folder of a context, and the entry that names it.

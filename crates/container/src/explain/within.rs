@@ -202,13 +202,12 @@ impl Explanation<'_> {
         let folder = context.folder.load();
         let options = folder.options();
         let key = |key: &'static str| webapp.line(&[&[Part::Key("files"), Part::Key(key)]]);
-        if options.writable && matches!(request.method, Method::PUT | Method::DELETE) {
+        let Some(answer) = files::answer(request, context, Asker::Client) else {
             self.step("file", shown(path));
             let why = Note::new("`writable` of [files] lets it").at(key("writable"));
             self.step("answer", format!("{} changes the file", request.method)).note(why);
             return;
-        }
-        let answer = files::answer(request, context, Asker::Client);
+        };
         let (mut sent, mut found) = (path.to_owned(), folder.lookup(path));
         let what = match &found {
             Found::File(_) => shown(path),

@@ -27,7 +27,7 @@ use e2e::serval;
 const STARTED_WITHIN: Duration = Duration::from_secs(1200);
 const STEP_WITHIN: Duration = Duration::from_secs(600);
 const START: &str = "cargo run --release";
-const LEFT_OUT: [&str; 3] = ["cargo test --workspace", "-p bench", "-p e2e"];
+const LEFT_OUT: [&str; 4] = ["cargo test --workspace", "-p bench", "-p e2e", "cargo +nightly fuzz"];
 /// Each is there once it is built.
 const EXAMPLES: [&str; 3] = ["/hello/plain", "/hello-c/plain", "/guestbook/api/entries"];
 
