@@ -256,7 +256,7 @@ impl Explanation<'_> {
         };
         let place = found.map(|(_, (context, _))| self.why_context(context));
         let missing = path.is_none_or(str::is_empty);
-        let home = format!("{}/", self.config.home.display());
+        let home = format!("{}/", self.config.home.display().to_string().trim_end_matches('/'));
         let step = self.step("context", result).note(Note::new(why).by("Servlet 12.1"));
         if let Some((folder, at)) = place {
             step.note(Note::new(folder).at(at));
@@ -299,9 +299,7 @@ impl Explanation<'_> {
         let step = self.step("version", name(context));
         if rule != VersionRule::Only {
             let all = all.join(", ");
-            step.note(Note::new(format!(
-                "the newest of {all}, compared as text, for who has no session with another one"
-            )));
+            step.note(Note::new(format!("a request without a session gets the newest of {all}, compared as text")));
         }
     }
 
