@@ -313,7 +313,7 @@ fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc
     }
     let Mapped { found, welcome } = inside::find(&context, &generation, request.target.path());
     if request.method == Method::TRACE && !listener.allow_trace {
-        return dispatch::not_traced(&generation, found.by).into();
+        return dispatch::not_traced(&request, &context, generation.servlet_of(found.by)).into();
     }
     if let Some(path) = welcome {
         request.target.go_to(path);

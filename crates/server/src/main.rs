@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod connection;
 mod explain;
+mod fragment;
 mod guard;
 mod home;
 mod listener;
