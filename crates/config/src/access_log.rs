@@ -265,6 +265,18 @@ server.toml:30:8: `file` in [host.access_log]: `a\nb` is not the name of a file;
     }
 
     #[test]
+    fn patterns_with_dates_that_mean_nothing() {
+        check(
+            r#"
+[access_log]
+pattern = "%h %{ww}t"
+----
+server.toml:3:11: `pattern` in [access_log]: `%h %{ww}t` is not the pattern of an access log; the date pattern counts weeks (`w`), which differ by country: write days
+"#,
+        );
+    }
+
+    #[test]
     fn a_file_has_one_writer() {
         check(
             r#"

@@ -13,7 +13,7 @@
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `session`, `multipart`, `files`, `url_pattern`), `context_name`; below them `raw` (the file as
+//! `servlets`, `filters`, `session`, `multipart`, `files`, `url_pattern`), `context_name`, `lines`; below them `raw` (the file as
 //! it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
@@ -45,6 +45,8 @@ mod files;
 mod url_pattern;
 
 mod context_name;
+
+pub mod lines;
 
 mod raw;
 

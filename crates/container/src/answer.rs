@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, Version};
 
 use crate::body::ResponseBody;
 use crate::exchange::Request;
@@ -51,10 +51,15 @@ pub fn servlet_unavailable(seconds: u32, reason: &str) -> Response<ResponseBody>
     }
 }
 
-/// `location` may begin with the target as it was sent: of several slashes one is left, so that it stays on this host.
-pub fn redirect(status: StatusCode, location: &str) -> Response<ResponseBody> {
+/// `location` may begin with the target as it was sent: of several slashes one is left, so that it stays on this host. For
+/// HTTP/1.0, which knows no other, it is made absolute (RFC 1945 10.11).
+pub fn redirect(request: &Request, status: StatusCode, location: &str) -> Response<ResponseBody> {
     let from = location.bytes().take_while(|&b| b == b'/').count().saturating_sub(1);
-    let Ok(location) = HeaderValue::from_str(&location[from..]) else {
+    let mut location = location[from..].to_owned();
+    if request.version == Version::HTTP_10 {
+        location.insert_str(0, &request.target.origin(request.is_secure()));
+    }
+    let Ok(location) = HeaderValue::from_str(&location) else {
         return page(StatusCode::BAD_REQUEST, "");
     };
     let mut response = Response::new(ResponseBody::empty());

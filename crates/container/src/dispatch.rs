@@ -23,7 +23,7 @@ use crate::exchange::{Exchange, Request};
 use crate::execution::{self, Busy, Place, watched};
 use crate::files;
 use crate::generation::Generation;
-use crate::mapping::{By, Match};
+use crate::mapping::Match;
 use crate::turn::{Io, Turn};
 
 /// Answers by the filters of this path and by who was found for it.
@@ -272,7 +272,7 @@ const METHODS: [(&str, u32); 8] = [
 ];
 
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
-fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
+pub fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
     if methods == 0 {
         return None;
     }
@@ -310,9 +310,9 @@ pub fn options_of_the_server(peer: &Peer) -> Response<ResponseBody> {
 }
 
 /// The answer to TRACE where the listener does not take it, whoever it is for.
-pub fn not_traced(generation: &Generation, by: By) -> Response<ResponseBody> {
-    let allow = match generation.servlet_of(by).map(Servlet::methods) {
-        None => "OPTIONS, GET, HEAD, POST".to_owned(),
+pub fn not_traced(request: &Request, context: &Context, servlet: Option<&Servlet>) -> Response<ResponseBody> {
+    let allow = match servlet.map(Servlet::methods) {
+        None => files::allowed(request, context),
         // It looks at the method by itself.
         Some(0) => allowed(SV_GET | SV_POST | SV_PUT | SV_DELETE, false),
         Some(methods) => allowed(methods, false),

@@ -2,6 +2,8 @@
 //!
 //! Called by `dispatch`, and by `exchange` where filters or an include are around it, or a body has to be read.
 
+use std::io::ErrorKind;
+
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
@@ -30,6 +32,7 @@ pub fn options(settings: &ContextSettings, web: &Web) -> Options {
         writable: files.writable,
         partial_put: files.partial_put,
         post_as_get: files.post_as_get,
+        listings: files.listings,
         strong_etags: files.strong_etags,
         precompressed: coded.collect(),
         fallback: files.fallback.clone(),
@@ -71,10 +74,18 @@ pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Res
     }
 }
 
-/// Says whether the answer may have to wait, for a client's body or for the whole of a large file.
+/// The methods that the files of a context have, for Allow.
+pub fn allowed(request: &Request, context: &Context) -> String {
+    Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.allow()
+}
+
+/// Says whether the answer may have to wait: for a client's body, the whole of a large file, or a long list.
 pub fn may_block(request: &Request, context: &Context) -> bool {
     let folder = context.folder.load();
-    folder.options().strong_etags || (folder.options().writable && writes(&request.method))
+    let options = folder.options();
+    options.strong_etags
+        || (options.writable && writes(&request.method))
+        || (options.listings && request.target.path().ends_with('/'))
 }
 
 /// What an include finds at a path.
@@ -147,9 +158,14 @@ impl Asked<'_> {
 
     fn read(&self) -> Option<Response<ResponseBody>> {
         let path = self.request.target.path();
+        // The context's root, where the container itself does not redirect it.
+        if path.is_empty() {
+            return Some(self.redirect());
+        }
         match self.folder.lookup(path) {
             Found::File(file) => self.file(path, file),
             Found::Directory if !path.ends_with('/') => Some(self.redirect()),
+            Found::Directory if self.folder.options().listings => self.list(path),
             Found::Directory | Found::Missing => self.missing(),
             Found::Forbidden => Some(answer::page(StatusCode::FORBIDDEN, "")),
             Found::Failed(error) => Some(self.failed(&error)),
@@ -186,7 +202,22 @@ impl Asked<'_> {
             location.push('?');
             location.push_str(query);
         }
-        answer::redirect(self.context.current.load().redirect_status(), &location)
+        answer::redirect(self.request, self.context.current.load().redirect_status(), &location)
+    }
+
+    fn list(&self, path: &str) -> Option<Response<ResponseBody>> {
+        if self.patience == Patience::None {
+            return None;
+        }
+        match self.folder.list(path) {
+            Ok(Some(listing)) => {
+                let Request { method, target, headers, .. } = self.request;
+                Some(listing.respond(method, target.query(), headers, &self.context.path).map(ResponseBody::Full))
+            }
+            Ok(None) => self.missing(),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(answer::page(StatusCode::FORBIDDEN, "")),
+            Err(error) => Some(self.failed(&error)),
+        }
     }
 
     /// Nothing that can be sent is there: an application that starts may have it soon, or a page of its own.

@@ -12,8 +12,9 @@ struct Map {
     dispatches: u32,
 }
 
+/// A URL pattern, or the name of a servlet.
 #[derive(Debug, PartialEq, Eq)]
-enum To {
+pub enum To {
     /// `*`: every dispatch, also those by name.
     All,
     Path(String),
@@ -64,12 +65,24 @@ impl FilterMaps {
     /// The filters of a dispatch. `path` is inside the context; `None`: a dispatch by name.
     pub fn find(&self, path: Option<&str>, servlet: &str, dispatch: u32) -> Vec<usize> {
         let mut found = Vec::new();
-        for map in self.by_url.iter().chain(&self.by_servlet) {
-            if map.dispatches & dispatch != 0 && map.to.matches(path, servlet) && !found.contains(&map.filter) {
+        for map in self.matching(path, servlet, dispatch) {
+            if !found.contains(&map.filter) {
                 found.push(map.filter);
             }
         }
         found
+    }
+
+    /// The same, each with the map that it is there for.
+    pub fn find_with_maps(&self, path: Option<&str>, servlet: &str, dispatch: u32) -> Vec<(usize, &To)> {
+        let chosen = self.find(path, servlet, dispatch).into_iter();
+        let map_of = |filter: usize| self.matching(path, servlet, dispatch).find(|map| map.filter == filter);
+        chosen.filter_map(|filter| Some((filter, &map_of(filter)?.to))).collect()
+    }
+
+    fn matching(&self, path: Option<&str>, servlet: &str, dispatch: u32) -> impl Iterator<Item = &Map> {
+        let all = self.by_url.iter().chain(&self.by_servlet);
+        all.filter(move |map| map.dispatches & dispatch != 0 && map.to.matches(path, servlet))
     }
 }
 
@@ -78,6 +91,27 @@ fn or_request(dispatches: u32) -> u32 {
 }
 
 impl To {
+    /// The URL pattern, as it is written.
+    pub fn pattern(&self) -> Option<String> {
+        match self {
+            To::All => Some("*".to_owned()),
+            To::Path(path) => Some(path.clone()),
+            To::Below(path) => Some(format!("{path}/*")),
+            To::Extension(extension) => Some(format!("*.{extension}")),
+            To::ContextRoot => Some(String::new()),
+            To::Servlet(_) | To::EveryServlet => None,
+        }
+    }
+
+    /// The name of the servlet, or `*`.
+    pub fn servlet(&self) -> Option<&str> {
+        match self {
+            To::Servlet(name) => Some(name),
+            To::EveryServlet => Some("*"),
+            _ => None,
+        }
+    }
+
     fn matches(&self, path: Option<&str>, servlet: &str) -> bool {
         match (self, path) {
             (To::All | To::EveryServlet, _) => true,

@@ -149,6 +149,20 @@ impl Generation {
         StatusCode::from_u16(self.web.redirects.status).unwrap_or(StatusCode::FOUND)
     }
 
+    /// A generation that maps as its libraries declare, and has none of them: nothing of it can be called.
+    pub fn of_mapping(
+        context: Arc<str>,
+        web: Web,
+        settings: &ContextSettings,
+        (mapper, files, filter_maps): (Mapper, Vec<String>, FilterMaps),
+    ) -> Arc<Generation> {
+        let mut generation = Generation::of_files(0, context, web, settings, Arc::default());
+        if let Some(own) = Arc::get_mut(&mut generation) {
+            (own.mapper, own.files, own.filter_maps) = (mapper, files, filter_maps);
+        }
+        generation
+    }
+
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
     pub fn load(plan: Plan) -> Result<Arc<Generation>, LoadError> {
         let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
@@ -336,7 +350,7 @@ impl Made {
     /// The order of SEMANTICS 25: modules, listener functions, filters, servlets.
     fn fill(&mut self, plan: &Plan, copy: &PrivateCopy, side: &Arc<Side>) -> Result<Plans, LoadError> {
         let refused = |file: &Path, refusal| Refused { file: file.to_owned(), refusal };
-        for file in servlet_libraries(plan, copy)? {
+        for file in servlet_libraries(&copy.libraries, &plan.settings)? {
             let library = Library::open(file).map_err(|refusal| refused(file, refusal))?;
             self.libraries.extend(library.map(Arc::new));
         }
@@ -397,11 +411,14 @@ impl Made {
 }
 
 /// Checks all libraries before any code of one runs, and returns those that declare servlets; the others are needed by them.
-fn servlet_libraries<'a>(plan: &Plan, copy: &'a PrivateCopy) -> Result<Vec<&'a Path>, Refused> {
+pub fn servlet_libraries<'a>(
+    libraries: &'a [(PathBuf, Fingerprint)],
+    settings: &ContextSettings,
+) -> Result<Vec<&'a Path>, Refused> {
     let mut all = Vec::new();
-    for (file, print) in &copy.libraries {
+    for (file, print) in libraries {
         let refused = |refusal| Refused { file: file.clone(), refusal };
-        if !plan.settings.allow_foreign_writable
+        if !settings.allow_foreign_writable
             && let Some(text) = private_copy::foreign_writable(print, rustix::process::geteuid().as_raw())
         {
             return Err(refused(Refusal::ForeignWritable(text)));

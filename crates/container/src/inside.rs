@@ -4,7 +4,7 @@
 //! `Container::answer` and the dispatches of an exchange walk the steps; each is a function of its own, and shows its rule by what it
 //! returns.
 
-use http::{Response, Version};
+use http::Response;
 use serval_static_files::Found;
 
 use crate::answer;
@@ -30,7 +30,7 @@ pub fn lacks_slash(generation: &Generation, path: &str) -> bool {
 
 /// Sends the client to the context's root, with its query, and its session where the URL carries it.
 pub fn redirect_to_root(request: &Request, context: &Context, generation: &Generation) -> Response<ResponseBody> {
-    let Request { target, headers, version, .. } = request;
+    let Request { target, headers, .. } = request;
     let mut location = format!("{}/", Target::encoded(&context.path));
     let requested = requested_sessions(target, headers, generation);
     if let Some(id) = requested.ids.first().filter(|_| requested.by_url) {
@@ -39,11 +39,7 @@ pub fn redirect_to_root(request: &Request, context: &Context, generation: &Gener
     if let Some(query) = target.query() {
         location.push_str(&format!("?{query}"));
     }
-    // HTTP/1.0 knows no other (RFC 1945 10.11).
-    if *version == Version::HTTP_10 {
-        location.insert_str(0, &target.origin(request.is_secure()));
-    }
-    answer::redirect(generation.redirect_status(), &location)
+    answer::redirect(request, generation.redirect_status(), &location)
 }
 
 /// Finds who answers, in the order of SEMANTICS 4.

@@ -19,6 +19,7 @@ mod dispatch;
 mod events;
 mod exchange;
 mod execution;
+pub mod explain;
 mod files;
 mod filters;
 #[doc(hidden)]
@@ -312,7 +313,7 @@ fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc
     }
     let Mapped { found, welcome } = inside::find(&context, &generation, request.target.path());
     if request.method == Method::TRACE && !listener.allow_trace {
-        return dispatch::not_traced(&generation, found.by).into();
+        return dispatch::not_traced(&request, &context, generation.servlet_of(found.by)).into();
     }
     if let Some(path) = welcome {
         request.target.go_to(path);

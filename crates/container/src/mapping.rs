@@ -213,7 +213,11 @@ impl Mapper {
     }
 
     fn find_template(&self, path: &str) -> Option<Match> {
-        let matches = |pattern: &str| {
+        self.templates_of(path).next()
+    }
+
+    fn templates_of<'m>(&'m self, path: &'m str) -> impl Iterator<Item = Match> {
+        let matches = move |pattern: &str| {
             let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
             loop {
                 match (wanted.next(), found.next()) {
@@ -224,8 +228,8 @@ impl Mapper {
                 }
             }
         };
-        let entry = self.templates.iter().find(|entry| matches(&self.patterns[entry.pattern]))?;
-        Some(Match::new(*entry, TEMPLATE, path.len()))
+        let fitting = self.templates.iter().filter(move |entry| matches(&self.patterns[entry.pattern]));
+        fitting.map(|entry| Match::new(*entry, TEMPLATE, path.len()))
     }
 
     /// The longest one, by segments.
@@ -233,7 +237,11 @@ impl Mapper {
         if self.paths.is_empty() {
             return None;
         }
-        prefixes(path, self.longest).find_map(|prefix| Some(Match::new(*self.paths.get(prefix)?, PATH, prefix.len())))
+        self.paths_of(path).next()
+    }
+
+    fn paths_of<'m>(&'m self, path: &'m str) -> impl Iterator<Item = Match> {
+        prefixes(path, self.longest).filter_map(|prefix| Some(Match::new(*self.paths.get(prefix)?, PATH, prefix.len())))
     }
 
     pub fn find_extension(&self, path: &str) -> Option<Match> {
@@ -243,6 +251,13 @@ impl Mapper {
         let name = &path[path.rfind('/')? + 1..];
         let extension = &name[name.rfind('.')? + 1..];
         self.extensions.get(extension).map(|entry| Match::new(*entry, EXTENSION, path.len()))
+    }
+
+    /// All that match a path, in the order in which they would answer it.
+    pub fn find_all(&self, path: &str) -> Vec<Match> {
+        let named = self.find_root(path).into_iter().chain(self.find_exact(path));
+        let named = named.chain(self.templates_of(path)).chain(self.paths_of(path));
+        named.chain(self.find_extension(path)).chain([self.find_default(path)]).collect()
     }
 
     /// Whoever has the pattern `/`.
@@ -305,6 +320,23 @@ mod tests {
         check("/", Some(""), "", Some("/"));
         check("", Some(""), "", Some("/"));
         check("/a b", Some("/a b"), "/a b", None);
+    }
+
+    #[test]
+    fn all_that_match_are_in_their_order() {
+        let mut mapper = Mapper::default();
+        for pattern in ["/*", "*.do", "/a/*", "/{x}/b.do", "/a/{y}", "/a/b.do", "/c", ""] {
+            mapper.add(pattern, By::Servlet(0)).unwrap();
+        }
+        for (path, expected) in [
+            ("/a/b.do", &["/a/b.do", "/a/{y}", "/{x}/b.do", "/a/*", "/*", "*.do", "/"][..]),
+            ("/", &["", "/*", "/"]),
+            ("/x", &["/*", "/"]),
+        ] {
+            let found = mapper.find_all(path);
+            assert_eq!(found.iter().map(|found| mapper.pattern(*found)).collect::<Vec<_>>(), expected, "{path}");
+            assert_eq!(mapper.find_named(path).map(|found| mapper.pattern(found)), Some(expected[0]));
+        }
     }
 
     #[test]

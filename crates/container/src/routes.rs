@@ -164,3 +164,80 @@ impl Versions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Version};
+    use serval_config::{ContextName, ContextSettings, UriRules, Web, WebSession};
+    use serval_static_files::{Folder, Options};
+
+    use super::*;
+    use crate::generation::Generation;
+    use crate::target::Authority;
+
+    #[test]
+    fn hosts_by_name_alias_and_wildcard() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("webapps")).unwrap();
+        let file = home.path().join("server.toml");
+        let text = "[[host]]\nname = \"localhost\"\n[[host]]\nname = \"main.test\"\naliases = [\"alias.test\", \"*.wild.test\"]\n\
+                    [[host]]\nname = \"b.wild.test\"\n";
+        std::fs::write(&file, text).unwrap();
+        let hosts = Hosts::new(&serval_config::load_server(&file, home.path()).unwrap().hosts);
+        for (name, expected) in [
+            (Some("localhost"), (0, HostRule::Name)),
+            (Some("main.test"), (1, HostRule::Name)),
+            (Some("alias.test"), (1, HostRule::Name)),
+            (Some("a.wild.test"), (1, HostRule::Wildcard)),
+            (Some("b.wild.test"), (2, HostRule::Name)),
+            (Some("a.b.wild.test"), (0, HostRule::Default)),
+            (Some("wild.test"), (0, HostRule::Default)),
+            (Some(""), (0, HostRule::Default)),
+            (None, (0, HostRule::Default)),
+        ] {
+            assert_eq!(hosts.find(name), expected, "{name:?}");
+        }
+    }
+
+    fn context(folder: &str) -> Arc<Context> {
+        let name = ContextName::from_folder(folder).unwrap();
+        let (here, settings) = (std::env::temp_dir(), ContextSettings::default());
+        let web = Web { session: WebSession { url_rewriting: Some(true), ..WebSession::default() }, ..Web::default() };
+        let first = Generation::of_files(1, name.display().into(), web, &settings, Arc::default());
+        let files = Folder::open(&here, Options::default()).unwrap();
+        Arc::new(Context::new(name, here, settings, false, files, first, 0))
+    }
+
+    /// The version that answers, and why.
+    fn chosen(routes: &Routes, target: &str, cookie: &str) -> (String, VersionRule) {
+        let request = Request::get(target).version(Version::HTTP_10).header("cookie", cookie).body(()).unwrap();
+        let mut head = request.into_parts().0;
+        let server = Authority { name: None, port: 80 };
+        let target = Target::read(&mut head, server, &UriRules::default()).unwrap();
+        let (context, rule) = routes.find(target.path()).unwrap().choose(&target, &head.headers);
+        (context.name.to_string(), rule)
+    }
+
+    #[tokio::test]
+    async fn of_several_versions_the_one_that_knows_the_session() {
+        let mut routes = Routes::default();
+        let versions: Vec<Arc<Context>> = ["v##1", "v##10", "v", "v##2"].map(context).to_vec();
+        versions.iter().for_each(|context| routes.insert(context.clone()));
+        routes.insert(context("v#x"));
+        let by = |target: &str, cookie: &str| chosen(&routes, target, cookie);
+        assert_eq!(by("/v/a", ""), ("/v##2".to_owned(), VersionRule::Newest), "as text");
+        assert_eq!(by("/v/x/a", ""), ("/v/x".to_owned(), VersionRule::Only));
+        let old = versions[0].sessions.create(None, 9).unwrap().facts().id;
+        let none = versions[2].sessions.create(None, 9).unwrap().facts().id;
+        assert_eq!(by("/v/a", &format!("JSESSIONID={old}")), ("/v##1".to_owned(), VersionRule::Session));
+        assert_eq!(by(&format!("/v/a;jsessionid={none}"), ""), ("/v".to_owned(), VersionRule::Session));
+        assert_eq!(by("/v/a", "JSESSIONID=0"), ("/v##2".to_owned(), VersionRule::Newest));
+        let cookies = format!("JSESSIONID=0; JSESSIONID={none}; JSESSIONID={old}");
+        assert_eq!(by("/v/a", &cookies), ("/v##1".to_owned(), VersionRule::Session), "the newest of those");
+
+        routes.remove(&versions[3]);
+        assert_eq!(chosen(&routes, "/v/a", ""), ("/v##10".to_owned(), VersionRule::Newest));
+        versions[..3].iter().for_each(|context| routes.remove(context));
+        assert!(routes.find("/v/a").is_none());
+    }
+}

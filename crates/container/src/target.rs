@@ -3,7 +3,7 @@
 //! Called once for each request, before anything is looked up; what it lets through is safe to map and to open. hyper refuses some
 //! targets before us, with 400 and without a line in the access log: `<`, `>`, a backtick or a control in a path, `"`, `<` or `>` in a
 //! query, what is not UTF-8, and what is no target at all, such as `a/b` or `?q`; so those characters cannot be relaxed. A `#` and what
-//! follows is cut off there.
+//! follows is cut off there, after the first request with a body on a connection; before that it is 400.
 
 use http::header::HOST;
 use http::request::Parts;
@@ -43,6 +43,8 @@ pub struct Target {
     /// Of what means it in `raw`, and how many slashes stand before that which mean nothing.
     raw_context_len: usize,
     raw_slashes: usize,
+    /// Of a dispatch: the query of the client, which its parameters are read from beside those of the dispatch.
+    client_query: Option<Box<str>>,
     /// What servlets are told of the server.
     pub server_name: String,
     pub server_port: u16,
@@ -67,7 +69,16 @@ impl Target {
             check_query(query, rules)?;
         }
         let (server_name, server_port) = (server.name.unwrap_or_default(), server.port);
-        Ok(Target { raw, cleaned, context_len: 0, raw_context_len: 0, raw_slashes: 0, server_name, server_port })
+        Ok(Target {
+            raw,
+            cleaned,
+            context_len: 0,
+            raw_context_len: 0,
+            raw_slashes: 0,
+            client_query: None,
+            server_name,
+            server_port,
+        })
     }
 
     /// Path and query, as sent.
@@ -83,6 +94,11 @@ impl Target {
     /// Without the question mark; `None`: there was none.
     pub fn query(&self) -> Option<&str> {
         self.raw.query()
+    }
+
+    /// As [`Target::query`], but always the client's, in a dispatch with a query of its own too; empty: there is none.
+    pub fn client_query(&self) -> &str {
+        self.client_query.as_deref().unwrap_or(self.query().unwrap_or(""))
     }
 
     /// Decoded, normalised, without parameters, and without the path of the context that was entered.
@@ -121,6 +137,7 @@ impl Target {
             context_len: 0,
             raw_context_len: context.len(),
             raw_slashes: 0,
+            client_query: Some(self.client_query().into()),
             server_name: self.server_name.clone(),
             server_port: self.server_port,
         }

@@ -4,6 +4,8 @@
 mod build;
 mod check;
 mod connection;
+mod explain;
+mod fragment;
 mod guard;
 mod home;
 mod listener;
@@ -39,6 +41,8 @@ enum Command {
     Run,
     /// Say what is wrong with server.toml and each web.toml, without starting
     Check,
+    /// Say step by step what a request means
+    Explain(explain::Explain),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -66,8 +70,11 @@ fn main() -> ExitCode {
             eprintln!("{problem}");
             ExitCode::FAILURE
         }
-        Ok(config) if matches!(command, Some(Command::Check)) => check::run(&config),
-        Ok(config) => run::run(config),
+        Ok(config) => match command {
+            Some(Command::Check) => check::run(&config),
+            Some(Command::Explain(arguments)) => explain::run(&arguments, &config),
+            _ => run::run(config),
+        },
     }
 }
 

@@ -13,17 +13,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use crate::fragment::Heads;
+
 pub struct Patient {
     stream: TcpStream,
     write_timeout: Duration,
     turn: Arc<Turn>,
+    heads: Heads,
     /// While the client does not read; what it reads begins the time anew.
     waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
     pub fn new(stream: TcpStream, write_timeout: Duration, turn: Arc<Turn>) -> Patient {
-        Patient { stream, write_timeout, turn, waits: None }
+        Patient { stream, write_timeout, turn, heads: Heads::new(), waits: None }
     }
 
     fn within<T>(
@@ -66,7 +69,10 @@ impl Patient {
 
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(task, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(task, buffer);
+        self.heads.look(&mut buffer.filled_mut()[before..]);
+        read
     }
 }
 

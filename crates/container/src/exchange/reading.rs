@@ -118,7 +118,7 @@ impl Exchange {
         let count_max = self.context.settings.parameter_count_max;
         let form = self.read_form()?;
         let mut all = self.first_parameters.clone();
-        let query = self.request.target.query().unwrap_or("").as_bytes();
+        let query = self.request.target.client_query().as_bytes();
         let parsed =
             parameters::parse(query, count_max, &mut all).and_then(|()| parameters::parse(&form, count_max, &mut all));
         match parsed {

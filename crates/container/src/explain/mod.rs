@@ -1,0 +1,331 @@
+//! What a request means, step by step, by the files of a home as they lie there now: the data of `serval explain`.
+//!
+//! Each step is decided by the function that decides it for a request, in the same order as in `Container::answer`; here it is put
+//! into words, with the line of configuration behind it. Libraries are opened for what they declare, as `serval inspect` does it; no
+//! init, servlet or filter of theirs runs. Nothing is written, and a server that runs in the same home is not asked: it may still have
+//! a generation from before the last change.
+
+mod cleaning;
+mod within;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use serval_config::lines::{Part, line_of};
+use serval_config::{ContextName, Server, load_web};
+use serval_static_files::Folder;
+
+use crate::body::ResponseBody;
+use crate::context::Context;
+use crate::generation::Generation;
+use crate::routes::{HostRule, Hosts, Routes, VersionRule, Versions};
+use crate::target::{Authority, Refused, Target};
+use crate::webapp::{Complaints, wanted};
+use crate::{Peer, dispatch, exchange, files};
+
+/// A request as it is typed: nothing of it needs to be well-formed.
+pub struct Asked<'a> {
+    pub method: &'a str,
+    /// The request target.
+    pub url: &'a str,
+    /// The Host header; `None`: the authority of the URL, else the name of the first host.
+    pub host: Option<&'a str>,
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is decided: `target`, `host`, `context`, `servlet`, ..., and at last `answer`.
+    pub name: &'static str,
+    pub result: String,
+    /// Why.
+    pub notes: Vec<Note>,
+}
+
+/// A sentence without an end, and where what it says is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub text: String,
+    /// The rule that decides, as in `Servlet 12.2`.
+    pub rule: Option<&'static str>,
+    pub at: Option<At>,
+}
+
+impl Note {
+    fn new(text: impl Into<String>) -> Note {
+        Note { text: text.into(), rule: None, at: None }
+    }
+
+    fn by(self, rule: &'static str) -> Note {
+        Note { rule: Some(rule), ..self }
+    }
+
+    fn at(self, at: Option<At>) -> Note {
+        Note { at, ..self }
+    }
+}
+
+/// Where something is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// A configuration file, and the line, from 1.
+    Line(PathBuf, usize),
+    /// The servlet library that declares it.
+    Library(PathBuf),
+}
+
+impl At {
+    /// As people read it: relative to the home when it lies in there.
+    pub fn shown(&self, home: &Path) -> String {
+        match self {
+            At::Line(file, line) => format!("{}:{line}", below(home, file)),
+            At::Library(file) => format!("declared by {}", below(home, file)),
+        }
+    }
+}
+
+fn below(home: &Path, path: &Path) -> String {
+    path.strip_prefix(home).unwrap_or(path).display().to_string()
+}
+
+impl Step {
+    fn note(&mut self, note: Note) -> &mut Step {
+        self.notes.push(note);
+        self
+    }
+}
+
+/// Returns the steps of a request; never none, and the last one says what is answered, or who answers.
+///
+/// Reads the descriptors of the host's webapps, and opens the libraries of the one that is asked for. To be called inside of a tokio
+/// runtime.
+pub fn explain(config: &Server, asked: &Asked<'_>) -> Vec<Step> {
+    let mut explanation = Explanation { config, steps: Vec::new() };
+    explanation.request(asked);
+    explanation.steps
+}
+
+struct Explanation<'c> {
+    config: &'c Server,
+    steps: Vec<Step>,
+}
+
+impl Explanation<'_> {
+    fn step(&mut self, name: &'static str, result: impl Into<String>) -> &mut Step {
+        let number = self.steps.len();
+        self.steps.push(Step { name, result: result.into(), notes: Vec::new() });
+        &mut self.steps[number]
+    }
+
+    fn refused(&mut self, Refused(status, _): Refused) {
+        self.step("answer", format!("{status}, and the connection is closed"));
+    }
+
+    /// The first of these places that server.toml has.
+    fn line(&self, places: &[&[Part<'_>]]) -> Option<At> {
+        first_line(&self.config.file, places)
+    }
+
+    /// Reads the line and the Host header of a request (RFC 9112 3).
+    fn request(&mut self, asked: &Asked<'_>) {
+        let Asked { method, url, .. } = *asked;
+        let uri = Uri::try_from(url);
+        let authority = uri.as_ref().ok().and_then(|uri| uri.authority()).map(|authority| authority.as_str());
+        let host = asked.host.or(authority).unwrap_or(&self.config.hosts[0].name).to_owned();
+        let several = self.config.listeners.len() > 1;
+        let listener = self.config.listeners[0].clone();
+        let at = self.line(&[&[Part::Key("listener"), Part::Nth(0)]]);
+        let step = self.step("request", format!("{method} {url} HTTP/1.1, Host: {host}"));
+        if asked.host.is_none() && authority.is_none() {
+            step.note(Note::new("the Host is the name of the first host; --host names another"));
+        }
+        if several {
+            step.note(Note::new(format!("as the first listener takes it, {}", listener.address)).at(at));
+        }
+        let bad_request = Refused(StatusCode::BAD_REQUEST, "");
+        let (method, uri, host) = match (Method::from_bytes(method.as_bytes()), uri, HeaderValue::try_from(&host)) {
+            (Err(_), ..) => {
+                step.note(Note::new("the method is no token").by("RFC 9110 9.1"));
+                return self.refused(bad_request);
+            }
+            (_, Err(error), _) => {
+                step.note(Note::new(format!("the target is not one of HTTP: {error}")).by("RFC 9112 3.2"));
+                return self.refused(bad_request);
+            }
+            (.., Err(_)) => {
+                step.note(Note::new("the Host cannot be the value of a header").by("RFC 9110 5.5"));
+                return self.refused(bad_request);
+            }
+            (Ok(method), Ok(uri), Ok(host)) => (method, uri, host),
+        };
+        let mut request = Request::new(());
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        request.headers_mut().insert(HOST, host);
+        let local = listener.address;
+        let peer = Arc::new(Peer::new(local, local, 0, false, Arc::new(listener)));
+        self.host(request.into_parts().0, peer);
+    }
+
+    /// Finds the host, and cleans the target.
+    fn host(&mut self, mut head: Parts, peer: Arc<Peer>) {
+        let hosts = Hosts::new(&self.config.hosts);
+        let server = match Authority::read(&head, &peer) {
+            Ok(server) => server,
+            Err(refused) => {
+                self.step("host", "none").note(Note::new(format!("refused: {}", refused.1)).by("RFC 9112 3.2"));
+                return self.refused(refused);
+            }
+        };
+        let name = server.name.clone().unwrap_or_default();
+        let (number, rule) = hosts.find(server.name.as_deref());
+        let (why, at) = self.why_host(number, rule, &name);
+        let config = self.config;
+        self.step("host", &config.hosts[number].name).note(Note::new(why).at(at));
+        let untouched = head.clone();
+        let rules = &peer.listener.uri;
+        let raw = head.uri.path_and_query().map_or("/", |raw| raw.as_str()).to_owned();
+        let target = match Target::read(&mut head, server.clone(), rules) {
+            Ok(target) => target,
+            Err(refused) => {
+                let takes = |rules: &_| Target::read(&mut untouched.clone(), server.clone(), rules).is_ok();
+                let keys = cleaning::keys_that_allow(&raw, rules, takes);
+                let at = self.line(&[&[Part::Key("listener"), Part::Nth(0)]]);
+                let step = self.step("target", "refused").note(Note::new(refused.1));
+                match keys.as_slice() {
+                    [] => step.note(Note::new("no key of server.toml lets it in")),
+                    keys => {
+                        step.note(Note::new(format!("{} in [[listener]] would let it in", keys.join(" and "))).at(at))
+                    }
+                };
+                return self.refused(refused);
+            }
+        };
+        let step = self.step("target", target.path());
+        for change in cleaning::changes(target.request_uri(), rules) {
+            step.note(Note::new(change).by("Servlet 3.5.2"));
+        }
+        if target.path() == "*" {
+            let answer = dispatch::options_of_the_server(&peer);
+            return self.answer(&answer);
+        }
+        self.context(&hosts, number, target, head, peer);
+    }
+
+    fn why_host(&self, number: usize, rule: HostRule, name: &str) -> (String, Option<At>) {
+        let host = &self.config.hosts[number];
+        let key = |key: &'static str| [Part::Key("host"), Part::Nth(number), Part::Key(key)];
+        let header = [Part::Key("host"), Part::Nth(number)];
+        let alias = |alias: &str| {
+            let place = host.aliases.iter().position(|other| other == alias).unwrap_or(0);
+            let [list, of, aliases] = key("aliases");
+            self.line(&[&[list, of, aliases, Part::Nth(place)]])
+        };
+        match rule {
+            HostRule::Name if host.name == name => ("by its name".to_owned(), self.line(&[&key("name"), &header])),
+            HostRule::Name => (format!("by its alias `{name}`"), alias(name)),
+            HostRule::Wildcard => {
+                let wildcard = format!("*.{}", name.split_once('.').map_or("", |(_, rest)| rest));
+                (format!("by its alias `{wildcard}`, which stands for one more label"), alias(&wildcard))
+            }
+            HostRule::Default => {
+                (format!("no host is named `{name}`, so the first one answers"), self.line(&[&header]))
+            }
+        }
+    }
+
+    /// Finds the context and its version among what lies in the host's folders.
+    fn context(&mut self, hosts: &Hosts, number: usize, target: Target, head: Parts, peer: Arc<Peer>) {
+        let (mut routes, mut unserved) = (Routes::default(), Complaints::default());
+        for (name, webapp) in wanted(&self.config.hosts[number], &mut unserved).unwrap_or_default() {
+            match mount(self.config, number, name, &webapp) {
+                Ok(context) => routes.insert(Arc::new(context)),
+                Err(why) => drop(unserved.insert(webapp.clone(), format!("{webapp:?} is not served: {why}"))),
+            }
+        }
+        hosts.all[number].routes.store(Arc::new(routes));
+        let routes = hosts.all[number].routes.load();
+        let found = routes.find(target.path()).map(|versions| (versions, versions.choose(&target, &head.headers)));
+        let path = found.map(|(_, (context, _))| context.path.as_str());
+        let (result, why) = match path {
+            Some("") => ("/", "the root: no other context has a path that the target lies in"),
+            Some(path) => (path, "the longest path that the target lies in"),
+            None => ("none", "no context has a path that the target lies in, and there is no root"),
+        };
+        let place = found.map(|(_, (context, _))| self.why_context(context));
+        let missing = path.is_none_or(str::is_empty);
+        let step = self.step("context", result).note(Note::new(why).by("Servlet 12.1"));
+        if let Some((folder, at)) = place {
+            step.note(Note::new(folder).at(at));
+        }
+        // One of them may have been meant.
+        let mut unserved: Vec<String> = unserved.into_values().filter(|_| missing).collect();
+        unserved.sort();
+        for line in unserved.iter().flat_map(|why| why.lines()) {
+            step.note(Note::new(line));
+        }
+        let Some((versions, (context, rule))) = found else {
+            self.step("answer", StatusCode::NOT_FOUND.to_string());
+            return;
+        };
+        self.version(versions, context, rule);
+        let Parts { method, version, headers, .. } = head;
+        self.within(
+            context,
+            exchange::Request { id: 0, method, version, headers, target, peer, client: None, body: None, noting: None },
+        );
+    }
+
+    /// The folder of a context, and the entry that names it.
+    fn why_context(&self, context: &Context) -> (String, Option<At>) {
+        let mut entries = self.config.hosts[context.host].contexts.iter();
+        let entry = entries.position(|entry| entry.path == context.path && entry.webapp == context.webapp);
+        let at = entry.and_then(|entry| {
+            let host = [Part::Key("host"), Part::Nth(context.host), Part::Key("context")];
+            self.line(&[&[host[0], host[1], host[2], Part::Nth(entry), Part::Key("path")]])
+        });
+        (format!("the folder {}", below(&self.config.home, &context.webapp)), at)
+    }
+
+    fn version(&mut self, versions: &Versions, context: &Context, rule: VersionRule) {
+        let name = |context: &Context| context.version.clone().unwrap_or("none".to_owned());
+        if rule == VersionRule::Only && context.version.is_none() {
+            return;
+        }
+        let all: Vec<String> = versions.all().map(|context| name(context)).collect();
+        let step = self.step("version", name(context));
+        if rule != VersionRule::Only {
+            step.note(Note::new(format!("the newest of {}, compared as text", all.join(", "))));
+            step.note(Note::new("a request with a session of another one goes there"));
+        }
+    }
+
+    /// The answer, as far as it is known without a servlet.
+    fn answer(&mut self, answer: &Response<ResponseBody>) {
+        let step = self.step("answer", answer.status().to_string());
+        // The page of an error has its own type.
+        let of_content =
+            [CONTENT_TYPE, CONTENT_ENCODING, CACHE_CONTROL].into_iter().filter(|_| answer.status().is_success());
+        for name in [LOCATION, ALLOW].into_iter().chain(of_content) {
+            for value in answer.headers().get_all(&name) {
+                step.note(Note::new(format!("{name}: {}", value.to_str().unwrap_or("?"))));
+            }
+        }
+    }
+}
+
+/// The first of these places that the file has.
+fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
+    places.iter().find_map(|place| Some(At::Line(file.to_owned(), line_of(file, place)?)))
+}
+
+/// A context as `deploy` mounts it, before its libraries are there.
+fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Result<Context, String> {
+    let settings = config.hosts[host].settings_for(&name.path);
+    let web = load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
+    let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
+    let first = Generation::of_files(0, name.display().into(), web, &settings, Arc::default());
+    Ok(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, host))
+}
