@@ -169,6 +169,11 @@ fn no_spelling_changes_what_is_hidden() {
     home.write("webapps/open/WEB-INF/web.toml", format!("{WEB_TOML}writable = true\n")).unwrap();
     let before = files(&home);
     let serval = Serval::start(&home).unwrap();
+    // The control: what may be written is.
+    for (method, status) in [(b"PUT".as_slice(), 201), (b"PUT", 204), (b"DELETE", 204), (b"DELETE", 404)] {
+        let mut connection = Connection::open(serval.address(), SHORT).unwrap();
+        assert_eq!(ask(&mut connection, method, b"/open/new.txt").unwrap().status, status);
+    }
     let spellings = spellings(&["/open/"]);
     for method in ["PUT", "DELETE"] {
         thread::scope(|scope| {
