@@ -151,6 +151,11 @@ impl Folder {
         &self.formats
     }
 
+    /// Returns the number of the rule of [`Options::cache_control`] that counts for a file, which was looked up by this path.
+    pub fn cache_rule(&self, path: &str, file: &File) -> Option<usize> {
+        self.cache_rules.number(path, file.content_type())
+    }
+
     pub(crate) fn cache_rules(&self) -> &CacheRules {
         &self.cache_rules
     }
