@@ -39,7 +39,7 @@ allow_suspicious_uris = true
 encoded_slash = "decode"
 encoded_backslash = "decode"
 allow_backslash = true
-relaxed_path_chars = "\"<>[\\]^`{|}"
+relaxed_path_chars = "\"[\\]^{|}"
 
 [[listener]]
 address = "127.0.0.1:0"
