@@ -121,10 +121,11 @@ impl Wanted {
 
     /// What is known of the length.
     fn len(&self, response: &Response<ResponseBody>) -> Option<u64> {
+        let of_body = response.body().size_hint().exact();
         match response.headers().get(CONTENT_LENGTH) {
             Some(value) => value.to_str().ok()?.parse().ok(),
-            None if self.for_head => None,
-            None => response.body().size_hint().exact(),
+            // It may have been left out.
+            None => of_body.filter(|&len| len > 0 || !self.for_head),
         }
     }
 }
@@ -178,7 +179,8 @@ pub struct Compressed {
     output: Bytes,
     /// The encoder may hold something back.
     holds: bool,
-    trailers: Option<HeaderMap>,
+    /// What comes after all output.
+    last: Option<Result<Frame<Bytes>, BodyError>>,
     /// Bytes since other connections had their turn.
     worked: usize,
 }
@@ -186,7 +188,7 @@ pub struct Compressed {
 impl Compressed {
     fn new(inner: ResponseBody, encoder: Encoder) -> Compressed {
         let (input, output) = (Bytes::new(), Bytes::new());
-        Compressed { inner, encoder: Some(encoder), input, output, holds: false, trailers: None, worked: 0 }
+        Compressed { inner, encoder: Some(encoder), input, output, holds: false, last: None, worked: 0 }
     }
 
     pub fn poll_frame(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -195,14 +197,14 @@ impl Compressed {
                 let piece = self.output.split_to(self.output.len().min(PIECE_BYTES));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            if self.encoder.is_none() {
-                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
-            }
             // A flush inside of a call polls once, and brings no waker: all of it goes out in that poll.
             if self.worked >= TURN_BYTES && !task.waker().will_wake(Waker::noop()) {
                 self.worked = 0;
                 task.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if self.encoder.is_none() {
+                return Poll::Ready(self.last.take());
             }
             let done = match self.input.is_empty() {
                 false => self.encode(),
@@ -213,14 +215,12 @@ impl Compressed {
                     }
                     Poll::Pending => self.flush(),
                     Poll::Ready(None) => self.finish(),
-                    Poll::Ready(Some(Err(error))) => Err(error),
+                    Poll::Ready(Some(Err(error))) => self.cut(error),
                     Poll::Ready(Some(Ok(frame))) => self.take_in(frame),
                 },
             };
             if let Err(error) = done {
-                // Without an end that a decoder would take for one.
-                self.encoder = None;
-                return Poll::Ready(Some(Err(error)));
+                (self.encoder, self.last) = (None, Some(Err(error)));
             }
         }
     }
@@ -229,7 +229,7 @@ impl Compressed {
         match frame.into_data() {
             Ok(piece) => self.input = piece,
             Err(frame) => {
-                self.trailers = frame.into_trailers().ok();
+                self.last = Some(Ok(frame));
                 self.finish()?;
             }
         }
@@ -251,6 +251,15 @@ impl Compressed {
         encoder.writer().flush()?;
         self.output = take(encoder.made()).into();
         self.holds = false;
+        Ok(())
+    }
+
+    /// Sends what there was, without an end that a decoder would take for one. The connection waits once before it sees the error:
+    /// it sends what it holds when it waits, and drops it when it fails.
+    fn cut(&mut self, error: BodyError) -> Result<(), BodyError> {
+        self.flush()?;
+        (self.encoder, self.last) = (None, Some(Err(error)));
+        self.worked = TURN_BYTES;
         Ok(())
     }
 
@@ -468,7 +477,7 @@ mod tests {
             drop(writer);
             let (bytes, end) = drain(&mut body);
             assert_eq!(end, Some(Err(crate::body::Cut.to_string())), "{coding}");
-            assert!(!is_whole(coding, &bytes), "{coding}");
+            assert!(!is_whole(coding, &bytes) && decoded(coding, &bytes) == b"half a page", "{coding}");
             assert_eq!(drain(&mut body), (Vec::new(), Some(Ok(None))));
         }
     }
@@ -560,6 +569,18 @@ mod tests {
             (416, &[HTML, ("content-range", "bytes */22")]),
         ] {
             check("br", (status, lines), lines);
+        }
+    }
+
+    #[test]
+    fn a_short_page_is_short_for_head_too() {
+        for (method, body, varies) in
+            [(Method::GET, "short", false), (Method::HEAD, "short", false), (Method::HEAD, "", true)]
+        {
+            let mut response = Response::new(ResponseBody::Full(body.into()));
+            *response.headers_mut() = headers(&[HTML]);
+            compression(&[Coding::Gzip]).wanted(&method, &HeaderMap::new()).apply(&mut response);
+            assert_eq!(response.headers().contains_key(VARY), varies, "{method} {body:?}");
         }
     }
 

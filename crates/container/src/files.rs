@@ -2,7 +2,9 @@
 //!
 //! Called by `dispatch`, and by `exchange` where filters or an include are around it, or a body has to be read.
 
-use http::header::ACCEPT;
+use std::io::ErrorKind;
+
+use http::header::{ACCEPT, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
 use serval_static_files::{
@@ -30,6 +32,7 @@ pub fn options(settings: &ContextSettings, web: &Web) -> Options {
         writable: files.writable,
         partial_put: files.partial_put,
         post_as_get: files.post_as_get,
+        listings: files.listings,
         strong_etags: files.strong_etags,
         precompressed: coded.collect(),
         fallback: files.fallback.clone(),
@@ -76,10 +79,13 @@ pub fn allowed(request: &Request, context: &Context) -> String {
     Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.allow()
 }
 
-/// Says whether the answer may have to wait, for a client's body or for the whole of a large file.
+/// Says whether the answer may have to wait: for a client's body, the whole of a large file, or a long list.
 pub fn may_block(request: &Request, context: &Context) -> bool {
     let folder = context.folder.load();
-    folder.options().strong_etags || (folder.options().writable && writes(&request.method))
+    let options = folder.options();
+    options.strong_etags
+        || (options.writable && writes(&request.method))
+        || (options.listings && request.target.path().ends_with('/'))
 }
 
 /// What an include finds at a path.
@@ -159,6 +165,7 @@ impl Asked<'_> {
         match self.folder.lookup(path) {
             Found::File(file) => self.file(path, file),
             Found::Directory if !path.ends_with('/') => Some(self.redirect()),
+            Found::Directory if self.folder.options().listings => self.list(path),
             Found::Directory | Found::Missing => self.missing(),
             Found::Forbidden => Some(answer::page(StatusCode::FORBIDDEN, "")),
             Found::Failed(error) => Some(self.failed(&error)),
@@ -198,32 +205,56 @@ impl Asked<'_> {
         answer::redirect(self.request, self.context.current.load().redirect_status(), &location)
     }
 
+    fn list(&self, path: &str) -> Option<Response<ResponseBody>> {
+        if self.patience == Patience::None {
+            return None;
+        }
+        match self.folder.list(path) {
+            Ok(Some(listing)) => {
+                let Request { method, target, headers, .. } = self.request;
+                Some(listing.respond(method, target.query(), headers, &self.context.path).map(ResponseBody::Full))
+            }
+            Ok(None) => self.missing(),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(answer::page(StatusCode::FORBIDDEN, "")),
+            Err(error) => Some(self.failed(&error)),
+        }
+    }
+
     /// Nothing that can be sent is there: an application that starts may have it soon, or a page of its own.
     fn missing(&self) -> Option<Response<ResponseBody>> {
         if let Some(waiting) = waiting(self.context) {
             return Some(waiting);
         }
         if let Some(fallback) = &self.folder.options().fallback
-            && self.is_for_fallback()
+            && (self.request.method == Method::GET || self.request.method == Method::HEAD)
+            && self.asker == Asker::Client
         {
-            let path = format!("/{fallback}");
-            if let Found::File(file) = self.folder.lookup(&path) {
-                return self.file(&path, file);
-            }
+            return self.fallback(&format!("/{fallback}"));
         }
-        Some(answer::page(status_when_missing(&self.request.headers), ""))
+        Some(self.not_found())
     }
 
-    /// Says whether the page of a single-page application stands for this path (`[files] fallback`).
+    /// The page of a single-page application, for a path where nothing is (`[files] fallback`).
     ///
     /// It stands for what people navigate to. A name with an extension is most often a script, style or picture that a page
     /// needs: there the page would be read as one, and hide that the file is missing; so it is only sent to who asks for
     /// HTML, as browsers do for an address that is typed in (`/users/jane.doe`). nginx's `try_files` sends it for all paths,
     /// development servers by this rule.
-    fn is_for_fallback(&self) -> bool {
-        let reads = self.request.method == Method::GET || self.request.method == Method::HEAD;
-        let name = self.request.target.path().rsplit('/').next().unwrap_or("");
-        self.asker == Asker::Client && reads && (!name.contains('.') || accepts_html(&self.request.headers))
+    fn fallback(&self, page: &str) -> Option<Response<ResponseBody>> {
+        let by_accept = self.request.target.path().rsplit('/').next().is_some_and(|name| name.contains('.'));
+        let is_wanted = !by_accept || accepts_html(&self.request.headers);
+        let mut response = match is_wanted.then(|| self.folder.lookup(page)) {
+            Some(Found::File(file)) => self.file(page, file)?,
+            _ => self.not_found(),
+        };
+        if by_accept {
+            response.headers_mut().append(VARY, HeaderValue::from_static("accept"));
+        }
+        Some(response)
+    }
+
+    fn not_found(&self) -> Response<ResponseBody> {
+        answer::page(status_when_missing(&self.request.headers), "")
     }
 
     /// The methods that files have, as Tomcat lists them.

@@ -60,7 +60,12 @@ impl CacheRules {
     }
 
     fn find_by(&self, path: &str, content_type: Option<&HeaderValue>) -> Option<HeaderValue> {
-        self.0.iter().find(|rule| rule.fits(path, content_type)).map(|rule| rule.value.clone())
+        self.number(path, content_type).map(|number| self.0[number].value.clone())
+    }
+
+    /// Returns the number of the rule that counts.
+    pub(crate) fn number(&self, path: &str, content_type: Option<&HeaderValue>) -> Option<usize> {
+        self.0.iter().position(|rule| rule.fits(path, content_type))
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Options {
     pub partial_put: bool,
     /// POST is answered as GET; else it is 405.
     pub post_as_get: bool,
+    /// A directory is shown as a list; see [`Folder::list`].
+    pub listings: bool,
     /// Entity tags are the SHA-256 of the content.
     pub strong_etags: bool,
     /// Codings (`br`) and extensions (`.br`) of the files beside a file that are the same, coded; in the server's order of
@@ -73,6 +75,7 @@ impl Default for Options {
             writable: false,
             partial_put: true,
             post_as_get: true,
+            listings: false,
             strong_etags: false,
             precompressed: Vec::new(),
             fallback: None,
@@ -146,6 +149,11 @@ impl Folder {
 
     pub(crate) fn formats(&self) -> &[Format] {
         &self.formats
+    }
+
+    /// Returns the number of the rule of [`Options::cache_control`] that counts for a file, which was looked up by this path.
+    pub fn cache_rule(&self, path: &str, file: &File) -> Option<usize> {
+        self.cache_rules.number(path, file.content_type())
     }
 
     pub(crate) fn cache_rules(&self) -> &CacheRules {

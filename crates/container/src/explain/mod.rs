@@ -256,6 +256,7 @@ impl Explanation<'_> {
         };
         let place = found.map(|(_, (context, _))| self.why_context(context));
         let missing = path.is_none_or(str::is_empty);
+        let home = format!("{}/", self.config.home.display().to_string().trim_end_matches('/'));
         let step = self.step("context", result).note(Note::new(why).by("Servlet 12.1"));
         if let Some((folder, at)) = place {
             step.note(Note::new(folder).at(at));
@@ -264,7 +265,7 @@ impl Explanation<'_> {
         let mut unserved: Vec<String> = unserved.into_values().filter(|_| missing).collect();
         unserved.sort();
         for line in unserved.iter().flat_map(|why| why.lines()) {
-            step.note(Note::new(line));
+            step.note(Note::new(line.replace(&home, "")));
         }
         let Some((versions, (context, rule))) = found else {
             self.step("answer", StatusCode::NOT_FOUND.to_string());
@@ -297,8 +298,8 @@ impl Explanation<'_> {
         let all: Vec<String> = versions.all().map(|context| name(context)).collect();
         let step = self.step("version", name(context));
         if rule != VersionRule::Only {
-            step.note(Note::new(format!("the newest of {}, compared as text", all.join(", "))));
-            step.note(Note::new("a request with a session of another one goes there"));
+            let all = all.join(", ");
+            step.note(Note::new(format!("a request without a session gets the newest of {all}, compared as text")));
         }
     }
 

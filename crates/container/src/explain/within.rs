@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serval_abi::{
     SV_DISPATCH_REQUEST, SV_MATCH_CONTEXT_ROOT, SV_MATCH_EXACT, SV_MATCH_EXTENSION, SV_MATCH_PATH, SV_MATCH_TEMPLATE,
 };
@@ -14,8 +14,10 @@ use serval_loader::private_copy::Fingerprint;
 use serval_static_files::Found;
 
 use super::{At, Explanation, Note, below, first_line};
+use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::declared::{Instance, Plans, declared};
+use crate::files::Asker;
 use crate::filters::To;
 use crate::generation::{Generation, servlet_libraries};
 use crate::inside::{self, Mapped};
@@ -40,11 +42,10 @@ impl Explanation<'_> {
         let webapp = self.webapp(context);
         let generation = &webapp.generation;
         if inside::lacks_slash(generation, request.target.path()) {
-            let at = webapp.line(&[&[Part::Key("redirects")]]);
-            let step = self.step("redirect", "a slash is added to the context's root, which no servlet takes as it is");
-            step.note(Note::new("`context_root = false` in [redirects] of web.toml serves it without").at(at));
-            self.answer(&inside::redirect_to_root(&request, context, generation));
-            return;
+            let why =
+                Note::new("no servlet takes it as it is; `context_root = false` in [redirects] of web.toml serves it");
+            self.step("redirect", "a slash is added to the context's root").note(why);
+            return self.redirect(&webapp, &inside::redirect_to_root(&request, context, generation));
         }
         let Mapped { found, welcome } = inside::find(context, generation, request.target.path());
         if request.method == Method::TRACE && !listener.allow_trace {
@@ -74,6 +75,14 @@ impl Explanation<'_> {
         }
         if let Some(answer) = self.steps.last_mut().filter(|_| filtered) {
             answer.note(Note::new("unless a filter answers, or changes it"));
+        }
+    }
+
+    fn redirect(&mut self, webapp: &Webapp<'_>, answer: &Response<ResponseBody>) {
+        let at = webapp.line(&[&[Part::Key("redirects"), Part::Key("status")]]);
+        self.answer(answer);
+        if let (Some(step), Some(_)) = (self.steps.last_mut(), &at) {
+            step.note(Note::new("`status` of [redirects]").at(at));
         }
     }
 
@@ -133,8 +142,8 @@ impl Explanation<'_> {
             _ => "the default pattern",
         };
         let (name, why) = match found.by {
-            By::Files(_) => ("files", "the files of the webapp"),
-            By::Servlet(_) => ("servlet", webapp.name_of(found.by)),
+            By::Files(_) => ("files", format!("{}, the files of the webapp", webapp.name_of(found.by))),
+            By::Servlet(_) => ("servlet", webapp.name_of(found.by).to_owned()),
         };
         let at = webapp.place_of_pattern(found.by, pattern);
         let others: Vec<String> = generation
@@ -185,48 +194,57 @@ impl Explanation<'_> {
         }
     }
 
-    /// What is on disk; what would change it is not tried.
+    /// What is on disk, and what is sent of it; what would change it is not tried.
     fn by_file(&mut self, webapp: &Webapp<'_>, request: &exchange::Request, path: &str) {
-        let home = self.config.home.clone();
-        let on_disk = |path: &str| below(&home, &webapp.context.webapp.join(path.trim_start_matches('/')));
-        let folder = webapp.context.folder.load();
-        match folder.lookup(path) {
-            Found::File(_) => {
-                let step = self.step("file", on_disk(path));
-                let web = &webapp.generation.web;
-                for variant in &web.files.precompressed {
-                    let beside = format!("{path}{}", variant.extension);
-                    if let Found::File(_) = folder.lookup(&beside) {
-                        let at = webapp.line(&[&[Part::Key("files"), Part::Key("precompressed")]]);
-                        let text = format!("{} is sent to clients that prefer {}", on_disk(&beside), variant.coding);
-                        step.note(Note::new(text).at(at));
-                    }
+        let (context, home) = (webapp.context, self.config.home.clone());
+        let on_disk = |path: &str| context.webapp.join(path.trim_start_matches('/'));
+        let shown = |path: &str| below(&home, &on_disk(path));
+        let folder = context.folder.load();
+        let options = folder.options();
+        let key = |key: &'static str| webapp.line(&[&[Part::Key("files"), Part::Key(key)]]);
+        let Some(answer) = files::answer(request, context, Asker::Client) else {
+            self.step("file", shown(path));
+            let why = Note::new("`writable` of [files] lets it").at(key("writable"));
+            self.step("answer", format!("{} changes the file", request.method)).note(why);
+            return;
+        };
+        let (mut sent, mut found) = (path.to_owned(), folder.lookup(path));
+        let what = match &found {
+            Found::File(_) => shown(path),
+            Found::Directory => format!("{} is a folder", shown(path)),
+            Found::Forbidden => format!("{} may not be read", shown(path)),
+            Found::Failed(error) => format!("{} cannot be opened: {error}", shown(path)),
+            Found::Missing => format!("there is no {}", shown(path)),
+        };
+        let step = self.step("file", what);
+        if let (Found::Missing, Ok(_)) = (&found, on_disk(path).symlink_metadata()) {
+            let why = "something is there, but hidden: by a dot before a name, or as a link out of the webapp (symlinks_outside)";
+            step.note(Note::new(why));
+        }
+        if let (Found::Missing, true, Some(fallback)) = (&found, answer.status().is_success(), &options.fallback) {
+            sent = format!("/{fallback}");
+            found = folder.lookup(&sent);
+            step.note(Note::new(format!("{} stands for it: `fallback` of [files]", shown(&sent))).at(key("fallback")));
+        }
+        if let (Found::Directory, true) = (&found, answer.status().is_success()) {
+            step.note(Note::new("it is shown as a list: `listings` of [files]").at(key("listings")));
+        }
+        if let (Found::File(file), true) = (&found, answer.status().is_success()) {
+            for (coding, extension) in &options.precompressed {
+                let beside = format!("{sent}{extension}");
+                if let Found::File(_) = folder.lookup(&beside) {
+                    let text = format!("{} is sent to who prefers {coding}", shown(&beside));
+                    step.note(Note::new(text).at(key("precompressed")));
                 }
             }
-            Found::Directory => drop(self.step("file", format!("{} is a folder", on_disk(path)))),
-            Found::Forbidden => drop(self.step("file", format!("{} may not be read", on_disk(path)))),
-            Found::Failed(error) => drop(self.step("file", format!("{} cannot be opened: {error}", on_disk(path)))),
-            Found::Missing => {
-                let is_there = webapp.context.webapp.join(path.trim_start_matches('/')).symlink_metadata().is_ok();
-                let step = self.step("file", format!("there is no {}", on_disk(path)));
-                if is_there {
-                    let why = "it is hidden: no request gets a name with a dot before it, a file with a slash behind it, or, without \
-                               `symlinks_outside`, what a link leads to out of the webapp";
-                    step.note(Note::new(why));
-                }
+            if let Some(rule) = folder.cache_rule(&sent, file) {
+                let at = webapp.line(&[&[Part::Key("files"), Part::Key("cache_control"), Part::Nth(rule)]]);
+                step.note(Note::new("its Cache-Control is that of this [[files.cache_control]]").at(at));
             }
         }
-        match request.method {
-            Method::PUT | Method::DELETE if webapp.generation.web.files.writable => {
-                let at = webapp.line(&[&[Part::Key("files"), Part::Key("writable")]]);
-                self.step("answer", format!("{} changes the file", request.method))
-                    .note(Note::new("by `writable` of [files]").at(at));
-            }
-            _ => {
-                if let Some(answer) = files::answer(request, webapp.context, files::Asker::Client) {
-                    self.answer(&answer);
-                }
-            }
+        match answer.status().is_redirection() {
+            true => self.redirect(webapp, &answer),
+            false => self.answer(&answer),
         }
     }
 }

@@ -138,7 +138,7 @@ fn a_page_that_is_cut_is_never_whole() {
         assert!(head.contains(&format!("content-encoding: {coding}")), "{head}");
         let (body, ended) = unchunked(body);
         let (text, whole) = decoded(coding, &body);
-        assert!(!ended && !whole && !text.is_empty() && page().starts_with(&text), "{coding}");
+        assert!(!ended && !whole && text == LINE.repeat(5_000), "{coding}: {ended} {whole} {}", text.len());
     }
     assert!(serval.stop().unwrap().success());
 }
