@@ -32,6 +32,7 @@ files![
     "servlet/src/context.rs",
     "servlet/src/cookie.rs",
     "servlet/src/decode.rs",
+    "servlet/src/dispatch.rs",
     "servlet/src/error.rs",
     "servlet/src/events.rs",
     "servlet/src/filter.rs",
@@ -77,6 +78,7 @@ files![
     "servlet/src/test/webapp.rs",
     "servlet/src/time.rs",
     "servlet/src/tracing_adapter.rs",
+    "servlet/src/user.rs",
 ];
 
 /// Where the SDK of this version lies.
