@@ -43,6 +43,7 @@ files![
     "servlet/src/host.rs",
     "servlet/src/host/context.rs",
     "servlet/src/host/data.rs",
+    "servlet/src/host/dispatching.rs",
     "servlet/src/host/waiting.rs",
     "servlet/src/html.rs",
     "servlet/src/job.rs",
