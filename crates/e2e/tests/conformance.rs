@@ -64,6 +64,11 @@ fn our_own_cases_hold() {
 }
 
 #[test]
+fn our_own_cases_of_urls_hold() {
+    check(include_str!("../vectors/urls.json"));
+}
+
+#[test]
 fn every_area_of_the_sample_is_now_or_later() {
     let sample: serde_json::Value = serde_json::from_str(include_str!("../vectors/sample.json")).expect("JSON");
     let cases = sample["cases"].as_array().expect("cases");
