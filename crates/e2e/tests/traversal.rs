@@ -22,7 +22,7 @@ const SHORT: Duration = Duration::from_secs(20);
 /// In no name: what an answer repeats of its request is no leak.
 const MARKER: &str = "marker-of-what-is-hidden";
 
-/// The first is Serval's default; the last ones take what their names say.
+/// Behind the one that each home has, with Serval's defaults.
 const LISTENERS: &str = r#"
 [[listener]]
 address = "127.0.0.1:0"
@@ -68,7 +68,7 @@ precompressed = ["gzip"]
 const MOUNTS: [&str; 4] = ["/", "/app/", "/static/", "/app/sub/"];
 
 /// What is hidden, from the folder of a webapp; `..` is written in all ways that a dot segment is, and so is each name.
-const HIDDEN: [&str; 14] = [
+const HIDDEN: [&str; 15] = [
     "WEB-INF/hidden.txt",
     "META-INF/hidden.txt",
     "web-inf/hidden.txt",
@@ -76,6 +76,7 @@ const HIDDEN: [&str; 14] = [
     ".git/hidden.txt",
     "sub/../WEB-INF/hidden.txt",
     "../../outside/hidden.txt",
+    "../../../outside/hidden.txt",
     "../app/WEB-INF/hidden.txt",
     "out/hidden.txt",
     "out-file.txt",
