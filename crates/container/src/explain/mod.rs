@@ -151,6 +151,11 @@ impl Explanation<'_> {
                 step.note(Note::new("the method is no token").by("RFC 9110 9.1"));
                 return self.refused(bad_request);
             }
+            // Those who parse URIs cut it off, and what is behind it; the server does not let it come so far.
+            (_, Ok(_), _) if url.contains('#') => {
+                step.note(Note::new("the target has a `#`, which is never sent").by("RFC 9112 3.2"));
+                return self.refused(bad_request);
+            }
             (_, Err(error), _) => {
                 step.note(Note::new(format!("the target is not one of HTTP: {error}")).by("RFC 9112 3.2"));
                 return self.refused(bad_request);
