@@ -22,8 +22,9 @@ pub struct WebFiles {
     /// `precompressed`: files beside a file that are the same, coded, in the order of preference; default none. In the file
     /// each is a coding, `"br"`, `"zstd"` or `"gzip"`, or a coding and an extension, `"gzip=.gz"`.
     pub precompressed: Vec<Precompressed>,
-    /// `fallback`: the file that answers, with 200, for paths that nothing else answers, as single-page applications need
-    /// it; relative to the webapp's folder, without a slash before it; default None.
+    /// `fallback`: the file that answers GET and HEAD, with 200, for paths that nothing else answers, as single-page applications
+    /// need it; for a name with an extension, as of a script that is missing, only when the client asks for `text/html` by name.
+    /// Relative to the webapp's folder, without a slash before it; default None.
     pub fallback: Option<String>,
     /// `[[files.cache_control]]`: the first that fits is sent; none that fits: no header.
     pub cache_control: Vec<CacheControl>,

@@ -15,7 +15,8 @@ pub struct RemoteIp {
     pub internal_proxies: Vec<IpNet>,
     /// Proxies that are believed, and listed in `proxies_header`; default none.
     pub trusted_proxies: Vec<IpNet>,
-    /// The header with the addresses; default `X-Forwarded-For`; lower case.
+    /// The header with the addresses; default `X-Forwarded-For`; lower case. `forwarded` is read as RFC 7239 has it: what it says of the
+    /// scheme and the name goes before the other headers.
     pub remote_ip_header: String,
     /// The header that lists the trusted proxies on the way, for the servlet; default `X-Forwarded-By`.
     pub proxies_header: String,

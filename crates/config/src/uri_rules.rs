@@ -16,10 +16,10 @@ pub struct UriRules {
     pub encoded_backslash: Escape,
     /// `allow_backslash`: takes a backslash in a path for a slash; default false: 400.
     pub allow_backslash: bool,
-    /// `relaxed_path_chars`: which of `` " < > [ \ ] ^ ` { | } `` may stand in a path unescaped, against RFC 3986; default
-    /// none.
+    /// `relaxed_path_chars`: which of `` " [ \ ] ^ { | } `` may stand in a path unescaped, against RFC 3986; default none. Tomcat's
+    /// `<`, `>` and backtick cannot: the reader of HTTP refuses them.
     pub relaxed_path_chars: String,
-    /// `relaxed_query_chars`: the same in a query.
+    /// `relaxed_query_chars`: which of `` [ \ ] ^ ` { | } `` may stand in a query unescaped; default none.
     pub relaxed_query_chars: String,
 }
 
@@ -38,7 +38,8 @@ pub enum Escape {
 const ESCAPES: [(&str, Escape); 3] =
     [("reject", Escape::Reject), ("decode", Escape::Decode), ("passthrough", Escape::Passthrough)];
 /// What may be relaxed: the rest of what RFC 3986 forbids is 400 in any case.
-const RELAXABLE: &str = "\"<>[\\]^`{|}";
+const IN_PATH: &str = "\"[\\]^{|}";
+const IN_QUERY: &str = "[\\]^`{|}";
 
 /// Reads the keys that stand in `[[listener]]` itself.
 pub(crate) fn uri_rules(table: &Table<'_, '_>) -> UriRules {
@@ -47,14 +48,15 @@ pub(crate) fn uri_rules(table: &Table<'_, '_>) -> UriRules {
         encoded_slash: table.choice("encoded_slash", &ESCAPES),
         encoded_backslash: table.choice("encoded_backslash", &ESCAPES),
         allow_backslash: table.flag("allow_backslash", false),
-        relaxed_path_chars: relaxed_chars(table, "relaxed_path_chars"),
-        relaxed_query_chars: relaxed_chars(table, "relaxed_query_chars"),
+        relaxed_path_chars: relaxed_chars(table, "relaxed_path_chars", IN_PATH),
+        relaxed_query_chars: relaxed_chars(table, "relaxed_query_chars", IN_QUERY),
     }
 }
 
-fn relaxed_chars(table: &Table<'_, '_>, key: &'static str) -> String {
-    let is_good = |text: &str| text.chars().all(|char| RELAXABLE.contains(char));
-    let wrong = ("has a character that cannot be allowed", "write only such as stand in \"<>[\\]^`{|}");
+fn relaxed_chars(table: &Table<'_, '_>, key: &'static str, relaxable: &str) -> String {
+    let is_good = |text: &str| text.chars().all(|char| relaxable.contains(char));
+    let instead = format!("write only such as stand in {relaxable}");
+    let wrong = ("has a character that cannot be allowed", instead.as_str());
     table.checked(key, "\"{|}\"", is_good, wrong).unwrap_or_default()
 }
 
@@ -73,7 +75,7 @@ mod tests {
             encoded_slash = "decode"
             encoded_backslash = "passthrough"
             allow_backslash = true
-            relaxed_path_chars = '"<>[\]^`{|}'
+            relaxed_path_chars = '"[\]^{|}'
             relaxed_query_chars = "{{}"
             "#,
         );
@@ -82,7 +84,7 @@ mod tests {
             encoded_slash: Escape::Decode,
             encoded_backslash: Escape::Passthrough,
             allow_backslash: true,
-            relaxed_path_chars: RELAXABLE.to_owned(),
+            relaxed_path_chars: IN_PATH.to_owned(),
             relaxed_query_chars: "{{}".to_owned(),
         };
         assert_eq!(server.listeners[0].uri, expected);
@@ -111,11 +113,11 @@ server.toml:3:25: `allow_suspicious_uris` in [[listener]] is the string `yes`, b
 server.toml:4:17: `encoded_slash` in [[listener]]: `pass` is not known; did you mean `passthrough`?
 server.toml:5:21: `encoded_backslash` in [[listener]] is `true`, but a string is needed; write for example `encoded_backslash = "reject"`
 server.toml:6:19: `allow_backslash` in [[listener]] is the number `1`, but true or false is needed; write for example `allow_backslash = false`
-server.toml:7:22: `relaxed_path_chars` in [[listener]]: `<%>` has a character that cannot be allowed; write only such as stand in "<>[\]^`{|}
+server.toml:7:22: `relaxed_path_chars` in [[listener]]: `<%>` has a character that cannot be allowed; write only such as stand in "[\]^{|}
 server.toml:8:23: `relaxed_query_chars` in [[listener]] is a list, but a string is needed; write for example `relaxed_query_chars = "{|}"`
 server.toml:11:17: `encoded_slash` in [[listener]]: `allow` is not known; write one of `reject`, `decode`, `passthrough`
-server.toml:12:22: `relaxed_path_chars` in [[listener]]: `ü` has a character that cannot be allowed; write only such as stand in "<>[\]^`{|}
-server.toml:13:23: `relaxed_query_chars` in [[listener]]: `#` has a character that cannot be allowed; write only such as stand in "<>[\]^`{|}
+server.toml:12:22: `relaxed_path_chars` in [[listener]]: `ü` has a character that cannot be allowed; write only such as stand in "[\]^{|}
+server.toml:13:23: `relaxed_query_chars` in [[listener]]: `#` has a character that cannot be allowed; write only such as stand in [\]^`{|}
 server.toml:14:1: unknown key `allow_suspicious` in [[listener]]; did you mean `allow_suspicious_uris`?
 "##,
         );

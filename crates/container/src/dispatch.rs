@@ -38,7 +38,8 @@ pub fn to(
     let (filters, promise) = generation.filters_of(request.target.path(), found.by);
     // Listener functions promise nothing.
     let told = generation.listens_to_requests();
-    if !told && filters.is_empty() {
+    // What the access log asks, only an exchange knows.
+    if !told && filters.is_empty() && request.noting.is_none() {
         let answer = match servlet {
             Some(servlet) => instead_of(servlet, &request, &context),
             None => by_file_at_once(&request, &context, &generation),

@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use http::header::ACCEPT;
+use http::header::{ACCEPT, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
 use serval_static_files::{
@@ -226,26 +226,35 @@ impl Asked<'_> {
             return Some(waiting);
         }
         if let Some(fallback) = &self.folder.options().fallback
-            && self.is_for_fallback()
+            && (self.request.method == Method::GET || self.request.method == Method::HEAD)
+            && self.asker == Asker::Client
         {
-            let path = format!("/{fallback}");
-            if let Found::File(file) = self.folder.lookup(&path) {
-                return self.file(&path, file);
-            }
+            return self.fallback(&format!("/{fallback}"));
         }
-        Some(answer::page(status_when_missing(&self.request.headers), ""))
+        Some(self.not_found())
     }
 
-    /// Says whether the page of a single-page application stands for this path (`[files] fallback`).
+    /// The page of a single-page application, for a path where nothing is (`[files] fallback`).
     ///
     /// It stands for what people navigate to. A name with an extension is most often a script, style or picture that a page
     /// needs: there the page would be read as one, and hide that the file is missing; so it is only sent to who asks for
     /// HTML, as browsers do for an address that is typed in (`/users/jane.doe`). nginx's `try_files` sends it for all paths,
     /// development servers by this rule.
-    fn is_for_fallback(&self) -> bool {
-        let reads = self.request.method == Method::GET || self.request.method == Method::HEAD;
-        let name = self.request.target.path().rsplit('/').next().unwrap_or("");
-        self.asker == Asker::Client && reads && (!name.contains('.') || accepts_html(&self.request.headers))
+    fn fallback(&self, page: &str) -> Option<Response<ResponseBody>> {
+        let by_accept = self.request.target.path().rsplit('/').next().is_some_and(|name| name.contains('.'));
+        let is_wanted = !by_accept || accepts_html(&self.request.headers);
+        let mut response = match is_wanted.then(|| self.folder.lookup(page)) {
+            Some(Found::File(file)) => self.file(page, file)?,
+            _ => self.not_found(),
+        };
+        if by_accept {
+            response.headers_mut().append(VARY, HeaderValue::from_static("accept"));
+        }
+        Some(response)
+    }
+
+    fn not_found(&self) -> Response<ResponseBody> {
+        answer::page(status_when_missing(&self.request.headers), "")
     }
 
     /// The methods that files have, as Tomcat lists them.

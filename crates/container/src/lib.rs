@@ -1,9 +1,9 @@
 //! A request in, a response out: hosts, contexts, mapping, dispatch, deployment. No sockets, no hyper.
 //!
-//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `routes` (host, context, version) → `inside` (who
-//! answers, by `mapping`) → `dispatch` (filters, then a servlet or a
-//! file; where it runs is `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`]. What goes on
-//! after its servlet has returned is in `asynchronous`. Beside it, `deploy` makes contexts, and `generation` their libraries' side.
+//! The way of a request: [`Container::handle`] → `target` (what is asked for) → `routes` (host, context, version) → `remote_ip` (what
+//! proxies say of the client) → `inside` (who answers, by `mapping`) → `dispatch` (filters, then a servlet or a file; where it runs is
+//! `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`] → `access_log`. What goes on after
+//! its servlet has returned is in `asynchronous`. Beside it, `deploy` makes contexts, and `generation` their libraries' side.
 #![forbid(unsafe_code)]
 
 mod access_log;

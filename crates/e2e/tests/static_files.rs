@@ -166,6 +166,9 @@ fn a_single_page_application_answers_for_its_paths() {
         assert_eq!(ask_for(target, "text/html").0, 404, "{target}");
     }
     assert_eq!(ask_for("/w/assets/x.js", "text/html"), (200, b"1".to_vec()));
+    for (target, vary) in [("/w/users", None), ("/w/jane.doe", Some("accept"))] {
+        assert_eq!(ask(&serval, &format!("GET {target}"), "", b"").header("vary"), vary, "{target}");
+    }
     check(&serval, "HEAD /w/users", "", "", 200);
     check(&serval, "POST /w/users", "", "", 404);
     let answer = ask(&serval, "GET /w/users", "", b"");

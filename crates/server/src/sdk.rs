@@ -32,6 +32,7 @@ files![
     "servlet/src/context.rs",
     "servlet/src/cookie.rs",
     "servlet/src/decode.rs",
+    "servlet/src/dispatch.rs",
     "servlet/src/error.rs",
     "servlet/src/events.rs",
     "servlet/src/filter.rs",
@@ -42,6 +43,7 @@ files![
     "servlet/src/host.rs",
     "servlet/src/host/context.rs",
     "servlet/src/host/data.rs",
+    "servlet/src/host/dispatching.rs",
     "servlet/src/host/waiting.rs",
     "servlet/src/html.rs",
     "servlet/src/job.rs",
@@ -77,6 +79,7 @@ files![
     "servlet/src/test/webapp.rs",
     "servlet/src/time.rs",
     "servlet/src/tracing_adapter.rs",
+    "servlet/src/user.rs",
 ];
 
 /// Where the SDK of this version lies.

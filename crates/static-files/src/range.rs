@@ -30,7 +30,6 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    #[allow(clippy::len_without_is_empty)] // It never is.
     pub(crate) fn len(self) -> u64 {
         self.last - self.first + 1
     }

@@ -2,7 +2,7 @@
 //!
 //! Owned by `writer`, which hands in whole lines and the time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ pub enum Trouble {
 struct Open {
     file: File,
     identity: (u64, u64),
+    /// As of before the last write. A device has none, and is never put aside.
     bytes: u64,
     /// When its time is over; None: never.
     until: Option<Timestamp>,
@@ -73,12 +74,11 @@ impl LogFile {
 
     /// Adds whole lines. A file that is full, or whose time is over, is put aside before.
     pub fn write(&mut self, lines: &[u8], now: Timestamp) -> Result<(), Trouble> {
-        if self.open.as_ref().is_some_and(|open| identity(&self.path) != Some(open.identity)) {
-            self.open = None;
-        }
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.open(now).map_err(Trouble::Write)?,
+        let found = fs::metadata(&self.path).ok();
+        // Somebody may have moved it, or made it shorter.
+        let mut open = match (self.open.take(), found) {
+            (Some(open), Some(found)) if identity(&found) == open.identity => Open { bytes: found.len(), ..open },
+            _ => self.open(now).map_err(Trouble::Write)?,
         };
         let mut aside = Ok(());
         let over = open.until.filter(|until| now >= *until);
@@ -100,16 +100,9 @@ impl LogFile {
         fs::create_dir_all(&self.folder)?;
         let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
         let found = file.metadata()?;
-        let rotates = found.is_file();
         // One of before the start may be of a time that is over.
         let of = if found.len() == 0 { now } else { found.modified()?.try_into().unwrap_or(now) };
-        Ok(Open {
-            file,
-            identity: (found.dev(), found.ino()),
-            bytes: if rotates { found.len() } else { 0 },
-            until: self.end_of_period(of).filter(|_| rotates),
-            torn: false,
-        })
+        Ok(Open { file, identity: identity(&found), bytes: found.len(), until: self.end_of_period(of), torn: false })
     }
 
     fn end_of_period(&self, now: Timestamp) -> Option<Timestamp> {
@@ -165,7 +158,6 @@ impl Open {
     fn append(&mut self, mut lines: &[u8]) -> io::Result<()> {
         if std::mem::take(&mut self.torn) {
             self.file.write_all(b"\n").inspect_err(|_| self.torn = true)?;
-            self.bytes += 1;
         }
         while !lines.is_empty() {
             let written = match self.file.write(lines) {
@@ -174,15 +166,14 @@ impl Open {
                 written => written,
             };
             let written = written.inspect_err(|_| self.torn = true)?;
-            self.bytes += written as u64;
             lines = &lines[written..];
         }
         Ok(())
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }
 
 #[cfg(test)]
@@ -316,6 +307,18 @@ mod tests {
         fs::remove_dir_all(&settings.folder).unwrap();
         file.write(b"3\n", now).unwrap();
         check(&settings, &[("a.access.log", "3\n")]);
+    }
+
+    #[test]
+    fn a_file_that_was_copied_and_emptied_is_not_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AccessLog { rotate_bytes: 4, ..settings(folder.path()) };
+        let (path, now) = (settings.folder.join(&settings.file), at("2026-06-30T10:00:00Z"));
+        let mut file = LogFile::new(&settings, berlin);
+        file.write(b"12\n", now).unwrap();
+        File::create(&path).unwrap();
+        file.write(b"34\n", now).unwrap();
+        check(&settings, &[("a.access.log", "34\n")]);
     }
 
     #[test]

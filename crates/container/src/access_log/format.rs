@@ -124,7 +124,7 @@ fn write_value(value: &LogValue, entry: &Entry, of_request: &mut Reading, time: 
                 State::Closed => b'-',
             });
         }
-        LogValue::Unknown(marks) => return out.extend_from_slice(marks.as_bytes()),
+        LogValue::Unknown(marks) => return unicode(Some(marks.as_bytes()), out),
         value => {
             let noted = of_request.next();
             let believed = entry.client.as_ref().and_then(|client| of_client(value, client));
@@ -268,8 +268,8 @@ fn octets(value: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
-/// Text of a servlet; `-` for none.
-fn unicode(value: Option<&[u8]>, out: &mut Vec<u8>) {
+/// Text of a servlet, or of a pattern; `-` for none.
+pub fn unicode(value: Option<&[u8]>, out: &mut Vec<u8>) {
     match value.map(std::str::from_utf8) {
         Some(Ok(text)) if !text.is_empty() => text.encode_utf16().for_each(|unit| escape(unit, out)),
         _ => octets(value, out),

@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 use serval_config::{DateField, DateItem, TimeFormat};
 
+use super::format::unicode;
+
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -53,7 +55,7 @@ impl LocalTime {
             TimeFormat::Pattern(items) => {
                 for item in items {
                     match item {
-                        DateItem::Text(text) => out.extend_from_slice(text.as_bytes()),
+                        DateItem::Text(text) => unicode(Some(text.as_bytes()), out),
                         DateItem::Field { field, width } => self.field(*field, *width, millis, out),
                     }
                 }
@@ -159,7 +161,7 @@ mod tests {
             ("yy M L d H k K h m s S SS", "26 6 6 30 12 12 0 12 30 5 7 07"),
             ("G MMM MMMM EEE EEEE u F D a", "AD Jun June Tue Tuesday 2 5 181 PM"),
             ("z Z X XX XXX", "CEST +0200 +02 +0200 +02:00"),
-            ("DDDD ''yyyyy''", "0181 '02026'"),
+            ("DDDD ''yyyyy'' '\"'", "0181 '02026' \\\""),
         ] {
             check(summer, key, expected);
         }

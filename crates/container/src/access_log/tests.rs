@@ -158,6 +158,7 @@ fn a_json_line_has_members_and_objects() {
         ("", "{}"),
         ("%m %m", "{\"method\":\"GET\"}"),
         ("%{peer}a %{ms}T %Z", "{\"remoteAddr-peer\":\"192.0.2.1\",\"elapsedTimeS-ms\":\"0\",\"other-Z\":\"???Z???\"}"),
+        ("%\"", "{\"other-\\\"\":\"???\\\"???\"}"),
         (
             "%{X-Out}o %{X-In}i %m %{ck}c %{X-Two}i %{c}L",
             "{\"method\":\"GET\",\"cookies\": {\"ck\":\"one,two\"},\"requestHeaders\": {\"X-In\":\"va l\",\"X-Two\":\"1,2\"},\

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::format::{App, Filter, Multipart, Scalar, Servlet, Session, Setup};
@@ -74,6 +74,10 @@ impl Plan {
             let webapps = apps.iter().map(|app| webapp(app, &shared)).collect::<Result<_>>()?;
             let (name, aliases) = (name.to_owned(), aliases.to_vec());
             hosts.push(HostPlan { name, aliases, access_log: access_log.clone(), webapps });
+        }
+        ensure!(!hosts.is_empty(), "a setup has a host");
+        if let Some(host) = hosts.iter().find(|host| host.name.contains('/') || host.name.starts_with('.')) {
+            bail!("{:?} is not the name of a host", host.name);
         }
         Ok(Plan { listener: shared.listener, hosts, alone: setup.auto_deploy || setup.manager })
     }
