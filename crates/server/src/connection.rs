@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use http_body::Body as _;
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::unconstrained;
 
+use crate::heads::{Heads, UnknownVersion};
 use crate::patient::Patient;
 
 /// hyper's own bound of the header count; to set it, even to the same number, costs 1,700 instructions a request.
@@ -36,10 +38,20 @@ pub fn serve(
     }
     let (turn, settings) = (Turn::new(&container), peer.listener.clone());
     let same_turn = turn.clone();
+    let unknown_version = UnknownVersion::default();
+    let heads = Heads::new(unknown_version.clone());
+    // Of this task alone.
+    let requests = AtomicU64::new(0);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let request =
             request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
-        match request.body().as_ref().and_then(|_| refused_coding(request.headers())) {
+        let number = requests.load(Ordering::Relaxed) + 1;
+        requests.store(number, Ordering::Relaxed);
+        let refused = match unknown_version.is(number) {
+            true => Some(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
+            false => request.body().as_ref().and_then(|_| refused_coding(request.headers())),
+        };
+        match refused {
             Some(status) => container.refuse(request, status, &peer, &same_turn),
             None => container.handle(request, &peer, &same_turn),
         }
@@ -52,8 +64,8 @@ pub fn serve(
     if settings.header_count_max != HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
-    let connection =
-        http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout, turn.clone())), service);
+    let socket = Patient::new(stream, settings.write_timeout, turn.clone(), heads);
+    let connection = http.serve_connection(TokioIo::new(socket), service);
     let over = Over(turn.clone());
     let served = async move {
         let (_place, _over) = (place, over);

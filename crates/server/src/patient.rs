@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::fragment::Heads;
+use crate::heads::Heads;
 
 pub struct Patient {
     stream: TcpStream,
@@ -25,8 +25,8 @@ pub struct Patient {
 }
 
 impl Patient {
-    pub fn new(stream: TcpStream, write_timeout: Duration, turn: Arc<Turn>) -> Patient {
-        Patient { stream, write_timeout, turn, heads: Heads::new(), waits: None }
+    pub fn new(stream: TcpStream, write_timeout: Duration, turn: Arc<Turn>, heads: Heads) -> Patient {
+        Patient { stream, write_timeout, turn, heads, waits: None }
     }
 
     fn within<T>(

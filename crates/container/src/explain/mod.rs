@@ -120,6 +120,11 @@ impl Explanation<'_> {
         &mut self.steps[number]
     }
 
+    /// A sentence with paths in it, each relative to the home when it lies in there.
+    fn without_home(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.config.home.display().to_string().trim_end_matches('/')), "")
+    }
+
     fn refused(&mut self, Refused(status, _): Refused) {
         self.step("answer", format!("{status}, and the connection is closed"));
     }
@@ -261,16 +266,16 @@ impl Explanation<'_> {
         };
         let place = found.map(|(_, (context, _))| self.why_context(context));
         let missing = path.is_none_or(str::is_empty);
-        let home = format!("{}/", self.config.home.display().to_string().trim_end_matches('/'));
+        let mut unserved: Vec<String> =
+            unserved.values().filter(|_| missing).map(|why| self.without_home(why)).collect();
+        unserved.sort();
         let step = self.step("context", result).note(Note::new(why).by("Servlet 12.1"));
         if let Some((folder, at)) = place {
             step.note(Note::new(folder).at(at));
         }
         // One of them may have been meant.
-        let mut unserved: Vec<String> = unserved.into_values().filter(|_| missing).collect();
-        unserved.sort();
         for line in unserved.iter().flat_map(|why| why.lines()) {
-            step.note(Note::new(line.replace(&home, "")));
+            step.note(Note::new(line));
         }
         let Some((versions, (context, rule))) = found else {
             self.step("answer", StatusCode::NOT_FOUND.to_string());

@@ -22,6 +22,7 @@ use crate::filters::To;
 use crate::generation::{Generation, servlet_libraries};
 use crate::inside::{self, Mapped};
 use crate::mapping::{By, Match};
+use crate::webapp::has_source;
 use crate::{dispatch, exchange, files};
 
 /// A webapp and what its libraries declare.
@@ -98,7 +99,12 @@ impl Explanation<'_> {
             filters: Vec::new(),
         };
         match open(context) {
-            Ok(libraries) if libraries.is_empty() => {}
+            Ok(libraries) if libraries.is_empty() => {
+                if self.config.sources && has_source(&context.webapp) {
+                    context.set_waiting(Waiting::Building);
+                    self.step("libraries", "none yet: a server that runs builds them first");
+                }
+            }
             Ok(libraries) => match declared(&libraries, &webapp.generation.web) {
                 Ok(Plans { servlets, filters, files, mapper, filter_maps }) => {
                     let web = webapp.generation.web.clone();
@@ -115,6 +121,7 @@ impl Explanation<'_> {
 
     fn not_loaded(&mut self, context: &Context, why: &str) {
         context.set_waiting(Waiting::Failed);
+        let why = self.without_home(why);
         self.step("libraries", "refused: no servlet of the webapp answers").note(Note::new(why));
     }
 

@@ -25,6 +25,9 @@ webapp = "pages"
 [[host]]
 name = "other.test"
 webapps = "other"
+
+[build]
+sources = true
 "#;
 
 const SHOP: &str = r#"welcome_files = ["start.html", "go.do"]
@@ -80,9 +83,11 @@ fn home() -> Home {
     home
 }
 
-/// With a library in version 2 of /shop.
+/// With a library in version 2 of /shop, one that is none in /broken, and sources that are not built in /raw.
 fn home_with_library() -> Home {
     let home = home();
+    home.write("webapps/broken/WEB-INF/lib/broken.so", "text").unwrap();
+    home.write("webapps/raw/WEB-INF/src/raw.c", "").unwrap();
     let library = home.path("webapps/shop##2/WEB-INF/lib/shop.so");
     fs::create_dir_all(library.parent().unwrap()).unwrap();
     let mut command = Command::new("cc");

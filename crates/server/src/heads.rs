@@ -1,0 +1,169 @@
+//! The first lines of requests, looked at beneath hyper for what it answers otherwise than we do (SEMANTICS 3 and 13).
+//!
+//! hyper cuts a `#` off a target with what follows, and would answer for another target than the one that a proxy in front of us has
+//! let through: it becomes a `<`, which hyper answers with 400. And hyper answers 400 to a version that it does not know: it becomes
+//! HTTP/1.1, and `connection` answers that request with 505.
+//!
+//! `patient` shows each piece that it reads. Only what is known to be a head is touched, and nothing changes its length: the requests of
+//! a connection up to the first one with a body.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memchr::memchr;
+
+const LENGTH: &[u8] = b"content-length";
+const CODING: &[u8] = b"transfer-encoding";
+/// Where the digits of `HTTP/1.1` stand.
+const MAJOR: usize = 5;
+const MINOR: usize = 7;
+
+/// Where a connection is in the heads of its requests.
+pub struct Heads {
+    at: At,
+    /// How the current line, or its last word, begins, and its length until now.
+    start: [u8; CODING.len()],
+    len: usize,
+    /// This request may have a body.
+    has_body: bool,
+    /// How many requests have begun.
+    requests: u64,
+    unknown_version: UnknownVersion,
+}
+
+/// The number of a connection's request, from 1 on, whose version of HTTP is not known; 0: there is none. Both ends belong to one task.
+#[derive(Clone, Default)]
+pub struct UnknownVersion(Arc<AtomicU64>);
+
+impl UnknownVersion {
+    pub fn is(&self, request: u64) -> bool {
+        self.0.load(Ordering::Relaxed) == request
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Method,
+    Target,
+    Version,
+    Field,
+    /// A body has begun, whose end only hyper knows.
+    Beyond,
+}
+
+impl Heads {
+    pub fn new(unknown_version: UnknownVersion) -> Heads {
+        let start = [0; CODING.len()];
+        Heads { at: At::Method, start, len: 0, has_body: false, requests: 0, unknown_version }
+    }
+
+    /// Looks at the next piece of what the client sends.
+    pub fn look(&mut self, mut piece: &mut [u8]) {
+        while !piece.is_empty() && self.at != At::Beyond {
+            // A method, which is a token, may have a `#`.
+            let is_word = matches!(self.at, At::Method | At::Target);
+            let newline = memchr(b'\n', piece);
+            let space = if is_word { memchr(b' ', &piece[..newline.unwrap_or(piece.len())]) } else { None };
+            let end = space.or(newline);
+            let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
+            match self.at {
+                At::Target => line.iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = b'<'),
+                At::Version => self.check_version(line),
+                _ => {}
+            }
+            self.remember(line);
+            match (space, newline) {
+                (Some(_), _) => self.word_ends(),
+                (None, Some(_)) => self.line_ends(),
+                (None, None) => {}
+            }
+            piece = rest.get_mut(1..).unwrap_or_default();
+        }
+    }
+
+    /// What is no version at all stays none: hyper answers 400.
+    fn check_version(&mut self, piece: &mut [u8]) {
+        for (place, known) in [(MAJOR, &b"1"[..]), (MINOR, b"01")] {
+            let digit = place.checked_sub(self.len).and_then(|place| piece.get_mut(place));
+            if let Some(digit) = digit.filter(|digit| digit.is_ascii_digit() && !known.contains(digit)) {
+                *digit = b'1';
+                self.unknown_version.0.store(self.requests, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn word_ends(&mut self) {
+        if self.at == At::Method {
+            self.requests += 1;
+        }
+        self.at = if self.at == At::Method { At::Target } else { At::Version };
+        self.len = 0;
+    }
+
+    fn remember(&mut self, line: &[u8]) {
+        let room = self.start.len().saturating_sub(self.len).min(line.len());
+        if room > 0 {
+            self.start[self.len..self.len + room].copy_from_slice(&line[..room]);
+        }
+        self.len = self.len.saturating_add(line.len());
+    }
+
+    fn line_ends(&mut self) {
+        let start = &self.start[..self.len.min(self.start.len())];
+        let is_empty = start.is_empty() || start == b"\r";
+        let begins = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        self.has_body |= self.at == At::Field && (begins(LENGTH) || begins(CODING));
+        self.at = match self.at {
+            // Empty lines before a request.
+            At::Method if is_empty => At::Method,
+            At::Field if is_empty && self.has_body => At::Beyond,
+            At::Field if is_empty => At::Method,
+            _ => At::Field,
+        };
+        self.len = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_targets_and_versions_of_heads_are_touched() {
+        for (sent, passed, unknown_version) in [
+            ("GET /a#b HTTP/1.1\r\nHost: a#b\r\n\r\n", "GET /a<b HTTP/1.1\r\nHost: a#b\r\n\r\n", 0),
+            ("G#T /?#b HTTP/1.1\nHost: a\n\nGET # HTTP/1.0\n\n", "G#T /?<b HTTP/1.1\nHost: a\n\nGET < HTTP/1.0\n\n", 0),
+            ("\r\n\r\nGET /#\r\n\r\n", "\r\n\r\nGET /<\r\n\r\n", 0),
+            (
+                "POST /# H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\r\n",
+                "POST /< H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\r\n",
+                0,
+            ),
+            ("P /\r\nTransfer-Encoding:chunked\r\n\r\nG /#\r\n", "P /\r\nTransfer-Encoding:chunked\r\n\r\nG /#\r\n", 0),
+            ("G /\r\nContent-Len: 1\r\n\r\nG /#", "G /\r\nContent-Len: 1\r\n\r\nG /<", 0),
+            ("G / HTTP/3.0\r\n\r\n", "G / HTTP/1.0\r\n\r\n", 1),
+            (
+                "G / HTTP/1.0\r\n\r\nG /9 HTTP/0.9\nA: HTTP/3.0\n\n",
+                "G / HTTP/1.0\r\n\r\nG /9 HTTP/1.1\nA: HTTP/3.0\n\n",
+                2,
+            ),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/1.0\r\n\r\nSM\r\n\r\n", 1),
+            ("GET /HTTP/3.0\r\n\r\n", "GET /HTTP/3.0\r\n\r\n", 0),
+        ] {
+            // However it is cut.
+            for first in 0..=sent.len() {
+                for second in first..=sent.len() {
+                    let mut bytes = sent.as_bytes().to_vec();
+                    let version = UnknownVersion::default();
+                    let mut heads = Heads::new(version.clone());
+                    heads.look(&mut bytes[..first]);
+                    heads.look(&mut bytes[first..second]);
+                    heads.look(&mut bytes[second..]);
+                    assert_eq!(String::from_utf8(bytes).unwrap(), passed, "cut at {first} and {second}");
+                    let found = (1..9).find(|request| version.is(*request)).unwrap_or(0);
+                    assert_eq!(found, unknown_version, "of {sent} cut at {first} and {second}");
+                }
+            }
+        }
+    }
+}
