@@ -33,27 +33,40 @@ impl Heads {
         Heads { at: At::Method, start: [0; CODING.len()], len: 0, has_body: false }
     }
 
-    /// Looks at the next piece of what the client sends.
+    /// Looks at the next piece of what the client sends. Each request comes by here: most are whole lines, which are not copied.
     pub fn look(&mut self, mut piece: &mut [u8]) {
         while !piece.is_empty() && self.at != At::Beyond {
-            // A method, which is a token, may have a `#`.
-            let sign = if self.at == At::Method { b' ' } else { b'\n' };
-            let newline = memchr(b'\n', piece);
-            let end = match memchr(sign, piece) {
-                Some(at) if newline.is_none_or(|newline| at <= newline) => Some(at),
-                _ => newline,
-            };
+            let end = memchr(b'\n', piece);
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
-            if self.at == At::Target {
-                line.iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = b'<');
-            }
-            self.remember(line);
-            match (end, rest.first()) {
-                (Some(_), Some(b'\n')) => self.line_ends(),
-                (Some(_), _) => self.at = At::Target,
-                (None, _) => {}
+            self.change_target(line);
+            if end.is_some() && self.len == 0 {
+                self.line_ends(line);
+            } else {
+                self.remember(line);
+                if end.is_some() {
+                    let start = self.start;
+                    self.line_ends(&start[..self.len.min(start.len())]);
+                    self.len = 0;
+                }
             }
             piece = rest.get_mut(1..).unwrap_or_default();
+        }
+    }
+
+    /// What stands behind the first space of a request line. A method, which is a token, may have a `#`.
+    fn change_target(&mut self, line: &mut [u8]) {
+        let mut target = match self.at {
+            At::Method => match memchr(b' ', line) {
+                Some(space) => &mut line[space..],
+                None => return,
+            },
+            At::Target => line,
+            At::Field | At::Beyond => return,
+        };
+        self.at = At::Target;
+        while let Some(at) = memchr(b'#', target) {
+            target[at] = b'<';
+            target = &mut target[at + 1..];
         }
     }
 
@@ -65,19 +78,21 @@ impl Heads {
         self.len = self.len.saturating_add(line.len());
     }
 
-    fn line_ends(&mut self) {
-        let start = &self.start[..self.len.min(self.start.len())];
-        let is_empty = start.is_empty() || start == b"\r";
-        let begins = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        self.has_body |= self.at == At::Field && (begins(LENGTH) || begins(CODING));
+    /// `line` is how it began, at least.
+    fn line_ends(&mut self, line: &[u8]) {
+        let is_empty = matches!(line, b"" | b"\r");
+        let begins = |name: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         self.at = match self.at {
             // Empty lines before a request.
             At::Method if is_empty => At::Method,
             At::Field if is_empty && self.has_body => At::Beyond,
             At::Field if is_empty => At::Method,
+            At::Field => {
+                self.has_body |= begins(LENGTH) || begins(CODING);
+                At::Field
+            }
             _ => At::Field,
         };
-        self.len = 0;
     }
 }
 
