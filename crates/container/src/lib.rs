@@ -63,6 +63,7 @@ use inside::Mapped;
 use routes::{Host, Hosts};
 use target::{Authority, Refused, Target};
 pub use turn::{Io, Turn};
+pub use webapp::not_served;
 
 /// The number of the host that has what no other has.
 const DEFAULT_HOST: usize = 0;
@@ -101,7 +102,7 @@ impl Peer {
 /// Something that an operator wants to see as a line.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// As in "/shop"; "/" for the root context.
+    /// As in "/shop"; "/" for the root context. Of several hosts, its name stands before it.
     pub context: String,
     /// "ready", "building", "failed", "gone".
     pub state: &'static str,
