@@ -21,9 +21,11 @@ const MINOR: usize = 7;
 /// Where a connection is in the heads of its requests.
 pub struct Heads {
     at: At,
-    /// How the current line, or its last word, begins, and its length until now.
+    /// How the current line begins, and its length until now.
     start: [u8; CODING.len()],
     len: usize,
+    /// What has come of the current version.
+    version_len: usize,
     /// This request may have a body.
     has_body: bool,
     /// How many requests have begun.
@@ -54,50 +56,64 @@ enum At {
 impl Heads {
     pub fn new(unknown_version: UnknownVersion) -> Heads {
         let start = [0; CODING.len()];
-        Heads { at: At::Method, start, len: 0, has_body: false, requests: 0, unknown_version }
+        Heads { at: At::Method, start, len: 0, version_len: 0, has_body: false, requests: 0, unknown_version }
     }
 
-    /// Looks at the next piece of what the client sends.
+    /// Looks at the next piece of what the client sends. Each request comes by here: most are whole lines, which are not copied.
     pub fn look(&mut self, mut piece: &mut [u8]) {
         while !piece.is_empty() && self.at != At::Beyond {
-            // A method, which is a token, may have a `#`.
-            let is_word = matches!(self.at, At::Method | At::Target);
-            let newline = memchr(b'\n', piece);
-            let space = if is_word { memchr(b' ', &piece[..newline.unwrap_or(piece.len())]) } else { None };
-            let end = space.or(newline);
+            let end = memchr(b'\n', piece);
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
-            match self.at {
-                At::Target => line.iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = b'<'),
-                At::Version => self.check_version(line),
-                _ => {}
-            }
-            self.remember(line);
-            match (space, newline) {
-                (Some(_), _) => self.word_ends(),
-                (None, Some(_)) => self.line_ends(),
-                (None, None) => {}
+            self.look_at_words(line);
+            if end.is_some() && self.len == 0 {
+                self.line_ends(line);
+            } else {
+                self.remember(line);
+                if end.is_some() {
+                    let start = self.start;
+                    self.line_ends(&start[..self.len.min(start.len())]);
+                    self.len = 0;
+                }
             }
             piece = rest.get_mut(1..).unwrap_or_default();
+        }
+    }
+
+    /// Of a request line. A method, which is a token, may have a `#`.
+    fn look_at_words(&mut self, mut line: &mut [u8]) {
+        while matches!(self.at, At::Method | At::Target) {
+            let space = memchr(b' ', line);
+            let (word, rest) = line.split_at_mut(space.unwrap_or(line.len()));
+            if self.at == At::Target {
+                refuse_fragment(word);
+            }
+            if space.is_none() {
+                return;
+            }
+            line = &mut rest[1..];
+            match self.at {
+                At::Method => {
+                    self.requests += 1;
+                    self.at = At::Target;
+                }
+                _ => (self.at, self.version_len) = (At::Version, 0),
+            }
+        }
+        if self.at == At::Version {
+            self.check_version(line);
+            self.version_len = self.version_len.saturating_add(line.len());
         }
     }
 
     /// What is no version at all stays none: hyper answers 400.
     fn check_version(&mut self, piece: &mut [u8]) {
         for (place, known) in [(MAJOR, &b"1"[..]), (MINOR, b"01")] {
-            let digit = place.checked_sub(self.len).and_then(|place| piece.get_mut(place));
+            let digit = place.checked_sub(self.version_len).and_then(|place| piece.get_mut(place));
             if let Some(digit) = digit.filter(|digit| digit.is_ascii_digit() && !known.contains(digit)) {
                 *digit = b'1';
                 self.unknown_version.0.store(self.requests, Ordering::Relaxed);
             }
         }
-    }
-
-    fn word_ends(&mut self) {
-        if self.at == At::Method {
-            self.requests += 1;
-        }
-        self.at = if self.at == At::Method { At::Target } else { At::Version };
-        self.len = 0;
     }
 
     fn remember(&mut self, line: &[u8]) {
@@ -108,19 +124,28 @@ impl Heads {
         self.len = self.len.saturating_add(line.len());
     }
 
-    fn line_ends(&mut self) {
-        let start = &self.start[..self.len.min(self.start.len())];
-        let is_empty = start.is_empty() || start == b"\r";
-        let begins = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        self.has_body |= self.at == At::Field && (begins(LENGTH) || begins(CODING));
+    /// `line` is how it began, at least.
+    fn line_ends(&mut self, line: &[u8]) {
+        let is_empty = matches!(line, b"" | b"\r");
+        let begins = |name: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         self.at = match self.at {
             // Empty lines before a request.
             At::Method if is_empty => At::Method,
             At::Field if is_empty && self.has_body => At::Beyond,
             At::Field if is_empty => At::Method,
+            At::Field => {
+                self.has_body |= begins(LENGTH) || begins(CODING);
+                At::Field
+            }
             _ => At::Field,
         };
-        self.len = 0;
+    }
+}
+
+fn refuse_fragment(mut target: &mut [u8]) {
+    while let Some(at) = memchr(b'#', target) {
+        target[at] = b'<';
+        target = &mut target[at + 1..];
     }
 }
 
