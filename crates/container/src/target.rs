@@ -3,7 +3,7 @@
 //! Called once for each request, before anything is looked up; what it lets through is safe to map and to open. hyper refuses some
 //! targets before us, with 400 and without a line in the access log: `<`, `>`, a backtick or a control in a path, `"`, `<` or `>` in a
 //! query, what is not UTF-8, and what is no target at all, such as `a/b` or `?q`; so those characters cannot be relaxed. A `#` and what
-//! follows is cut off there, after the first request with a body on a connection; before that it is 400.
+//! follows is cut off there, after the first request with a chunked body on a connection; before that it is 400.
 
 use http::header::HOST;
 use http::request::Parts;

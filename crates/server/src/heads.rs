@@ -5,12 +5,12 @@
 //! HTTP/1.1, and `connection` answers that request with 505.
 //!
 //! `patient` shows each piece that it reads. Only what is known to be a head is touched, and nothing changes its length: the requests of
-//! a connection up to the first one with a body.
+//! a connection up to the first one whose body is chunked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 const LENGTH: &[u8] = b"content-length";
 const CODING: &[u8] = b"transfer-encoding";
@@ -18,14 +18,17 @@ const CODING: &[u8] = b"transfer-encoding";
 const MAJOR: usize = 5;
 const MINOR: usize = 7;
 
-/// Where a connection is in the heads of its requests.
+/// What of a line is looked at. A Content-Length that is longer has no number that hyper takes.
+const START_BYTES: usize = 40;
+
+/// Where a connection is in its requests.
 pub struct Heads {
     at: At,
     /// How the current line, or its last word, begins, and its length until now.
-    start: [u8; CODING.len()],
+    start: [u8; START_BYTES],
     len: usize,
-    /// This request may have a body.
-    has_body: bool,
+    /// Of the body of this request; `None`: only hyper knows.
+    body: Option<u64>,
     /// How many requests have begun.
     requests: u64,
     unknown_version: UnknownVersion,
@@ -47,24 +50,29 @@ enum At {
     Target,
     Version,
     Field,
+    /// So much of it is to come.
+    Body(u64),
     /// A body has begun, whose end only hyper knows.
     Beyond,
 }
 
 impl Heads {
     pub fn new(unknown_version: UnknownVersion) -> Heads {
-        let start = [0; CODING.len()];
-        Heads { at: At::Method, start, len: 0, has_body: false, requests: 0, unknown_version }
+        Heads { at: At::Method, start: [0; START_BYTES], len: 0, body: Some(0), requests: 0, unknown_version }
     }
 
     /// Looks at the next piece of what the client sends.
     pub fn look(&mut self, mut piece: &mut [u8]) {
         while !piece.is_empty() && self.at != At::Beyond {
+            if let At::Body(left) = self.at {
+                let here = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+                self.at = At::of_body(left - here as u64);
+                piece = &mut piece[here..];
+                continue;
+            }
             // A method, which is a token, may have a `#`.
             let is_word = matches!(self.at, At::Method | At::Target);
-            let newline = memchr(b'\n', piece);
-            let space = if is_word { memchr(b' ', &piece[..newline.unwrap_or(piece.len())]) } else { None };
-            let end = space.or(newline);
+            let end = if is_word { memchr2(b' ', b'\n', piece) } else { memchr(b'\n', piece) };
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
             match self.at {
                 At::Target => line.iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = b'<'),
@@ -72,10 +80,10 @@ impl Heads {
                 _ => {}
             }
             self.remember(line);
-            match (space, newline) {
-                (Some(_), _) => self.word_ends(),
-                (None, Some(_)) => self.line_ends(),
-                (None, None) => {}
+            match rest.first() {
+                Some(b'\n') => self.line_ends(),
+                Some(_) => self.word_ends(),
+                None => {}
             }
             piece = rest.get_mut(1..).unwrap_or_default();
         }
@@ -87,7 +95,8 @@ impl Heads {
             let digit = place.checked_sub(self.len).and_then(|place| piece.get_mut(place));
             if let Some(digit) = digit.filter(|digit| digit.is_ascii_digit() && !known.contains(digit)) {
                 *digit = b'1';
-                self.unknown_version.0.store(self.requests, Ordering::Relaxed);
+                // The first one closes the connection.
+                let _ = self.unknown_version.0.compare_exchange(0, self.requests, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
     }
@@ -112,16 +121,33 @@ impl Heads {
         let start = &self.start[..self.len.min(self.start.len())];
         let is_empty = start.is_empty() || start == b"\r";
         let begins = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        self.has_body |= self.at == At::Field && (begins(LENGTH) || begins(CODING));
+        if self.at == At::Field && begins(LENGTH) {
+            // hyper refuses others beside it, unless they are equal.
+            let is_first = self.body == Some(0) && self.len <= START_BYTES;
+            self.body = if is_first { length(start) } else { None };
+        } else if self.at == At::Field && begins(CODING) {
+            self.body = None;
+        }
         self.at = match self.at {
             // Empty lines before a request.
             At::Method if is_empty => At::Method,
-            At::Field if is_empty && self.has_body => At::Beyond,
-            At::Field if is_empty => At::Method,
+            At::Field if is_empty => self.body.replace(0).map_or(At::Beyond, At::of_body),
             _ => At::Field,
         };
         self.len = 0;
     }
+}
+
+impl At {
+    fn of_body(left: u64) -> At {
+        if left == 0 { At::Method } else { At::Body(left) }
+    }
+}
+
+/// The number in a line that begins with Content-Length, if it is a plain one.
+fn length(line: &[u8]) -> Option<u64> {
+    let digits = line[LENGTH.len()..].strip_prefix(b":")?.trim_ascii();
+    std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 #[cfg(test)]
@@ -135,8 +161,20 @@ mod tests {
             ("G#T /?#b HTTP/1.1\nHost: a\n\nGET # HTTP/1.0\n\n", "G#T /?<b HTTP/1.1\nHost: a\n\nGET < HTTP/1.0\n\n", 0),
             ("\r\n\r\nGET /#\r\n\r\n", "\r\n\r\nGET /<\r\n\r\n", 0),
             (
-                "POST /# H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\r\n",
-                "POST /< H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\r\n",
+                "POST /# H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\nGET /# H\r\n",
+                "POST /< H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\nGET /< H\r\n",
+                0,
+            ),
+            ("P /\nContent-Length:0\n\nG /#\n", "P /\nContent-Length:0\n\nG /<\n", 0),
+            (
+                "P /\nContent-Length: 1\nContent-Length: 1\n\n#G /#",
+                "P /\nContent-Length: 1\nContent-Length: 1\n\n#G /#",
+                0,
+            ),
+            ("P /\nContent-Length: +1\n\n#G /#\n", "P /\nContent-Length: +1\n\n#G /#\n", 0),
+            (
+                "P /\nContent-Length: 1\nTransfer-Encoding: x\n\n#G /#",
+                "P /\nContent-Length: 1\nTransfer-Encoding: x\n\n#G /#",
                 0,
             ),
             ("P /\r\nTransfer-Encoding:chunked\r\n\r\nG /#\r\n", "P /\r\nTransfer-Encoding:chunked\r\n\r\nG /#\r\n", 0),
@@ -147,6 +185,7 @@ mod tests {
                 "G / HTTP/1.0\r\n\r\nG /9 HTTP/1.1\nA: HTTP/3.0\n\n",
                 2,
             ),
+            ("G / HTTP/3.1\n\nG / HTTP/3.1\n\n", "G / HTTP/1.1\n\nG / HTTP/1.1\n\n", 1),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/1.0\r\n\r\nSM\r\n\r\n", 1),
             ("GET /HTTP/3.0\r\n\r\n", "GET /HTTP/3.0\r\n\r\n", 0),
         ] {
