@@ -51,11 +51,10 @@ pub fn servlet_unavailable(seconds: u32, reason: &str) -> Response<ResponseBody>
     }
 }
 
-/// `location` may begin with the target as it was sent: of several slashes one is left, so that it stays on this host. For
-/// HTTP/1.0, which knows no other, it is made absolute (RFC 1945 10.11).
+/// `location` may begin with the target as it was sent: of several slashes, which a backslash is to browsers too, one is left, so
+/// that it stays on this host. For HTTP/1.0, which knows no other, it is made absolute (RFC 1945 10.11).
 pub fn redirect(request: &Request, status: StatusCode, location: &str) -> Response<ResponseBody> {
-    let from = location.bytes().take_while(|&b| b == b'/').count().saturating_sub(1);
-    let mut location = location[from..].to_owned();
+    let mut location = format!("/{}", location.trim_start_matches(['/', '\\']));
     if request.version == Version::HTTP_10 {
         location.insert_str(0, &request.target.origin(request.is_secure()));
     }

@@ -115,7 +115,7 @@ impl Target {
             let raw = self.raw.path();
             self.raw_context_len = raw_context_len(raw, context_path, rules);
             // What is left of them could be taken for the name of a host, in a redirect.
-            let slashes = raw.bytes().take_while(|&byte| byte == b'/').count();
+            let slashes = raw.bytes().take_while(|byte| b"/\\".contains(byte)).count();
             self.raw_slashes = slashes.saturating_sub(1).min(self.raw_context_len);
         }
     }
@@ -338,15 +338,19 @@ fn text(path: Vec<u8>) -> Result<String, Refused> {
 
 /// Refuses what a proxy in front of us may read otherwise (SEMANTICS 3, step 6).
 fn check_suspicious(raw: &str, rules: &UriRules) -> Result<(), Refused> {
-    let mut segments = raw[1.min(raw.len())..].split('/').peekable();
+    // Some take a backslash for a slash.
+    let mut segments = raw[1.min(raw.len())..].split(['/', '\\']).peekable();
     while let Some(segment) = segments.next() {
         let (name, has_parameters) = segment.split_once(';').map_or((segment, false), |(name, _)| (name, true));
         if name.is_empty() && has_parameters && segments.peek().is_some() {
             return Err(bad("an empty path segment has parameters"));
         }
-        let dots = name.replace("%2e", ".").replace("%2E", ".");
-        let is_dots = !dots.is_empty() && dots.bytes().all(|byte| byte == b'.');
-        if is_dots && (has_parameters || dots.len() != name.len()) {
+        let mut behind = name;
+        while let Some(rest) = [".", "%2e", "%2E"].iter().find_map(|dot| behind.strip_prefix(dot)) {
+            behind = rest;
+        }
+        let is_dots = behind.is_empty() && !name.is_empty();
+        if is_dots && (has_parameters || name.contains('%')) {
             return Err(bad("a dot segment is encoded or has parameters"));
         }
     }
@@ -619,6 +623,10 @@ mod tests {
             ",
             &[&decode, &pass, &pass_backslash, &backslash],
         );
+        for suspicious in ["/x\\%2e%2e\\y", "/x\\..;/y", "/x/;\\y"] {
+            let refused = clean(suspicious, &UriRules { allow_suspicious: false, ..backslash.clone() });
+            assert!(clean(suspicious, &backslash).is_ok() && refused.is_err(), "{suspicious}");
+        }
         // What is asked for is not refused as suspicious.
         assert_eq!(clean("/x%2fy", &UriRules { allow_suspicious: false, ..pass }).as_deref(), Ok("/x%2fy"));
     }
@@ -787,7 +795,12 @@ mod tests {
 
     #[test]
     fn the_raw_context_path_is_the_shortest_that_means_it() {
-        let decode = UriRules { encoded_slash: Escape::Decode, allow_backslash: true, ..tomcat() };
+        let decode = UriRules {
+            encoded_slash: Escape::Decode,
+            allow_backslash: true,
+            relaxed_path_chars: "\\".to_owned(),
+            ..tomcat()
+        };
         for (raw, context, expected) in [
             ("/app/x", "/app", "/app"),
             ("/a%70p/x", "/app", "/a%70p"),
@@ -804,6 +817,7 @@ mod tests {
             ("/p_q/x/../abc/../abc/y", "/p_q/abc", "/p_q/x/../abc"),
             ("/p_q%2Fabc%2fx", "/p_q/abc", "/p_q%2Fabc"),
             ("/p_q%5Cabc%5cx", "/p_q/abc", "/p_q%5Cabc"),
+            ("/\\x/../app/y", "/app", "\\x/../app"),
         ] {
             let server = Authority { name: None, port: 80 };
             let mut target =
