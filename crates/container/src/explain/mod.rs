@@ -15,7 +15,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, H
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serval_config::lines::{Part, line_of};
-use serval_config::{ContextName, Server, load_web};
+use serval_config::{ContextName, Host, Server, load_web};
 use serval_static_files::Folder;
 
 use crate::body::ResponseBody;
@@ -204,7 +204,9 @@ impl Explanation<'_> {
 
     /// Finds the host, and cleans the target.
     fn host(&mut self, mut head: Parts, peer: Arc<Peer>) {
-        let hosts = Hosts::new(&self.config.hosts);
+        // Without the threads of their logs.
+        let quiet = |host: &Host| Host { access_log: None, ..host.clone() };
+        let hosts = Hosts::new(&self.config.hosts.iter().map(quiet).collect::<Vec<_>>());
         let server = match Authority::read(&head, &peer) {
             Ok(server) => server,
             Err(refused) => {
