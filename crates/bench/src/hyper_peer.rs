@@ -14,10 +14,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 
-pub const BODY: &[u8] = b"Hello, World!";
-
 /// Serves until it is killed. Prints its address as Serval does.
-pub fn serve(address: SocketAddr, headers: &[String]) -> Result<()> {
+pub fn serve(address: SocketAddr, headers: &[String], body: &'static [u8]) -> Result<()> {
     let headers: HeaderMap = headers.iter().map(|header| parse(header)).collect::<Result<_>>()?;
     let headers = Arc::new(headers);
     // As Serval: one I/O thread more than there are cores.
@@ -29,14 +27,14 @@ pub fn serve(address: SocketAddr, headers: &[String]) -> Result<()> {
         loop {
             let (stream, _) = listener.accept().await.context("accept")?;
             stream.set_nodelay(true)?;
-            tokio::spawn(connection(stream, Arc::clone(&headers)));
+            tokio::spawn(connection(stream, Arc::clone(&headers), body));
         }
     })
 }
 
-async fn connection(stream: TcpStream, headers: Arc<HeaderMap>) {
+async fn connection(stream: TcpStream, headers: Arc<HeaderMap>, body: &'static [u8]) {
     let service = service_fn(move |_: Request<Incoming>| {
-        let mut response = Response::new(Full::new(Bytes::from_static(BODY)));
+        let mut response = Response::new(Full::new(Bytes::from_static(body)));
         *response.headers_mut() = headers.as_ref().clone();
         async move { Ok::<_, Infallible>(response) }
     });

@@ -71,6 +71,10 @@ enum Peer {
 enum Work {
     /// 13 bytes of text, from a servlet that runs inline.
     Hello,
+    /// The same, with a line in the access log.
+    HelloLog,
+    /// A file of 1 KiB.
+    Static,
 }
 
 fn main() -> ExitCode {
@@ -85,7 +89,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     if let Some(address) = arguments.serve_hyper {
-        return hyper_peer::serve(address, &arguments.header);
+        return hyper_peer::serve(address, &arguments.header, arguments.work.body());
     }
     if let Some(url) = &arguments.drive {
         return driver::drive(url, arguments.connections, arguments.seconds);
@@ -93,8 +97,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.rounds == 0 || arguments.seconds == 0 || arguments.connections == 0 {
         bail!("--rounds, --seconds and --connections are at least 1");
     }
-    let Work::Hello = arguments.work;
-    let report = measure::hello(arguments)?;
+    let report = measure::all(arguments)?;
     report::print(&report);
     if let Some(path) = &arguments.json {
         let json = serde_json::to_string_pretty(&report)?;

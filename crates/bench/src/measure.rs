@@ -10,10 +10,10 @@
 
 use crate::client::Client;
 use crate::driver::Driven;
-use crate::peers::{self, HYPER, SERVAL, Server, Subject};
+use crate::peers::{self, HYPER, Server, Subject};
 use crate::pin::Pin;
 use crate::report::{Report, Result as Figures, Run};
-use crate::{Arguments, Peer};
+use crate::{Arguments, Peer, Work};
 use anyhow::{Result, bail};
 use e2e::process;
 use e2e::serval::Home;
@@ -38,8 +38,9 @@ struct Contender {
     subjects: &'static [Subject],
 }
 
-/// Measures hello on Serval and the peers. The peers come first: the first result is what others are compared with.
-pub fn hello(arguments: &Arguments) -> Result<Report> {
+/// Measures Serval and the peers. The peers come first: the first result is what others are compared with.
+pub fn all(arguments: &Arguments) -> Result<Report> {
+    let work = arguments.work;
     let pin = Pin::find();
     let client = Client::new(pin.clone(), arguments.connections, arguments.own_driver);
     let mut headers = vec![HEADER.to_owned()];
@@ -48,16 +49,16 @@ pub fn hello(arguments: &Arguments) -> Result<Report> {
         None
     } else {
         println!("building serval, and letting it build its examples ...");
-        let home = peers::build_serval_home()?;
-        headers = headers_of_serval(&pin, &home)?;
+        let home = peers::build_serval_home(work)?;
+        headers = headers_of_serval(&pin, work, &home)?;
         Some(home)
     };
     println!("starting each server {STARTS} times ...");
     for Peer::Hyper in &arguments.peers {
-        contenders.push(contender(HYPER, || peers::start_hyper(&pin, &headers))?);
+        contenders.push(contender(work, HYPER, || peers::start_hyper(&pin, work, &headers))?);
     }
     if let Some(home) = &home {
-        contenders.push(contender(SERVAL, || peers::start_serval(&pin, home))?);
+        contenders.push(contender(work, work.subjects(), || peers::start_serval(&pin, home))?);
     }
     let results = measure(&contenders, &client, arguments)?;
     for contender in contenders {
@@ -78,7 +79,7 @@ fn measure(contenders: &[Contender], client: &Client, arguments: &Arguments) -> 
     for contender in contenders {
         let idle_memory_kb = process::resident_kb(contender.server.process().id())?;
         for subject in contender.subjects {
-            peers::check(contender.server.address, subject)?;
+            peers::check(contender.server.address, arguments.work, subject)?;
             let (name, start_ups_ms) = (subject.name.to_owned(), contender.start_ups_ms.clone());
             asked.push((&contender.server, subject));
             results.push(Figures { name, idle_memory_kb, start_ups_ms, runs: Vec::new() });
@@ -99,19 +100,19 @@ fn measure(contenders: &[Contender], client: &Client, arguments: &Arguments) -> 
 }
 
 /// The peer sends the same bytes.
-fn headers_of_serval(pin: &Pin, home: &Home) -> Result<Vec<String>> {
+fn headers_of_serval(pin: &Pin, work: Work, home: &Home) -> Result<Vec<String>> {
     let serval = peers::start_serval(pin, home)?;
-    let headers = peers::check(serval.address, &SERVAL[0])?;
+    let headers = peers::check(serval.address, work, &work.subjects()[0])?;
     serval.stop()?;
     Ok(headers)
 }
 
 /// Starts it a few times for the start-up times, and leaves the last one running.
-fn contender(subjects: &'static [Subject], start: impl Fn() -> Result<Server>) -> Result<Contender> {
+fn contender(work: Work, subjects: &'static [Subject], start: impl Fn() -> Result<Server>) -> Result<Contender> {
     let mut start_ups_ms = Vec::new();
     loop {
         let server = start()?;
-        start_ups_ms.push(peers::time_to_first_answer(&server, &subjects[0])?.as_secs_f64() * 1e3);
+        start_ups_ms.push(peers::time_to_first_answer(&server, work, &subjects[0])?.as_secs_f64() * 1e3);
         if start_ups_ms.len() == STARTS {
             return Ok(Contender { server, start_ups_ms, subjects });
         }

@@ -1,8 +1,9 @@
 //! The servers that are measured: how each is started, and what it must answer.
 
-use crate::hyper_peer::BODY;
+use crate::Work;
 use crate::pin::{Pin, Role};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 use e2e::http_client::Connection;
 use e2e::process::Program;
 use e2e::serval::{Home, Serval};
@@ -24,10 +25,27 @@ pub struct Subject {
 }
 
 pub const HYPER: &[Subject] = &[Subject { name: "hyper", target: "/hello/plain" }];
-pub const SERVAL: &[Subject] = &[
-    Subject { name: "serval, hello in Rust", target: "/hello/plain" },
-    Subject { name: "serval, hello in C", target: "/hello-c/plain" },
-];
+
+impl Work {
+    /// What Serval is asked for.
+    pub fn subjects(self) -> &'static [Subject] {
+        match self {
+            Work::Hello | Work::HelloLog => &[
+                Subject { name: "serval, hello in Rust", target: "/hello/plain" },
+                Subject { name: "serval, hello in C", target: "/hello-c/plain" },
+            ],
+            Work::Static => &[Subject { name: "serval, a file", target: "/file.txt" }],
+        }
+    }
+
+    /// What everybody answers.
+    pub fn body(self) -> &'static [u8] {
+        match self {
+            Work::Hello | Work::HelloLog => b"Hello, World!",
+            Work::Static => &[b'x'; 1024],
+        }
+    }
+}
 
 /// A running server.
 pub struct Server {
@@ -62,9 +80,10 @@ impl Server {
 }
 
 /// Starts the bare server, which sends these headers.
-pub fn start_hyper(pin: &Pin, headers: &[String]) -> Result<Server> {
+pub fn start_hyper(pin: &Pin, work: Work, headers: &[String]) -> Result<Server> {
     let mut command = pin.command(Role::Server, std::env::current_exe()?);
-    command.args(["--serve-hyper", "127.0.0.1:0"]);
+    let work = work.to_possible_value().context("a work without a name")?;
+    command.args(["--serve-hyper", "127.0.0.1:0", "--work", work.get_name()]);
     for header in headers {
         command.args(["--header", header]);
     }
@@ -83,16 +102,17 @@ pub fn start_serval(pin: &Pin, home: &Home) -> Result<Server> {
 
 /// Makes a home with the examples, and lets Serval itself build them, on all cores. Later starts find them built, and
 /// build nothing, so that a start-up is a start-up.
-pub fn build_serval_home() -> Result<Home> {
+pub fn build_serval_home(work: Work) -> Result<Home> {
     let home = Home::new()?;
     home.copy_example("hello")?;
     home.copy_example("hello-c")?;
+    home.write("webapps/ROOT/file.txt", Work::Static.body())?;
     let configuration = std::fs::read_to_string(home.path("conf/server.toml"))?;
     home.configure("[build]\nsources = true")?;
     let serval = Serval::start(&home)?;
     let deadline = Instant::now() + BUILT_WITHIN;
-    for subject in SERVAL {
-        while let Err(error) = check(serval.address(), subject) {
+    for subject in work.subjects() {
+        while let Err(error) = check(serval.address(), work, subject) {
             if Instant::now() >= deadline {
                 let log = serval.program().lines_from(0).join("\n");
                 return Err(
@@ -103,15 +123,16 @@ pub fn build_serval_home() -> Result<Home> {
         }
     }
     serval.stop()?;
-    home.write("conf/server.toml", format!("{configuration}\n[build]\nsources = false\n"))?;
+    let access_log = if work == Work::HelloLog { "[access_log]\n" } else { "" };
+    home.write("conf/server.toml", format!("{configuration}\n[build]\nsources = false\n{access_log}"))?;
     Ok(home)
 }
 
 /// Asks once, and looks at the whole answer. Returns its headers, without those that hyper makes itself.
-pub fn check(address: SocketAddr, subject: &Subject) -> Result<Vec<String>> {
+pub fn check(address: SocketAddr, work: Work, subject: &Subject) -> Result<Vec<String>> {
     let mut connection = Connection::open(address, ANSWER_WITHIN).context("connect")?;
     let response = connection.get(subject.target).with_context(|| format!("ask {}", subject.name))?;
-    if response.status != 200 || response.body != BODY || response.closes() {
+    if response.status != 200 || response.body != work.body() || response.closes() {
         let body = String::from_utf8_lossy(&response.body);
         bail!("{} answers {} {body:?} at {}, so it is not measured", subject.name, response.status, subject.target);
     }
@@ -121,10 +142,10 @@ pub fn check(address: SocketAddr, subject: &Subject) -> Result<Vec<String>> {
 }
 
 /// Returns how long it took from the start of the program to its first good answer.
-pub fn time_to_first_answer(server: &Server, subject: &Subject) -> Result<Duration> {
+pub fn time_to_first_answer(server: &Server, work: Work, subject: &Subject) -> Result<Duration> {
     let started = server.process().started();
     loop {
-        match check(server.address, subject) {
+        match check(server.address, work, subject) {
             Ok(_) => return Ok(started.elapsed()),
             Err(error) if started.elapsed() > ANSWER_WITHIN => return Err(error.context("no answer after the start")),
             Err(_) => thread::sleep(ASK_AGAIN_AFTER),

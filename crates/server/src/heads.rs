@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
 const LENGTH: &[u8] = b"content-length";
 const CODING: &[u8] = b"transfer-encoding";
@@ -18,17 +18,19 @@ const CODING: &[u8] = b"transfer-encoding";
 const MAJOR: usize = 5;
 const MINOR: usize = 7;
 
-/// What of a line is looked at. A Content-Length that is longer has no number that hyper takes.
+/// What is kept of a line that comes in pieces. A Content-Length that is longer has no number that hyper takes.
 const START_BYTES: usize = 40;
 
 /// Where a connection is in its requests.
 pub struct Heads {
     at: At,
-    /// How the current line, or its last word, begins, and its length until now.
+    /// How the current line begins, and its length until now.
     start: [u8; START_BYTES],
     len: usize,
+    /// What has come of the current version.
+    version_len: usize,
     /// Of the body of this request; `None`: only hyper knows.
-    body: Option<u64>,
+    body_len: Option<u64>,
     /// How many requests have begun.
     requests: u64,
     unknown_version: UnknownVersion,
@@ -58,10 +60,11 @@ enum At {
 
 impl Heads {
     pub fn new(unknown_version: UnknownVersion) -> Heads {
-        Heads { at: At::Method, start: [0; START_BYTES], len: 0, body: Some(0), requests: 0, unknown_version }
+        let start = [0; START_BYTES];
+        Heads { at: At::Method, start, len: 0, version_len: 0, body_len: Some(0), requests: 0, unknown_version }
     }
 
-    /// Looks at the next piece of what the client sends.
+    /// Looks at the next piece of what the client sends. Each request comes by here: most are whole lines, which are not copied.
     pub fn look(&mut self, mut piece: &mut [u8]) {
         while !piece.is_empty() && self.at != At::Beyond {
             if let At::Body(left) = self.at {
@@ -70,43 +73,59 @@ impl Heads {
                 piece = &mut piece[here..];
                 continue;
             }
-            // A method, which is a token, may have a `#`.
-            let is_word = matches!(self.at, At::Method | At::Target);
-            let end = if is_word { memchr2(b' ', b'\n', piece) } else { memchr(b'\n', piece) };
+            let end = memchr(b'\n', piece);
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
-            match self.at {
-                At::Target => line.iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = b'<'),
-                At::Version => self.check_version(line),
-                _ => {}
-            }
-            self.remember(line);
-            match rest.first() {
-                Some(b'\n') => self.line_ends(),
-                Some(_) => self.word_ends(),
-                None => {}
+            self.look_at_words(line);
+            if end.is_some() && self.len == 0 {
+                self.line_ends(line);
+            } else {
+                self.remember(line);
+                if end.is_some() {
+                    let start = self.start;
+                    self.line_ends(&start[..self.len.min(start.len())]);
+                    self.len = 0;
+                }
             }
             piece = rest.get_mut(1..).unwrap_or_default();
+        }
+    }
+
+    /// Of a request line. A method, which is a token, may have a `#`.
+    fn look_at_words(&mut self, mut line: &mut [u8]) {
+        while matches!(self.at, At::Method | At::Target) {
+            let space = memchr(b' ', line);
+            let (word, rest) = line.split_at_mut(space.unwrap_or(line.len()));
+            if self.at == At::Target {
+                refuse_fragment(word);
+            }
+            if space.is_none() {
+                return;
+            }
+            line = &mut rest[1..];
+            match self.at {
+                At::Method => {
+                    self.requests += 1;
+                    self.at = At::Target;
+                }
+                _ => (self.at, self.version_len) = (At::Version, 0),
+            }
+        }
+        if self.at == At::Version {
+            self.check_version(line);
+            self.version_len = self.version_len.saturating_add(line.len());
         }
     }
 
     /// What is no version at all stays none: hyper answers 400.
     fn check_version(&mut self, piece: &mut [u8]) {
         for (place, known) in [(MAJOR, &b"1"[..]), (MINOR, b"01")] {
-            let digit = place.checked_sub(self.len).and_then(|place| piece.get_mut(place));
+            let digit = place.checked_sub(self.version_len).and_then(|place| piece.get_mut(place));
             if let Some(digit) = digit.filter(|digit| digit.is_ascii_digit() && !known.contains(digit)) {
                 *digit = b'1';
                 // The first one closes the connection.
                 let _ = self.unknown_version.0.compare_exchange(0, self.requests, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
-    }
-
-    fn word_ends(&mut self) {
-        if self.at == At::Method {
-            self.requests += 1;
-        }
-        self.at = if self.at == At::Method { At::Target } else { At::Version };
-        self.len = 0;
     }
 
     fn remember(&mut self, line: &[u8]) {
@@ -117,24 +136,25 @@ impl Heads {
         self.len = self.len.saturating_add(line.len());
     }
 
-    fn line_ends(&mut self) {
-        let start = &self.start[..self.len.min(self.start.len())];
-        let is_empty = start.is_empty() || start == b"\r";
-        let begins = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        if self.at == At::Field && begins(LENGTH) {
-            // hyper refuses others beside it, unless they are equal.
-            let is_first = self.body == Some(0) && self.len <= START_BYTES;
-            self.body = if is_first { length(start) } else { None };
-        } else if self.at == At::Field && begins(CODING) {
-            self.body = None;
-        }
+    /// `line` is how it began, at least.
+    fn line_ends(&mut self, line: &[u8]) {
+        let is_empty = matches!(line, b"" | b"\r");
+        let begins = |name: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         self.at = match self.at {
             // Empty lines before a request.
             At::Method if is_empty => At::Method,
-            At::Field if is_empty => self.body.replace(0).map_or(At::Beyond, At::of_body),
+            At::Field if is_empty => self.body_len.replace(0).map_or(At::Beyond, At::of_body),
+            At::Field if begins(LENGTH) => {
+                // hyper refuses another one beside it, unless they are equal.
+                self.body_len = self.body_len.filter(|&len| len == 0).and_then(|_| length(line));
+                At::Field
+            }
+            At::Field if begins(CODING) => {
+                self.body_len = None;
+                At::Field
+            }
             _ => At::Field,
         };
-        self.len = 0;
     }
 }
 
@@ -147,7 +167,15 @@ impl At {
 /// The number in a line that begins with Content-Length, if it is a plain one.
 fn length(line: &[u8]) -> Option<u64> {
     let digits = line[LENGTH.len()..].strip_prefix(b":")?.trim_ascii();
-    std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+    let is_plain = line.len() < START_BYTES && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_plain)?.parse().ok()
+}
+
+fn refuse_fragment(mut target: &mut [u8]) {
+    while let Some(at) = memchr(b'#', target) {
+        target[at] = b'<';
+        target = &mut target[at + 1..];
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +200,11 @@ mod tests {
                 0,
             ),
             ("P /\nContent-Length: +1\n\n#G /#\n", "P /\nContent-Length: +1\n\n#G /#\n", 0),
+            (
+                "P /\nContent-Length: 1                      2\n\n#G /#\n",
+                "P /\nContent-Length: 1                      2\n\n#G /#\n",
+                0,
+            ),
             (
                 "P /\nContent-Length: 1\nTransfer-Encoding: x\n\n#G /#",
                 "P /\nContent-Length: 1\nTransfer-Encoding: x\n\n#G /#",

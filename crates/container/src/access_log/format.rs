@@ -32,7 +32,6 @@ pub enum Item {
 
 /// What only the exchange knows, at its end.
 pub enum Question<'f> {
-    User,
     SessionId,
     RequestAttribute(&'f str),
     SessionAttribute(&'f str),
@@ -92,7 +91,8 @@ fn write_value(value: &LogValue, entry: &Entry, of_request: &mut Reading, time: 
         LogValue::LocalAddress => return out.extend_from_slice(entry.peer.local_text.as_bytes()),
         LogValue::RemotePort => write!(out, "{}", entry.peer.remote.port()),
         LogValue::ConnectionId => write!(out, "{}", entry.peer.connection_id),
-        LogValue::LogicalUser => return out.push(b'-'),
+        // There is no realm yet, so nobody has logged in: the usual formats ask no exchange.
+        LogValue::LogicalUser | LogValue::User => return out.push(b'-'),
         LogValue::Protocol => return out.extend_from_slice(protocol(entry.version).as_bytes()),
         LogValue::Status => write!(out, "{}", entry.status),
         LogValue::BytesOrDash if entry.bytes == 0 => return out.push(b'-'),
@@ -151,7 +151,6 @@ fn asks(item: &Item) -> bool {
 fn question(item: &Item) -> Option<Question<'_>> {
     let Item::Value(value) = item else { return None };
     match value {
-        LogValue::User => Some(Question::User),
         LogValue::SessionId => Some(Question::SessionId),
         LogValue::RequestAttribute(name) => Some(Question::RequestAttribute(name)),
         LogValue::SessionAttribute(name) => Some(Question::SessionAttribute(name)),

@@ -408,7 +408,6 @@ impl Exchange {
         let Some(noting) = self.request.noting.take() else { return };
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         noting.note(|question| match question {
-            Question::User => self.principal().map(|(name, _)| text(name)),
             Question::SessionId => self.info_of_session().id.as_deref().map(text),
             Question::RequestAttribute(name) => self.attribute(name).map(Bytes::copy_from_slice),
             Question::SessionAttribute(name) => self.session_attribute(name).ok().flatten(),
