@@ -89,6 +89,32 @@ pub enum Coding {
     Gzip,
 }
 
+impl Coding {
+    const ALL: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+
+    /// Returns what it is called in Content-Encoding, and in web.toml.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+
+    /// Returns what files are called that were coded beforehand, where web.toml names the coding alone.
+    fn extension(self) -> &'static str {
+        match self {
+            Coding::Brotli => ".br",
+            Coding::Zstd => ".zst",
+            Coding::Gzip => ".gz",
+        }
+    }
+
+    fn named(name: &str) -> Option<Coding> {
+        Coding::ALL.into_iter().find(|coding| coding.name() == name)
+    }
+}
+
 /// Holds `[redirects]`: those that add a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebRedirects {
@@ -126,20 +152,17 @@ impl Default for WebRedirects {
     }
 }
 
-const CODINGS: [(&str, Coding); 3] = [("br", Coding::Brotli), ("zstd", Coding::Zstd), ("gzip", Coding::Gzip)];
-/// What a file that was coded beforehand is called, where web.toml names the coding alone.
-const EXTENSIONS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
 const GIB: u64 = 1 << 30;
 
 /// Reads a list of codings that we can make, each once, if the key is there.
 pub(crate) fn codings(table: &Table<'_, '_>, key: &'static str) -> Option<Vec<Coding>> {
     let mut codings = Vec::new();
     for text in table.texts(key, "[\"br\", \"gzip\"]")? {
-        match CODINGS.iter().find(|(name, _)| *name == text.value) {
-            Some((_, coding)) if codings.contains(coding) => {}
-            Some((_, coding)) => codings.push(*coding),
+        match Coding::named(&text.value) {
+            Some(coding) if codings.contains(&coding) => {}
+            Some(coding) => codings.push(coding),
             None => {
-                let instead = format!("write some of {}", list(CODINGS.map(|(name, _)| name)));
+                let instead = format!("write some of {}", list(Coding::ALL.map(Coding::name)));
                 table.wrong(&text, key, "is not a coding that can be made", instead);
             }
         }
@@ -202,9 +225,8 @@ fn precompressed(table: &Table<'_, '_>) -> Vec<Precompressed> {
 /// Returns what one word of `precompressed` stands for, or what to write instead.
 fn variant(word: &str) -> Result<Precompressed, String> {
     let Some((coding, extension)) = word.split_once('=') else {
-        let known = EXTENSIONS.iter().find(|(coding, _)| *coding == word);
-        return match known {
-            Some((coding, extension)) => Ok(Precompressed { coding: (*coding).into(), extension: (*extension).into() }),
+        return match Coding::named(word) {
+            Some(coding) => Ok(Precompressed { coding: coding.name().into(), extension: coding.extension().into() }),
             None => Err("write `br`, `zstd` or `gzip`, or a coding and an extension, as in `gzip=.gz`".to_owned()),
         };
     };

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::BodyError;
 use crate::body::ResponseBody;
+use crate::tokens::has_token;
 
 /// What is compressed in one go, in less than a millisecond.
 const STEP_BYTES: usize = 16 << 10;
@@ -60,7 +61,7 @@ impl Compression {
         let codings = web.codings.as_deref().unwrap_or(codings);
         (!codings.is_empty()).then(|| {
             Arc::new(Compression {
-                codings: codings.iter().copied().map(name).collect(),
+                codings: codings.iter().copied().map(Coding::name).collect(),
                 bytes_min: web.bytes_min,
                 types: web.types.iter().map(|pattern| TypePattern::new(pattern)).collect(),
                 room: &ROOM,
@@ -71,14 +72,6 @@ impl Compression {
     pub fn wanted(self: &Arc<Self>, method: &Method, headers: &HeaderMap) -> Wanted {
         let coding = preferred(headers, &self.codings);
         Wanted { compression: self.clone(), coding, for_head: method == Method::HEAD }
-    }
-}
-
-fn name(coding: Coding) -> &'static str {
-    match coding {
-        Coding::Brotli => "br",
-        Coding::Zstd => "zstd",
-        Coding::Gzip => "gzip",
     }
 }
 
@@ -156,27 +149,21 @@ fn has_several_parts(headers: &HeaderMap) -> bool {
 /// Is coded or a part already, is not to be changed, or carries a digest of what a servlet has made, which would be wrong.
 fn is_bound_to_its_bytes(headers: &HeaderMap) -> bool {
     const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
-    let keeps = |value: &HeaderValue| names(value, b"no-transform");
     headers.contains_key(CONTENT_ENCODING)
         || headers.contains_key(CONTENT_RANGE)
-        || headers.get_all(CACHE_CONTROL).iter().any(keeps)
+        || has_token(headers, CACHE_CONTROL, "no-transform")
         || DIGESTS.iter().any(|&name| headers.contains_key(name))
 }
 
 /// Adds Accept-Encoding to what is there.
 fn vary(headers: &mut HeaderMap) {
-    if headers.get_all(VARY).iter().any(|value| names(value, b"accept-encoding") || names(value, b"*")) {
+    if has_token(headers, VARY, "accept-encoding") || has_token(headers, VARY, "*") {
         return;
     }
     let mut all: Vec<&[u8]> = headers.get_all(VARY).iter().map(HeaderValue::as_bytes).collect();
     all.push(b"accept-encoding");
     let all = HeaderValue::from_bytes(&all.join(&b", "[..])).expect("values of headers, with commas between them");
     headers.insert(VARY, all);
-}
-
-/// Whether a list of tokens has this one, in any case of letters.
-fn names(list: &HeaderValue, token: &[u8]) -> bool {
-    list.as_bytes().split(|&byte| byte == b',').any(|named| named.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// One tag for what is coded and what is not is weak (RFC 9110 8.8.1). To keep it strong, with the coding's name in it, would need

@@ -5,7 +5,7 @@
 //! returns.
 
 use http::Response;
-use serval_static_files::Found;
+use serval_static_files::{Found, is_private};
 
 use crate::answer;
 use crate::body::ResponseBody;
@@ -76,8 +76,7 @@ fn welcome(context: &Context, generation: &Generation, folder: &str) -> Option<(
 
 /// WEB-INF and META-INF at the top of a webapp, in any case (SEMANTICS 7). Dispatches inside of the webapp may reach them.
 pub fn is_protected(path: &str) -> bool {
-    let first = path.strip_prefix('/').unwrap_or(path).split('/').next().unwrap_or("");
-    first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
+    is_private(path.strip_prefix('/').unwrap_or(path).as_bytes())
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod sending;
 mod sessions;
 mod side;
 mod target;
+mod tokens;
 mod turn;
 mod webapp;
 

@@ -195,9 +195,10 @@ fn ip_of(node: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// Proxies may hide an address behind a name (RFC 7239 6.3).
+/// Proxies may hide an address behind a name (RFC 7239 6.3), which servlets print as they would an address.
 fn named(node: &str) -> String {
-    let is_name = !node.is_empty() && node.len() <= NAME_BYTES_MAX && node.bytes().all(|byte| byte.is_ascii_graphic());
+    let in_names = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
+    let is_name = !node.is_empty() && node.len() <= NAME_BYTES_MAX && node.bytes().all(in_names);
     match ip_of(node) {
         Some(ip) => ip.to_string(),
         None if is_name => node.to_owned(),
@@ -262,7 +263,9 @@ mod tests {
             ("198.51.100.7, a b", "unknown", "x-forwarded-for: 198.51.100.7"),
             // Quotes are nothing in this header.
             ("\"9.9.9.9, 198.51.100.7", "198.51.100.7", "x-forwarded-for: \"9.9.9.9"),
-            ("\"9.9.9.9,198.51.100.7, \"10.0.0.1\"", "\"10.0.0.1\"", "x-forwarded-for: \"9.9.9.9,198.51.100.7"),
+            ("\"9.9.9.9,198.51.100.7, \"10.0.0.1\"", "unknown", "x-forwarded-for: \"9.9.9.9,198.51.100.7"),
+            ("198.51.100.7, <b>", "unknown", "x-forwarded-for: 198.51.100.7"),
+            ("198.51.100.7, _hidden-1:80", "_hidden-1:80", "x-forwarded-for: 198.51.100.7"),
         ] {
             check(&rules(), INSIDE, &format!("x-forwarded-for: {sent}"), (Some(address), seen));
         }

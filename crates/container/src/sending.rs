@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::body::{ResponseBody, Stream};
 use crate::compression;
 use crate::pipe::{Gone, Writer, pipe};
+use crate::tokens::has_token;
 
 /// LIMIT: what a servlet may hold back (servlet.h, set_buffer_size).
 pub const BUFFER_BYTES_MAX: usize = 16 << 20;
@@ -86,12 +87,7 @@ impl Sending {
 
     /// The head has named this trailer: others are not sent after it (RFC 9110 6.6.2).
     pub fn announces(&self, name: &HeaderName) -> bool {
-        let named = |value: &HeaderValue| {
-            value
-                .to_str()
-                .is_ok_and(|names| names.split(',').any(|named| named.trim().eq_ignore_ascii_case(name.as_str())))
-        };
-        self.headers.get_all(TRAILER).iter().any(named)
+        has_token(&self.headers, TRAILER, name.as_str())
     }
 
     /// Whether it goes out without a body, whatever was written (RFC 9110 9.3.2, 15.3.5, 15.3.6, 15.4.5).

@@ -47,5 +47,6 @@ pub use folder::{Folder, Found, Options};
 pub use listing::Listing;
 pub use media_type::{TypePattern, media_type};
 pub use put::{Refused, Upload};
+pub use resolve::is_private;
 pub use respond::{ReadFailure, content, respond, respond_at_once, status_when_missing};
 pub use strong::Patience;

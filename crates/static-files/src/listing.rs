@@ -85,7 +85,7 @@ impl Folder {
         for entry in Dir::new(directory)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            if is_hidden(name) || (below.is_empty() && is_private(name.as_ref())) {
+            if is_hidden(name) || (below.is_empty() && is_private(name.as_bytes())) {
                 continue;
             }
             if looked_at == entries_max {

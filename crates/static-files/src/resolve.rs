@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -74,7 +75,9 @@ impl Root {
         let target = self.path.join(relative).canonicalize().map_err(link_errno)?;
         match target.strip_prefix(&self.path) {
             // By a link a request could spell its way into these.
-            Ok(inside) if is_private(inside) && !is_private(Path::new(relative)) => Err(Errno::XDEV),
+            Ok(inside) if is_private(inside.as_os_str().as_bytes()) && !is_private(relative.as_bytes()) => {
+                Err(Errno::XDEV)
+            }
             Ok(inside) => self.open_within(self.fd.as_fd(), inside, flags),
             Err(_) => Err(Errno::XDEV),
         }
@@ -102,10 +105,11 @@ impl Root {
     }
 }
 
-/// The folders of a webapp that no request may name (SEMANTICS 7).
-pub(crate) fn is_private(inside: &Path) -> bool {
-    let first = inside.iter().next().unwrap_or_default();
-    first.eq_ignore_ascii_case("WEB-INF") || first.eq_ignore_ascii_case("META-INF")
+/// Says whether a path from the root of a webapp, without a slash before it, leads into WEB-INF or META-INF, in any case of letters:
+/// no request may name them (SEMANTICS 7).
+pub fn is_private(path: &[u8]) -> bool {
+    let first = path.split(|&byte| byte == b'/').next().unwrap_or_default();
+    first.eq_ignore_ascii_case(b"WEB-INF") || first.eq_ignore_ascii_case(b"META-INF")
 }
 
 fn open_directory(path: impl AsRef<Path>) -> Result<OwnedFd, Errno> {

@@ -21,6 +21,7 @@ use super::Log;
 use super::format::{Item, Question};
 use crate::body::ResponseBody;
 use crate::remote_ip::Client;
+use crate::tokens::has_token;
 use crate::{BodyError, Peer, parameters};
 
 /// LIMIT: bytes of a value that are logged. Entries wait in a queue, so one must not hold a whole head.
@@ -118,8 +119,7 @@ impl Entry {
     fn finish(mut self: Box<Entry>) {
         self.taken = self.began.elapsed();
         self.ended = SystemTime::now();
-        let whole = self.whole || self.body.is_end_stream() || self.bytes_announced == Some(self.bytes);
-        if self.committed.is_none() || !whole {
+        if self.committed.is_none() || !self.whole {
             self.state = State::Aborted;
         }
         self.body = ResponseBody::empty();
@@ -165,12 +165,14 @@ impl Owner {
         let (head, body) = response.into_parts();
         entry.committed = Some(entry.began.elapsed());
         entry.status = head.status.as_u16();
-        entry.whole |= matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         entry.bytes_announced = body.size_hint().exact().or_else(|| {
             let announced = head.headers.get(CONTENT_LENGTH)?;
             announced.to_str().ok()?.parse().ok()
         });
-        if has_token(&head.headers, "close") {
+        entry.whole |= matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || body.is_end_stream()
+            || entry.bytes_announced == Some(0);
+        if has_token(&head.headers, CONNECTION, "close") {
             entry.state = State::Closed;
         }
         for item in &entry.log.format.items {
@@ -187,9 +189,14 @@ impl Owner {
         let Some(entry) = self.0.as_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(&mut entry.body).poll_frame(task);
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Poll::Ready(Some(Ok(frame))) => {
+                entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                entry.whole = entry.body.is_end_stream() || entry.bytes_announced == Some(entry.bytes);
+            }
             Poll::Ready(None) => entry.whole = true,
-            _ => {}
+            // One that has failed is at its end too.
+            Poll::Ready(Some(Err(_))) => entry.whole = false,
+            Poll::Pending => {}
         }
         polled
     }
@@ -335,14 +342,7 @@ pub fn protocol(version: Version) -> &'static str {
 fn asks_to_close(version: Version, headers: &HeaderMap) -> bool {
     match version {
         Version::HTTP_09 => true,
-        Version::HTTP_10 => !has_token(headers, "keep-alive"),
-        _ => has_token(headers, "close"),
+        Version::HTTP_10 => !has_token(headers, CONNECTION, "keep-alive"),
+        _ => has_token(headers, CONNECTION, "close"),
     }
-}
-
-fn has_token(headers: &HeaderMap, token: &str) -> bool {
-    let is_in = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|text| text.split(',').any(|named| named.trim().eq_ignore_ascii_case(token)))
-    };
-    headers.get_all(CONNECTION).iter().any(is_in)
 }

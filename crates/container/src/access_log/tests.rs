@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use serval_config::{LogPattern, Rotate};
+use serval_static_files::{Folder, Found, Options};
 
 use super::local_time::LocalTime;
 use super::*;
@@ -196,6 +197,15 @@ fn how_a_request_has_ended() {
     let _ = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
     drop(body);
     assert_eq!(line(), "200 3 3 +", "the connection asks for no more than was announced");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![b'x'; 100_000]).unwrap();
+    let Found::File(found) = Folder::open(folder.path(), Options::default()).unwrap().lookup("/file") else { panic!() };
+    let body = serval_static_files::content(found).unwrap();
+    std::fs::write(&file, "short").unwrap();
+    send(case.begin(&head()).answered(Response::new(ResponseBody::File(body))));
+    assert_eq!(line(), "200 5 5 X", "cut, since the file became shorter");
 
     let mut to_head = head();
     to_head.method = http::Method::HEAD;
