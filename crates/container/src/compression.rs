@@ -94,6 +94,9 @@ impl Wanted {
             }
             return;
         }
+        if response.status() == StatusCode::PARTIAL_CONTENT && self.fits_in_part(response.headers()) {
+            vary(response.headers_mut());
+        }
         if !self.fits(response) {
             return;
         }
@@ -117,14 +120,22 @@ impl Wanted {
 
     fn fits(&self, response: &Response<ResponseBody>) -> bool {
         const NEVER: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
-        let Compression { bytes_min, types, .. } = &*self.compression;
         let headers = response.headers();
-        let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };
-        types.iter().any(|pattern| pattern.fits(content_type.as_bytes()))
+        self.is_of_its_types(headers)
             && !response.status().is_informational()
             && !NEVER.contains(&response.status())
             && !is_bound_to_its_bytes(headers)
-            && self.len(response).is_none_or(|len| len >= (*bytes_min).max(1))
+            && self.len(response).is_none_or(|len| len >= self.compression.bytes_min.max(1))
+    }
+
+    /// Whether the whole might have been compressed: a part says so too (RFC 9110 15.3.7). Of several parts the type is not known.
+    fn fits_in_part(&self, headers: &HeaderMap) -> bool {
+        !headers.contains_key(CONTENT_ENCODING) && (self.is_of_its_types(headers) || has_several_parts(headers))
+    }
+
+    fn is_of_its_types(&self, headers: &HeaderMap) -> bool {
+        let content_type = headers.get(CONTENT_TYPE);
+        content_type.is_some_and(|value| self.compression.types.iter().any(|pattern| pattern.fits(value.as_bytes())))
     }
 
     /// What is known of the length.
@@ -136,6 +147,10 @@ impl Wanted {
             None => of_body.filter(|&len| len > 0 || !self.for_head),
         }
     }
+}
+
+fn has_several_parts(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"multipart/byteranges"))
 }
 
 /// Is coded or a part already, is not to be changed, or carries a digest of what a servlet has made, which would be wrong.
@@ -604,12 +619,21 @@ mod tests {
             (200, &[HTML, ("content-range", "bytes 0-21/22")]),
             (200, &[HTML, ("cache-control", "private"), ("cache-control", "max-age=1, No-Transform")]),
             (200, &[HTML, ("repr-digest", "sha-256=:x:")]),
-            (206, &[HTML]),
-            (206, &[("content-type", "multipart/byteranges; boundary=x")]),
+            (206, &[("content-type", "image/png")]),
+            (206, &[HTML, ("content-encoding", "gzip"), ("content-range", "bytes 0-1/9")]),
             (204, &[HTML]),
             (416, &[HTML, ("content-range", "bytes */22")]),
         ] {
             check("br", (status, lines), lines);
+        }
+    }
+
+    #[test]
+    fn a_part_varies_as_the_whole_does() {
+        let parts = ("content-type", "multipart/byteranges; boundary=x");
+        for accepts in ["br", "x"] {
+            check(accepts, (206, &[HTML, ("etag", "\"a\"")]), &[HTML, ("etag", "\"a\""), VARIES]);
+            check(accepts, (206, &[parts]), &[parts, VARIES]);
         }
     }
 

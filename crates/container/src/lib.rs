@@ -60,12 +60,10 @@ use deploy::Deployment;
 use execution::{Inline, Watch};
 use generation::Lives;
 use inside::Mapped;
-use routes::{Host, Hosts};
+use routes::{DEFAULT_HOST, Host, Hosts};
 use target::{Authority, Refused, Target};
 pub use turn::{Io, Turn};
-
-/// The number of the host that has what no other has.
-const DEFAULT_HOST: usize = 0;
+pub use webapp::not_served;
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request as the connection hands it over; `None` in [`Container::handle`] when there is none.
@@ -101,7 +99,7 @@ impl Peer {
 /// Something that an operator wants to see as a line.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// As in "/shop"; "/" for the root context.
+    /// As in "/shop"; "/" for the root context. Of several hosts, its name stands before it.
     pub context: String,
     /// "ready", "building", "failed", "gone".
     pub state: &'static str,
@@ -218,13 +216,7 @@ impl Container {
             body,
             noting: entry.as_mut().and_then(Owner::noting),
         });
-        let rules = context.settings.remote_ip.as_ref();
-        if let Some(client) = rules.and_then(|rules| remote_ip::found(rules, &request.headers, peer)) {
-            if let Some(entry) = &mut entry {
-                entry.found_client(&client);
-            }
-            client.apply(&mut request);
-        }
+        find_client(&context, &mut request, entry.as_mut());
         (within(context, request, turn), entry)
     }
 
@@ -301,6 +293,16 @@ impl Container {
             }
         }
     }
+}
+
+/// Where proxies that the context believes say that the request comes from.
+fn find_client(context: &Context, request: &mut exchange::Request, entry: Option<&mut Owner>) {
+    let Some(rules) = &context.settings.remote_ip else { return };
+    let Some(client) = remote_ip::found(rules, &request.headers, &request.peer) else { return };
+    if let Some(entry) = entry {
+        entry.found_client(&client);
+    }
+    client.apply(request);
 }
 
 /// The request inside its context.

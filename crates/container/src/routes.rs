@@ -14,6 +14,9 @@ use crate::exchange::requested_sessions;
 use crate::mapping;
 use crate::target::Target;
 
+/// The number of the host that has what no other has.
+pub const DEFAULT_HOST: usize = 0;
+
 pub struct Host {
     /// As servlets are told it, when the client names none.
     pub name: String,
@@ -66,11 +69,11 @@ impl Hosts {
 
     /// The number of the host of that name, which is in lower case.
     pub fn find(&self, name: Option<&str>) -> (usize, HostRule) {
-        let Some(name) = name else { return (0, HostRule::Default) };
+        let Some(name) = name else { return (DEFAULT_HOST, HostRule::Default) };
         let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
         match self.names.get(name) {
             Some(number) => (*number, HostRule::Name),
-            None => by_wildcard().map_or((0, HostRule::Default), |number| (*number, HostRule::Wildcard)),
+            None => by_wildcard().map_or((DEFAULT_HOST, HostRule::Default), |number| (*number, HostRule::Wildcard)),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Called once for each request, before anything is looked up; what it lets through is safe to map and to open. hyper refuses some
 //! targets before us, with 400 and without a line in the access log: `<`, `>`, a backtick or a control in a path, `"`, `<` or `>` in a
 //! query, what is not UTF-8, and what is no target at all, such as `a/b` or `?q`; so those characters cannot be relaxed. A `#` and what
-//! follows is cut off there, after the first request with a body on a connection; before that it is 400.
+//! follows is cut off there, after the first request with a chunked body on a connection; before that it is 400.
 
 use http::header::HOST;
 use http::request::Parts;
@@ -125,14 +125,16 @@ impl Target {
         (self.cleaned, self.context_len) = (Some(path), 0);
     }
 
-    /// The target of a dispatch to a path inside the context, maybe with a query of its own.
-    pub fn of_dispatch(&self, path: &str, query: Option<&str>) -> Target {
+    /// The target of a dispatch to a path inside the context, maybe with a query of its own. `None`: it is longer than one can be.
+    pub fn of_dispatch(&self, path: &str, query: Option<&str>) -> Option<Target> {
+        // What a library has written may be what no client can send.
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>".contains(&byte);
         let context = self.raw_context_path();
-        let query = query.or(self.query()).map(|query| format!("?{query}")).unwrap_or_default();
+        let query =
+            query.or(self.query()).map(|query| format!("?{}", percent_encoded(query, plain))).unwrap_or_default();
         let raw = format!("{context}{}{query}", Target::encoded(path));
-        let Ok(raw) = PathAndQuery::try_from(raw) else { return self.clone() };
-        Target {
-            raw,
+        Some(Target {
+            raw: PathAndQuery::try_from(raw).ok()?,
             cleaned: Some(path.to_owned()),
             context_len: 0,
             raw_context_len: context.len(),
@@ -140,7 +142,7 @@ impl Target {
             client_query: Some(self.client_query().into()),
             server_name: self.server_name.clone(),
             server_port: self.server_port,
-        }
+        })
     }
 
     /// A path that a library has written, decoded and normalised; `None`: it leads above the root, or is no path. What would fool
@@ -159,10 +161,7 @@ impl Target {
 
     /// A decoded path as it is sent.
     pub fn encoded(path: &str) -> String {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
-        path.bytes()
-            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-            .collect()
+        percent_encoded(path, |byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte))
     }
 
     /// The value of a path parameter, as sent: `/cart;jsessionid=1`. Of several the last one counts.
@@ -187,6 +186,18 @@ impl Target {
         let port = if self.server_port == usual { String::new() } else { format!(":{}", self.server_port) };
         format!("{scheme}://{}{port}", self.server_name)
     }
+}
+
+/// Escapes the bytes that are not plain; only those of ASCII can be.
+pub fn percent_encoded(text: &str, plain: impl Fn(u8) -> bool) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match plain(byte) {
+            true => encoded.push(char::from(byte)),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// An absolute-form target may have no path (RFC 9112 3.2.2).
@@ -327,15 +338,19 @@ fn text(path: Vec<u8>) -> Result<String, Refused> {
 
 /// Refuses what a proxy in front of us may read otherwise (SEMANTICS 3, step 6).
 fn check_suspicious(raw: &str, rules: &UriRules) -> Result<(), Refused> {
-    let mut segments = raw[1.min(raw.len())..].split('/').peekable();
+    // Some take a backslash for a slash.
+    let mut segments = raw[1.min(raw.len())..].split(['/', '\\']).peekable();
     while let Some(segment) = segments.next() {
         let (name, has_parameters) = segment.split_once(';').map_or((segment, false), |(name, _)| (name, true));
         if name.is_empty() && has_parameters && segments.peek().is_some() {
             return Err(bad("an empty path segment has parameters"));
         }
-        let dots = name.replace("%2e", ".").replace("%2E", ".");
-        let is_dots = !dots.is_empty() && dots.bytes().all(|byte| byte == b'.');
-        if is_dots && (has_parameters || dots.len() != name.len()) {
+        let mut behind = name;
+        while let Some(rest) = [".", "%2e", "%2E"].iter().find_map(|dot| behind.strip_prefix(dot)) {
+            behind = rest;
+        }
+        let is_dots = behind.is_empty() && !name.is_empty();
+        if is_dots && (has_parameters || name.contains('%')) {
             return Err(bad("a dot segment is encoded or has parameters"));
         }
     }
@@ -608,6 +623,10 @@ mod tests {
             ",
             &[&decode, &pass, &pass_backslash, &backslash],
         );
+        for suspicious in ["/x\\%2e%2e\\y", "/x\\..;/y", "/x/;\\y"] {
+            let refused = clean(suspicious, &UriRules { allow_suspicious: false, ..backslash.clone() });
+            assert!(clean(suspicious, &backslash).is_ok() && refused.is_err(), "{suspicious}");
+        }
         // What is asked for is not refused as suspicious.
         assert_eq!(clean("/x%2fy", &UriRules { allow_suspicious: false, ..pass }).as_deref(), Ok("/x%2fy"));
     }
@@ -649,6 +668,22 @@ mod tests {
         ] {
             assert_eq!(Target::clean_path(path).as_deref(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_dispatch_may_have_any_query() {
+        let server = Authority { name: None, port: 80 };
+        let from = Target::read(&mut head(Method::GET, "/a?b=c", Version::HTTP_11, &["a"]), server, &strict()).unwrap();
+        for (query, expected) in [
+            (None, "/x%20y?b=c"),
+            (Some(""), "/x%20y?"),
+            (Some("q=%20&r=[{|}]?/"), "/x%20y?q=%20&r=[{|}]?/"),
+            (Some("q=a b<\u{e4}>\"\n#"), "/x%20y?q=a%20b%3C%C3%A4%3E%22%0A%23"),
+        ] {
+            let there = from.of_dispatch("/x y", query).unwrap();
+            assert_eq!((there.raw(), there.path(), there.client_query()), (expected, "/x y", "b=c"), "{query:?}");
+        }
+        assert!(from.of_dispatch("/x", Some(&"q".repeat(1 << 16))).is_none());
     }
 
     fn head(method: Method, uri: &str, version: Version, hosts: &[&str]) -> Parts {
@@ -780,6 +815,7 @@ mod tests {
             ("/p_q/x/../abc/../abc/y", "/p_q/abc", "/p_q/x/../abc"),
             ("/p_q%2Fabc%2fx", "/p_q/abc", "/p_q%2Fabc"),
             ("/p_q%5Cabc%5cx", "/p_q/abc", "/p_q%5Cabc"),
+            ("/\\x/../app/y", "/app", "\\x/../app"),
         ] {
             let server = Authority { name: None, port: 80 };
             let mut target =

@@ -5,7 +5,7 @@
 //! HTTP/1.1, and `connection` answers that request with 505.
 //!
 //! `patient` shows each piece that it reads. Only what is known to be a head is touched, and nothing changes its length: the requests of
-//! a connection up to the first one with a body.
+//! a connection up to the first one whose body is chunked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,16 +18,19 @@ const CODING: &[u8] = b"transfer-encoding";
 const MAJOR: usize = 5;
 const MINOR: usize = 7;
 
-/// Where a connection is in the heads of its requests.
+/// What of a line is looked at. A Content-Length that is longer has no number that hyper takes.
+const START_BYTES: usize = 40;
+
+/// Where a connection is in its requests.
 pub struct Heads {
     at: At,
     /// How the current line begins, and its length until now.
-    start: [u8; CODING.len()],
+    start: [u8; START_BYTES],
     len: usize,
     /// What has come of the current version.
     version_len: usize,
-    /// This request may have a body.
-    has_body: bool,
+    /// Of the body of this request; `None`: only hyper knows.
+    body: Option<u64>,
     /// How many requests have begun.
     requests: u64,
     unknown_version: UnknownVersion,
@@ -49,19 +52,27 @@ enum At {
     Target,
     Version,
     Field,
+    /// So much of it is to come.
+    Body(u64),
     /// A body has begun, whose end only hyper knows.
     Beyond,
 }
 
 impl Heads {
     pub fn new(unknown_version: UnknownVersion) -> Heads {
-        let start = [0; CODING.len()];
-        Heads { at: At::Method, start, len: 0, version_len: 0, has_body: false, requests: 0, unknown_version }
+        let start = [0; START_BYTES];
+        Heads { at: At::Method, start, len: 0, version_len: 0, body: Some(0), requests: 0, unknown_version }
     }
 
     /// Looks at the next piece of what the client sends. Each request comes by here: most are whole lines, which are not copied.
     pub fn look(&mut self, mut piece: &mut [u8]) {
         while !piece.is_empty() && self.at != At::Beyond {
+            if let At::Body(left) = self.at {
+                let here = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+                self.at = At::of_body(left - here as u64);
+                piece = &mut piece[here..];
+                continue;
+            }
             let end = memchr(b'\n', piece);
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
             self.look_at_words(line);
@@ -111,7 +122,8 @@ impl Heads {
             let digit = place.checked_sub(self.version_len).and_then(|place| piece.get_mut(place));
             if let Some(digit) = digit.filter(|digit| digit.is_ascii_digit() && !known.contains(digit)) {
                 *digit = b'1';
-                self.unknown_version.0.store(self.requests, Ordering::Relaxed);
+                // The first one closes the connection.
+                let _ = self.unknown_version.0.compare_exchange(0, self.requests, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
     }
@@ -128,18 +140,32 @@ impl Heads {
     fn line_ends(&mut self, line: &[u8]) {
         let is_empty = matches!(line, b"" | b"\r");
         let begins = |name: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        if self.at == At::Field && begins(LENGTH) {
+            // hyper refuses others beside it, unless they are equal.
+            let is_first = self.body == Some(0) && self.len.max(line.len()) <= START_BYTES;
+            self.body = if is_first { length(line) } else { None };
+        } else if self.at == At::Field && begins(CODING) {
+            self.body = None;
+        }
         self.at = match self.at {
             // Empty lines before a request.
             At::Method if is_empty => At::Method,
-            At::Field if is_empty && self.has_body => At::Beyond,
-            At::Field if is_empty => At::Method,
-            At::Field => {
-                self.has_body |= begins(LENGTH) || begins(CODING);
-                At::Field
-            }
+            At::Field if is_empty => self.body.replace(0).map_or(At::Beyond, At::of_body),
             _ => At::Field,
         };
     }
+}
+
+impl At {
+    fn of_body(left: u64) -> At {
+        if left == 0 { At::Method } else { At::Body(left) }
+    }
+}
+
+/// The number in a line that begins with Content-Length, if it is a plain one.
+fn length(line: &[u8]) -> Option<u64> {
+    let digits = line[LENGTH.len()..].strip_prefix(b":")?.trim_ascii();
+    std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 fn refuse_fragment(mut target: &mut [u8]) {
@@ -160,8 +186,20 @@ mod tests {
             ("G#T /?#b HTTP/1.1\nHost: a\n\nGET # HTTP/1.0\n\n", "G#T /?<b HTTP/1.1\nHost: a\n\nGET < HTTP/1.0\n\n", 0),
             ("\r\n\r\nGET /#\r\n\r\n", "\r\n\r\nGET /<\r\n\r\n", 0),
             (
-                "POST /# H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\r\n",
-                "POST /< H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\r\n",
+                "POST /# H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\nGET /# H\r\n",
+                "POST /< H\r\ncontent-LENGTH: 9\r\n\r\nGET /# H\nGET /< H\r\n",
+                0,
+            ),
+            ("P /\nContent-Length:0\n\nG /#\n", "P /\nContent-Length:0\n\nG /<\n", 0),
+            (
+                "P /\nContent-Length: 1\nContent-Length: 1\n\n#G /#",
+                "P /\nContent-Length: 1\nContent-Length: 1\n\n#G /#",
+                0,
+            ),
+            ("P /\nContent-Length: +1\n\n#G /#\n", "P /\nContent-Length: +1\n\n#G /#\n", 0),
+            (
+                "P /\nContent-Length: 1\nTransfer-Encoding: x\n\n#G /#",
+                "P /\nContent-Length: 1\nTransfer-Encoding: x\n\n#G /#",
                 0,
             ),
             ("P /\r\nTransfer-Encoding:chunked\r\n\r\nG /#\r\n", "P /\r\nTransfer-Encoding:chunked\r\n\r\nG /#\r\n", 0),
@@ -172,6 +210,7 @@ mod tests {
                 "G / HTTP/1.0\r\n\r\nG /9 HTTP/1.1\nA: HTTP/3.0\n\n",
                 2,
             ),
+            ("G / HTTP/3.1\n\nG / HTTP/3.1\n\n", "G / HTTP/1.1\n\nG / HTTP/1.1\n\n", 1),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/1.0\r\n\r\nSM\r\n\r\n", 1),
             ("GET /HTTP/3.0\r\n\r\n", "GET /HTTP/3.0\r\n\r\n", 0),
         ] {

@@ -41,7 +41,8 @@ impl Exchange {
         let is_query = query.as_ref().is_none_or(|query| {
             parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut Vec::new()).is_ok()
         });
-        is_query.then_some(Way { path, query })
+        is_query.then_some(())?;
+        Some(Way { target: self.request.target.of_dispatch(&path, query.as_deref())?, query })
     }
 
     pub(super) fn dispatch_to(&mut self, how: Dispatch, target: &str) -> Answer<Option<sv_status>> {
@@ -66,6 +67,8 @@ impl Exchange {
         let status = match how {
             Dispatch::ForwardByName | Dispatch::IncludeByName => {
                 let servlet = generation.servlet_named(target);
+                // Its paths are those of before (SEMANTICS 11).
+                self.included_path.clone_from(&saved.4);
                 Ok(servlet.map(|by| {
                     self.serving = by;
                     self.run_nested(&generation, forward, true)
@@ -87,10 +90,10 @@ impl Exchange {
     fn turn_to(&mut self, target: &str, forward: bool, added: &mut usize) -> Answer<bool> {
         let Some(path) = self.inside_context(target) else { return Ok(false) };
         let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
+        let Some(mut there) = self.request.target.of_dispatch(&path, query) else { return Ok(false) };
         *added = self.add_parameters(query.unwrap_or(""))?;
         let Mapped { found, welcome } = inside::find(&self.context, &self.generation, &path);
         self.serving = found.by;
-        let mut there = self.request.target.of_dispatch(&path, query);
         let path = match welcome {
             Some(file) => {
                 there.go_to(file.clone());
@@ -209,7 +212,8 @@ impl Exchange {
 
     /// The static file that an include names goes into the body, where it stands.
     fn include_file(&mut self) -> sv_status {
-        let path = self.included_path.take().unwrap_or_default();
+        // Of a dispatch by name, or of a forward inside of an include, it is the one that the request is for then.
+        let path = self.included_path.take().unwrap_or_else(|| self.request.target.path().to_owned());
         let (body, content_type) = match files::content(&self.context, &path) {
             Content::File(body, content_type) => (body, content_type),
             Content::Directory => return SV_OK,

@@ -77,10 +77,10 @@ impl Exchange {
     pub fn dispatch_again(&mut self, way: Option<Way>) {
         // Attributes over their bound are told nobody; the request goes on all the same.
         let _ = self.note_paths("async", false);
-        if let Some(Way { path, query }) = way {
+        if let Some(Way { target, query }) = way {
             // It was looked at when it was taken.
             let _ = self.add_parameters(query.as_deref().unwrap_or(""));
-            self.request.target = self.request.target.of_dispatch(&path, query.as_deref());
+            self.request.target = target;
         }
         self.dispatch = SV_DISPATCH_ASYNC;
         let Mapped { found, welcome } = inside::find(&self.context, &self.generation, self.request.target.path());

@@ -1,8 +1,8 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself, `uploading` what it does to files,
-//! `going_on` what it is after its servlet has returned, and `table` what libraries call.
+//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
+//! `uploading` what it does to files, `going_on` what it is after its servlet has returned, and `table` what libraries call.
 
 mod dispatching;
 mod going_on;
@@ -167,7 +167,7 @@ enum Stage {
 
 /// A path inside of the context, and a query of its own.
 pub struct Way {
-    path: String,
+    target: Target,
     query: Option<String>,
 }
 

@@ -17,7 +17,7 @@ use crate::events::Change;
 use crate::generation::Generation;
 use crate::parameters;
 use crate::sessions::Session;
-use crate::target::Target;
+use crate::target::{Target, percent_encoded};
 
 /// What an exchange has to do with sessions.
 #[derive(Default)]
@@ -253,7 +253,7 @@ impl Exchange {
 /// A path as a cookie has it.
 fn encoded(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b";,%\"\\".contains(&byte);
-    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    percent_encoded(path, plain)
 }
 
 impl serval_loader::exchange::Session for Exchange {

@@ -140,7 +140,19 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         return status == SV_E_ARG ? SV_E_FAILED : status;
     }
     if (is_param(exchange, "as", "forward")) {
-        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain"));
+        /* No client can send this query. */
+        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain&q=<a b>"));
+    }
+    if (is_param(exchange, "as", "file")) {
+        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/file.txt"));
+    }
+    if (is_param(exchange, "as", "files")) {
+        host->dispatch(exchange, SV_INCLUDE + SV_BY_NAME, SV_LIT("default"));
+        host->dispatch(exchange, SV_INCLUDE, SV_LIT("/inner?as=file"));
+        return host->dispatch(exchange, SV_INCLUDE, SV_LIT("/inner?as=default"));
+    }
+    if (is_param(exchange, "as", "default")) {
+        return host->dispatch(exchange, SV_INCLUDE + SV_BY_NAME, SV_LIT("default"));
     }
     if (is_param(exchange, "as", "include")) {
         host->write(exchange, SV_LIT("<"), NULL);

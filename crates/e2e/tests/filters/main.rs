@@ -12,6 +12,8 @@ fn start(web: &str) -> (Home, Serval) {
     home.write("webapps/x/WEB-INF/src/filters.c", include_str!("filters.c")).unwrap();
     home.write("webapps/x/WEB-INF/web.toml", web).unwrap();
     home.write("webapps/x/file.txt", "a file").unwrap();
+    home.write("webapps/x/text", "text, ").unwrap();
+    home.write("webapps/x/inner", ", inner").unwrap();
     home.write("webapps/x/up/file.txt", "a file").unwrap();
     home.write("webapps/x/up/large.txt", "0123456789abcdef".repeat(20_000)).unwrap();
     home.configure("[build]\nsources = true").unwrap();
@@ -152,6 +154,8 @@ fn web_toml_orders_and_maps_filters() {
 fn dispatches_pass_the_filters_of_their_kind() {
     let (_home, serval) = start("");
     check(&serval, "/x/text?as=forward", 200, "PLAIN 2!", &BOTH);
+    // By name the files are asked for the path of before; a forward inside of an include asks for its own.
+    check(&serval, "/x/text?as=files", 200, "text, a file, inner", &BOTH);
     // The filters of a forward are those of its own path, whatever was included before.
     check(&serval, "/x/text?as=both", 200, "PLAIN 2!", &BOTH);
     // After an error nothing has changed: the servlet that fails is this one.
