@@ -60,7 +60,7 @@ struct Place<'f> {
 impl Folder {
     /// Begins a PUT. With Content-Range a part of the file is changed, which then has the length that the header says.
     ///
-    /// `len_max` bounds that length, unless the file is longer already; what is sent is the caller's to bound.
+    /// `len_max` bounds that length, since all of it is written anew, however short the part is; what is sent is the caller's to bound.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Folder {
             len: 0,
         };
         if let Some((part, len)) = part {
-            if len > len_max.max(before.as_ref().map_or(0, File::len)) {
+            if len > len_max {
                 return Err(Refused::With(StatusCode::PAYLOAD_TOO_LARGE));
             }
             upload.start_from(before.as_ref(), len)?;
@@ -523,6 +523,15 @@ mod tests {
         check_with(without, "/a.txt", "Content-Range: bytes 0-7/13", "Ending *", 400, None);
         check("/a.txt", "Content-Range: bytes 0-7/1001", "Ending *", 413, None);
         check("/a.txt", "Content-Range: bytes 0-7/9223372036854775807", "Ending *", 413, None);
+    }
+
+    #[test]
+    fn a_byte_does_not_make_a_copy_of_a_file_without_bound() {
+        let (temp, folder) = tree(Options::default());
+        fs::write(temp.path().join("root/a.txt"), "x".repeat(1001)).unwrap();
+        assert_eq!(status(put(&folder, "/a.txt", "Content-Range: bytes 0-0/1001", "y")), 413);
+        assert_eq!(status(put(&folder, "/a.txt", "Content-Range: bytes 0-0/1000", "y")), 204);
+        assert_eq!(fs::metadata(temp.path().join("root/a.txt")).unwrap().len(), 1000);
     }
 
     #[test]
