@@ -51,10 +51,9 @@ pub fn servlet_unavailable(seconds: u32, reason: &str) -> Response<ResponseBody>
     }
 }
 
-/// `location` may begin with the target as it was sent: of several slashes, which a backslash is to browsers too, one is left, so
-/// that it stays on this host. For HTTP/1.0, which knows no other, it is made absolute (RFC 1945 10.11).
+/// `location` may begin with the target as it was sent. For HTTP/1.0, which knows no other, it is made absolute (RFC 1945 10.11).
 pub fn redirect(request: &Request, status: StatusCode, location: &str) -> Response<ResponseBody> {
-    let mut location = format!("/{}", location.trim_start_matches(['/', '\\']));
+    let mut location = on_this_host(location);
     if request.version == Version::HTTP_10 {
         location.insert_str(0, &request.target.origin(request.is_secure()));
     }
@@ -65,6 +64,12 @@ pub fn redirect(request: &Request, status: StatusCode, location: &str) -> Respon
     *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, location);
     response
+}
+
+/// Of several slashes one is left: what is behind two of them names a host. To browsers backslashes are slashes, so it is the same with
+/// those, where a listener lets them in.
+fn on_this_host(location: &str) -> String {
+    format!("/{}", location.trim_start_matches(['/', '\\']))
 }
 
 /// A status that says all.
@@ -118,6 +123,23 @@ fn escape(text: &str, out: &mut String) {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             _ => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_stays_on_this_host() {
+        for (sent, location) in [
+            ("/a/", "/a/"),
+            ("//evil.test/../a/", "/evil.test/../a/"),
+            ("/\\evil.test\\..\\a/", "/evil.test\\..\\a/"),
+            ("/\\/\\evil.test/../a/?q=//x", "/evil.test/../a/?q=//x"),
+        ] {
+            assert_eq!(on_this_host(sent), location, "{sent}");
         }
     }
 }

@@ -21,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame};
 use serval_config::{Coding, WebCompression};
 use serval_static_files::{TypePattern, preferred};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::BodyError;
 use crate::body::ResponseBody;
@@ -33,12 +34,17 @@ const TURN_BYTES: usize = 32 << 10;
 /// What goes out at once.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// LIMIT: memory of all encoders, in units of 256 KiB: 1 GiB. Slow clients hold one each, and there may be thousands of them. For what
+/// finds no room the answer goes out as it is.
+static ROOM: Semaphore = Semaphore::const_new(4096);
+
 /// What a generation compresses.
 pub struct Compression {
     /// By preference.
     codings: Vec<&'static str>,
     bytes_min: u64,
     types: Vec<TypePattern>,
+    room: &'static Semaphore,
 }
 
 /// What of it counts for one request.
@@ -58,6 +64,7 @@ impl Compression {
                 codings: codings.iter().copied().map(Coding::name).collect(),
                 bytes_min: web.bytes_min,
                 types: web.types.iter().map(|pattern| TypePattern::new(pattern)).collect(),
+                room: &ROOM,
             })
         })
     }
@@ -89,12 +96,13 @@ impl Wanted {
         vary(response.headers_mut());
         let Some(coding) = self.coding else { return };
         if !self.for_head {
+            let Ok(place) = self.compression.room.try_acquire_many(Encoder::units(coding)) else { return };
             let encoder = match Encoder::new(coding) {
                 Ok(encoder) => encoder,
                 Err(error) => return tracing::error!("an answer is not compressed by {coding}: {error}"),
             };
             let inner = std::mem::replace(response.body_mut(), ResponseBody::empty());
-            *response.body_mut() = ResponseBody::Compressed(Box::new(Compressed::new(inner, encoder)));
+            *response.body_mut() = ResponseBody::Compressed(Box::new(Compressed::new(inner, encoder, Some(place))));
         }
         let headers = response.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
@@ -185,12 +193,15 @@ pub struct Compressed {
     last: Option<Result<Frame<Bytes>, BodyError>>,
     /// Bytes since other connections had their turn.
     worked: usize,
+    /// Of the encoder. None in tests.
+    _place: Option<SemaphorePermit<'static>>,
 }
 
 impl Compressed {
-    fn new(inner: ResponseBody, encoder: Encoder) -> Compressed {
+    fn new(inner: ResponseBody, encoder: Encoder, place: Option<SemaphorePermit<'static>>) -> Compressed {
         let (input, output) = (Bytes::new(), Bytes::new());
-        Compressed { inner, encoder: Some(encoder), input, output, holds: false, last: None, worked: 0 }
+        let encoder = Some(encoder);
+        Compressed { inner, encoder, input, output, holds: false, last: None, worked: 0, _place: place }
     }
 
     pub fn poll_frame(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -275,8 +286,8 @@ impl Compressed {
 
 /// Compresses into a vector.
 ///
-/// LIMIT: there may be one for each connection, so its window is small; with 1 MB of text through it, one of brotli holds 6 MiB, of
-/// zstd 1 MiB, of gzip 0.3 MiB.
+/// There may be one for each connection, so its window is small; with 1 MB of text through it, one of brotli holds 6 MiB, of zstd 1 MiB,
+/// of gzip 0.3 MiB. All of them are within [`ROOM`].
 enum Encoder {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
@@ -305,6 +316,15 @@ impl Encoder {
             }
             _ => Encoder::Gzip(GzEncoder::new(made, flate2::Compression::default())),
         })
+    }
+
+    /// Its memory, as `ROOM` counts.
+    fn units(coding: &str) -> u32 {
+        match coding {
+            "br" => 24,
+            "zstd" => 4,
+            _ => 2,
+        }
     }
 
     fn writer(&mut self) -> &mut dyn Write {
@@ -366,7 +386,7 @@ mod tests {
     }
 
     fn compressed(coding: &str, inner: ResponseBody) -> Compressed {
-        Compressed::new(inner, Encoder::new(coding).unwrap())
+        Compressed::new(inner, Encoder::new(coding).unwrap(), None)
     }
 
     fn stream() -> (Writer, ResponseBody) {
@@ -443,6 +463,27 @@ mod tests {
                 assert_eq!(drain(&mut body), (Vec::new(), Some(Ok(None))));
             }
         }
+    }
+
+    #[test]
+    fn without_room_for_another_encoder_an_answer_goes_out_as_it_is() {
+        static ROOM_FOR_ONE: Semaphore = Semaphore::const_new(4);
+        let of_one = compression(&[Coding::Zstd]);
+        let Compression { codings, bytes_min, types, .. } = Arc::into_inner(of_one).unwrap();
+        let compression = Arc::new(Compression { codings, bytes_min, types, room: &ROOM_FOR_ONE });
+        let wanted = compression.wanted(&Method::GET, &headers(&[("accept-encoding", "zstd")]));
+        let answer = || {
+            let body = ResponseBody::Full(Bytes::from_static(b"of some length"));
+            let mut response = Response::builder().header(CONTENT_TYPE, "text/plain").body(body).unwrap();
+            wanted.apply(&mut response);
+            response
+        };
+        let is_coded = |response: &Response<ResponseBody>| response.headers().contains_key(CONTENT_ENCODING);
+        let first = answer();
+        let second = answer();
+        assert!(is_coded(&first) && !is_coded(&second) && second.headers()[VARY] == "accept-encoding");
+        drop(first);
+        assert!(is_coded(&answer()));
     }
 
     #[test]

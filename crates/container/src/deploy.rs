@@ -238,7 +238,7 @@ impl Container {
         let context = Arc::new(Context::new(name, webapp.to_owned(), settings, development, folder, first, host));
         let mut serving = Inputs::default();
         if files_only {
-            self.event(&context.name, "ready", number, began.elapsed(), "static files".to_owned());
+            self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {
             context.set_waiting(Waiting::Starting);
@@ -273,7 +273,7 @@ impl Container {
             routes
         });
         let generation = context.current.load_full();
-        self.event(&context.name, "gone", generation.number, Duration::ZERO, String::new());
+        self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         drain(context, generation);
     }
 
@@ -409,7 +409,7 @@ impl Container {
         if count > 0 || context.waiting() != Waiting::Building {
             context.set_waiting(Waiting::No);
         }
-        self.event(&context.name, "ready", number, began.elapsed(), detail);
+        self.event(context, "ready", number, began.elapsed(), detail);
         for name in next.changed_dependencies(&old) {
             tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
         }
@@ -417,10 +417,16 @@ impl Container {
         Loaded::Swapped
     }
 
+    /// Says whether nothing but files is to come: there are no libraries, and no source that makes them.
+    fn is_files_only(&self, webapp: &Path) -> bool {
+        let is_built = self.deployment.config.sources && has_source(webapp);
+        !is_built && Inputs::of(webapp).is_ok_and(|now| now.libraries.is_empty())
+    }
+
     fn refused(&self, context: &Arc<Context>, number: u64, failure: &Failure) {
         let serving = context.current.load();
         let mut meanwhile = "requests are answered 503".to_owned();
-        if servlet_count(&serving) > 0 {
+        if servlet_count(&serving) > 0 || (serving.number > 0 && self.is_files_only(&context.webapp)) {
             meanwhile = format!("generation {} serves on", serving.number);
         } else {
             context.set_waiting(Waiting::Failed);
@@ -436,8 +442,16 @@ impl Container {
         );
     }
 
-    fn event(&self, context: &str, state: &'static str, generation: u64, took: Duration, detail: String) {
-        (self.deployment.on_event)(&Event { context: context.to_owned(), state, generation, took, detail });
+    fn event(&self, context: &Context, state: &'static str, generation: u64, took: Duration, detail: String) {
+        let hosts = &self.deployment.config.hosts;
+        let host = if hosts.len() > 1 { &*hosts[context.host].name } else { "" };
+        (self.deployment.on_event)(&Event {
+            context: format!("{host}{}", context.name),
+            state,
+            generation,
+            took,
+            detail,
+        });
     }
 }
 

@@ -69,6 +69,9 @@ pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Res
         Refused::With(status @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE)) => {
             answer::closing(*status, "")
         }
+        Refused::With(status @ StatusCode::CONFLICT) => {
+            answer::page(*status, "There is no folder to put it in, or what is there is no file.")
+        }
         Refused::With(status) => answer::page(*status, ""),
         Refused::Failed(error) => asked.failed(error),
     }

@@ -64,6 +64,7 @@ use inside::Mapped;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use target::{Authority, Refused, Target};
 pub use turn::{Io, Turn};
+pub use webapp::not_served;
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request as the connection hands it over; `None` in [`Container::handle`] when there is none.
@@ -99,7 +100,7 @@ impl Peer {
 /// Something that an operator wants to see as a line.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// As in "/shop"; "/" for the root context.
+    /// As in "/shop"; "/" for the root context. Of several hosts, its name stands before it.
     pub context: String,
     /// "ready", "building", "failed", "gone".
     pub state: &'static str,

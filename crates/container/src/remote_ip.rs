@@ -123,7 +123,9 @@ fn hops(name: &str, headers: &HeaderMap) -> Vec<Hop> {
         return values.flat_map(|value| split(&value, ',').map(forwarded).collect::<Vec<_>>()).collect();
     }
     let plain = |text: &str| Hop { text: text.to_owned(), node: text.to_owned(), protocol: None, host: None };
-    values.flat_map(|value| split(&value, ',').map(plain).collect::<Vec<_>>()).collect()
+    let listed =
+        |value: String| value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(plain).collect::<Vec<_>>();
+    values.flat_map(listed).collect()
 }
 
 /// As characters, whatever was sent: what stands left of an address may be anybody's.
@@ -131,15 +133,32 @@ fn text_of(value: &HeaderValue) -> String {
     value.as_bytes().iter().map(|&byte| char::from(byte)).collect()
 }
 
-/// What is between separators that do not stand in quotes, without what is empty.
+/// What is between separators that do not stand in quotes, without what is empty. A quote that nothing ends is none: a client could
+/// open it, to hide what proxies add behind it.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
+    let mut quotes = Quotes::default();
+    text.chars().for_each(|char| quotes.pass(char));
+    let believed = !quotes.open;
+    let mut quotes = Quotes::default();
     let separates = move |char: char| {
-        quoted ^= char == '"' && !escaped;
-        escaped = quoted && !escaped && char == '\\';
-        char == separator && !quoted
+        quotes.pass(char);
+        char == separator && !(believed && quotes.open)
     };
     text.split(separates).map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Where a text is in its quoted strings (RFC 9110 5.6.4).
+#[derive(Default)]
+struct Quotes {
+    open: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    fn pass(&mut self, char: char) {
+        self.open ^= char == '"' && !self.escaped;
+        self.escaped = self.open && !self.escaped && char == '\\';
+    }
 }
 
 /// One element of `Forwarded` (RFC 7239 4).
@@ -244,6 +263,9 @@ mod tests {
             ("198.51.100.7, a b", "unknown", "x-forwarded-for: 198.51.100.7"),
             ("198.51.100.7, <b>", "unknown", "x-forwarded-for: 198.51.100.7"),
             ("198.51.100.7, _hidden-1:80", "_hidden-1:80", "x-forwarded-for: 198.51.100.7"),
+            // Quotes are nothing in this header.
+            ("\"9.9.9.9, 198.51.100.7", "198.51.100.7", "x-forwarded-for: \"9.9.9.9"),
+            ("\"9.9.9.9,198.51.100.7, \"10.0.0.1\"", "unknown", "x-forwarded-for: \"9.9.9.9,198.51.100.7"),
         ] {
             check(&rules(), INSIDE, &format!("x-forwarded-for: {sent}"), (Some(address), seen));
         }
@@ -320,6 +342,9 @@ mod tests {
                 Some("for=\"9.9.9.9, \\\" for=1.1.1.1\""),
             ),
             ("by=9.9.9.9", "unknown", None, None, None),
+            // What a client leaves open does not hide what a proxy adds.
+            ("for=\"9.9.9.9, for=8.8.8.8", "8.8.8.8", None, None, Some("for=\"9.9.9.9")),
+            ("for=\"\\, for=\"[2001:db8::1]:47\"", "2001:db8::1", None, None, Some("for=\"\\")),
         ] {
             let client = found(&rules, &headers(&format!("forwarded: {sent}")), &peer("127.0.0.1")).unwrap();
             assert_eq!(client.address.as_deref(), Some(address), "{sent}");

@@ -115,7 +115,7 @@ impl Target {
             let raw = self.raw.path();
             self.raw_context_len = raw_context_len(raw, context_path, rules);
             // What is left of them could be taken for the name of a host, in a redirect.
-            let slashes = raw.bytes().take_while(|byte| b"/\\".contains(byte)).count();
+            let slashes = raw.bytes().take_while(|&byte| byte == b'/' || byte == b'\\').count();
             self.raw_slashes = slashes.saturating_sub(1).min(self.raw_context_len);
         }
     }
@@ -795,14 +795,12 @@ mod tests {
 
     #[test]
     fn the_raw_context_path_is_the_shortest_that_means_it() {
-        let decode = UriRules {
-            encoded_slash: Escape::Decode,
-            allow_backslash: true,
-            relaxed_path_chars: "\\".to_owned(),
-            ..tomcat()
-        };
+        let relaxed_path_chars = "\\".to_owned();
+        let decode = UriRules { encoded_slash: Escape::Decode, allow_backslash: true, relaxed_path_chars, ..tomcat() };
         for (raw, context, expected) in [
             ("/app/x", "/app", "/app"),
+            ("/\\/app\\x", "/app", "/app"),
+            ("/\\app/x", "/app", "\\app"),
             ("/a%70p/x", "/app", "/a%70p"),
             ("//x/..//app;v=1//y", "/app", "/x/..//app;v=1"),
             ("/app", "/app", "/app"),

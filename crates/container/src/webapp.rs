@@ -1,14 +1,14 @@
 //! What lies on disk: which webapps a host should have, and what a generation of one is made from. Only looks, and remembers
 //! nothing; called by `deploy` at each pass.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serval_config::{ContextName, Host, NoContext};
+use serval_config::{ContextName, Host, NoContext, Server};
 use serval_loader::private_copy::Fingerprint;
 
 /// What an operator should know of a path, in a sentence. Each is said once, for as long as it is true.
@@ -41,10 +41,19 @@ pub fn wanted(host: &Host, complaints: &mut Complaints) -> Option<HashMap<Contex
         }
     }
     for entry in host.contexts.iter().filter(|entry| !wanted.keys().any(|name| name.path == entry.path)) {
-        let why = "server.toml names it, and there is no such folder";
+        let why = "server.toml names it, and there is no such folder; make it, or name another one as `webapp`";
         complaints.insert(entry.webapp.clone(), format!("{:?} is not served: {why}", entry.webapp));
     }
     Some(wanted)
+}
+
+/// What no server would serve of the folders as they are now: a sentence for each.
+pub fn not_served(config: &Server) -> BTreeSet<String> {
+    let mut complaints = Complaints::default();
+    for host in &config.hosts {
+        wanted(host, &mut complaints);
+    }
+    complaints.into_values().collect()
 }
 
 /// What is in a folder; nothing when it is not there.

@@ -26,6 +26,19 @@ fn a_media_type_in_a_saved_web_toml_counts_from_then_on() {
 }
 
 #[test]
+fn a_mistake_in_a_saved_web_toml_leaves_files_as_they_were() {
+    let home = Home::new().unwrap();
+    home.write("webapps/a/index.html", "the page").unwrap();
+    home.write("webapps/a/WEB-INF/web.toml", "[files]\nfallback = \"index.html\"\n").unwrap();
+    let serval = Serval::start(&home).unwrap();
+    assert_eq!(get(&serval, "/a/orders/7").body, b"the page");
+    home.write("webapps/a/WEB-INF/web.toml", "[files]\nfallbak = \"index.html\"\n").unwrap();
+    let line = serval.wait_for_log("did you mean `fallback`", LONG).unwrap();
+    assert!(line.contains("generation 1 serves on"), "{line}");
+    assert_eq!(get(&serval, "/a/orders/7").body, b"the page");
+}
+
+#[test]
 fn one_folder_may_be_two_contexts_and_a_folder_without_a_path_is_told_of() {
     let home = Home::new().unwrap();
     home.write("webapps/shop/page.txt", "the shop").unwrap();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serval_config::{ContextName, Server, load_web};
 
-use crate::listener;
+use crate::{doubts, listener};
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
 pub fn run(config: &Server) -> ExitCode {
@@ -17,13 +17,21 @@ pub fn run(config: &Server) -> ExitCode {
             eprintln!("warning: {error}");
         }
     }
+    let unserved = serval_container::not_served(config);
+    for doubt in doubts::of_server(config).into_iter().chain(unserved) {
+        eprintln!("warning: {doubt}");
+    }
     let mut good = vec![config.file.clone()];
     let mut wrong = false;
     for descriptor in descriptors(config) {
         match load_web(&descriptor) {
             // Most webapps have none.
             Ok(_) if !descriptor.exists() => {}
-            Ok(_) => good.push(descriptor),
+            Ok(web) => {
+                let webapp = descriptor.ancestors().nth(2).unwrap_or(&descriptor);
+                doubts::of_web(&descriptor, webapp, &web).iter().for_each(|doubt| eprintln!("warning: {doubt}"));
+                good.push(descriptor);
+            }
             Err(problems) => {
                 wrong = true;
                 eprintln!("{problems}");

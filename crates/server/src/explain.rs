@@ -17,6 +17,9 @@ pub struct Explain {
     /// The Host header [default: as in URL, else the name of the first host]
     #[arg(long)]
     host: Option<String>,
+    /// A further header, as in 'Accept: text/html'; may be given again
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
     /// Print an object with all steps
     #[arg(long)]
     json: bool,
@@ -27,7 +30,7 @@ pub struct Explain {
 }
 
 pub fn run(arguments: &Explain, config: &Server) -> ExitCode {
-    let Explain { host, method, url, .. } = arguments;
+    let Explain { host, headers, method, url, .. } = arguments;
     // Contexts have pools of threads, of which none is started here.
     let runtime = match tokio::runtime::Builder::new_current_thread().build() {
         Ok(runtime) => runtime,
@@ -37,7 +40,7 @@ pub fn run(arguments: &Explain, config: &Server) -> ExitCode {
         }
     };
     let _inside = runtime.enter();
-    let steps = explain(config, &Asked { method, url, host: host.as_deref() });
+    let steps = explain(config, &Asked { method, url, host: host.as_deref(), headers });
     if arguments.json {
         println!("{}", as_json(&steps, &config.home));
     } else {

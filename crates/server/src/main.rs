@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod connection;
+mod doubts;
 mod explain;
 mod guard;
 mod heads;

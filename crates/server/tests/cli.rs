@@ -127,6 +127,38 @@ fn check_reads_each_webapps_descriptor() {
 }
 
 #[test]
+fn what_is_most_often_not_meant_is_a_warning_in_check() {
+    let home = home(&format!(
+        "{ANY_PORT}[access_log]\npattern = \"%h %Q\"\n[[host]]\n[[host.context]]\npath = \"/shop\"\nwebapp = \"shoppe\"\n"
+    ));
+    let inside = home.path().join("webapps/site/WEB-INF");
+    fs::create_dir_all(&inside).unwrap();
+    fs::create_dir(home.path().join("webapps/a##")).unwrap();
+    let toml = "[files]\nfallback = \"app.html\"\n[[files.cache_control]]\nurl_patterns = [\"/a/*\", \"*.js\", \"/b/**\"]\n\
+                value = \"public\"\n[[servlet]]\nname = \"more\"\nclass = \"default\"\ninit = { listings = \"true\" }\n\
+                [[servlet]]\nname = \"cart\"\n";
+    fs::write(inside.join("web.toml"), toml).unwrap();
+    let output = serval(home.path(), &["check"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    for expected in [
+        "server.toml:4: `pattern` in [access_log]: `%Q` stands for nothing, so each line will have `???Q???`",
+        "/shoppe\" is not served: server.toml names it, and there is no such folder; make it, or name another one as `webapp`",
+        "/a##\" is not served: no request could name it: nothing follows its `##`",
+        "web.toml:2: `fallback` in [files]: there is no `app.html` in the webapp",
+        "web.toml:4: `url_patterns` in [[files.cache_control]]: `/b/**` is only the path of these letters",
+        "web.toml:9: `init` of the servlet `more`: the files have none; the keys of [files] say how they are served",
+        "web.toml:6: the servlet `more` has no `url_patterns`, so it serves nothing",
+        "web.toml:10: no library declares `cart`",
+    ] {
+        assert!(
+            said.lines().any(|line| line.starts_with("warning: ") && line.contains(expected)),
+            "{expected}\n{said}"
+        );
+    }
+}
+
+#[test]
 fn a_used_port_is_a_warning_in_check_and_an_error_at_start() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();

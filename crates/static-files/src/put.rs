@@ -14,7 +14,7 @@ use std::sync::PoisonError;
 
 use http::header::{CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method, StatusCode};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::conditions;
@@ -120,6 +120,34 @@ impl Folder {
             Err(Errno::NOENT) => Err(Refused::With(StatusCode::NOT_FOUND)),
             Err(_) => Err(NOT_ALLOWED),
         }
+    }
+
+    /// The status that a PUT of a whole file, or a DELETE, would have as things are; nothing is changed.
+    pub fn foresee(&self, method: &Method, path: &str) -> StatusCode {
+        let put = || Ok(self.there(path, &self.place(path)?)?.map_or(StatusCode::CREATED, |_| StatusCode::NO_CONTENT));
+        let foreseen = match (*method == Method::DELETE).then(|| self.lookup(path)) {
+            None => put(),
+            Some(Found::File(_)) => Ok(StatusCode::NO_CONTENT),
+            Some(Found::Directory) => Ok(match self.is_empty(path) {
+                true => StatusCode::NO_CONTENT,
+                false => StatusCode::METHOD_NOT_ALLOWED,
+            }),
+            Some(Found::Missing) => Ok(StatusCode::NOT_FOUND),
+            Some(Found::Forbidden) => Ok(StatusCode::FORBIDDEN),
+            Some(Found::Failed(error)) => Err(Refused::Failed(error)),
+        };
+        match foreseen {
+            Ok(status) | Err(Refused::With(status)) => status,
+            Err(Refused::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Says whether a directory that may be removed has nothing in it.
+    fn is_empty(&self, path: &str) -> bool {
+        let Ok(place) = self.place(path.strip_suffix('/').unwrap_or(path)) else { return false };
+        let opened = openat(&place.directory, place.name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let Ok(mut entries) = opened.and_then(Dir::new) else { return false };
+        entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
     }
 
     /// The part that Content-Range names, and the length of the whole.

@@ -11,7 +11,7 @@ mod within;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serval_config::lines::{Part, line_of};
@@ -33,6 +33,8 @@ pub struct Asked<'a> {
     pub url: &'a str,
     /// The Host header; `None`: the authority of the URL, else the name of the first host.
     pub host: Option<&'a str>,
+    /// Further headers, each as in `Accept: text/html`.
+    pub headers: &'a [String],
 }
 
 /// One decision.
@@ -103,13 +105,15 @@ impl Step {
 /// Reads the descriptors of the host's webapps, and opens the libraries of the one that is asked for. To be called inside of a tokio
 /// runtime.
 pub fn explain(config: &Server, asked: &Asked<'_>) -> Vec<Step> {
-    let mut explanation = Explanation { config, steps: Vec::new() };
+    let mut explanation = Explanation { config, listener: 0, steps: Vec::new() };
     explanation.request(asked);
     explanation.steps
 }
 
 struct Explanation<'c> {
     config: &'c Server,
+    /// The number of the listener that takes the request.
+    listener: usize,
     steps: Vec<Step>,
 }
 
@@ -141,14 +145,23 @@ impl Explanation<'_> {
         let authority = uri.as_ref().ok().and_then(|uri| uri.authority()).map(|authority| authority.as_str());
         let host = asked.host.or(authority).unwrap_or(&self.config.hosts[0].name).to_owned();
         let several = self.config.listeners.len() > 1;
-        let listener = self.config.listeners[0].clone();
-        let at = self.line(&[&[Part::Key("listener"), Part::Nth(0)]]);
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let by_port = self.config.listeners.iter().position(|listener| Some(listener.address.port()) == port);
+        self.listener = by_port.unwrap_or(0);
+        let listener = self.config.listeners[self.listener].clone();
+        let at = self.line(&[&[Part::Key("listener"), Part::Nth(self.listener)]]);
         let step = self.step("request", format!("{method} {url} HTTP/1.1, Host: {host}"));
         if asked.host.is_none() && authority.is_none() {
             step.note(Note::new("the Host is the name of the first host; --host names another"));
         }
         if several {
-            step.note(Note::new(format!("as the first listener takes it, {}", listener.address)).at(at));
+            let which = match by_port {
+                Some(_) => format!("as the listener of its port takes it, {}", listener.address),
+                None => {
+                    format!("as the first listener takes it, {}; a port in the Host names another", listener.address)
+                }
+            };
+            step.note(Note::new(which).at(at));
         }
         let bad_request = Refused(StatusCode::BAD_REQUEST, "");
         let (method, uri, host) = match (Method::from_bytes(method.as_bytes()), uri, HeaderValue::try_from(&host)) {
@@ -174,6 +187,16 @@ impl Explanation<'_> {
         let mut request = Request::new(());
         (*request.method_mut(), *request.uri_mut()) = (method, uri);
         request.headers_mut().insert(HOST, host);
+        for header in asked.headers {
+            let parts = header
+                .split_once(':')
+                .map(|(name, value)| (HeaderName::try_from(name.trim()), HeaderValue::try_from(value.trim())));
+            let Some((Ok(name), Ok(value))) = parts else {
+                step.note(Note::new(format!("`{header}` is not a header")).by("RFC 9110 5.1"));
+                return self.refused(bad_request);
+            };
+            request.headers_mut().append(name, value);
+        }
         let local = listener.address;
         let peer = Arc::new(Peer::new(local, local, 0, false, Arc::new(listener)));
         self.host(request.into_parts().0, peer);
@@ -204,7 +227,7 @@ impl Explanation<'_> {
             Err(refused) => {
                 let takes = |rules: &_| Target::read(&mut untouched.clone(), server.clone(), rules).is_ok();
                 let keys = cleaning::keys_that_allow(&raw, rules, takes);
-                let at = self.line(&[&[Part::Key("listener"), Part::Nth(0)]]);
+                let at = self.line(&[&[Part::Key("listener"), Part::Nth(self.listener)]]);
                 let step = self.step("target", "refused").note(Note::new(refused.1));
                 match keys.as_slice() {
                     [] => step.note(Note::new("no key of server.toml lets it in")),

@@ -50,7 +50,7 @@ impl Explanation<'_> {
         }
         let Mapped { found, welcome } = inside::find(context, generation, request.target.path());
         if request.method == Method::TRACE && !listener.allow_trace {
-            let listener = [Part::Key("listener"), Part::Nth(0)];
+            let listener = [Part::Key("listener"), Part::Nth(self.listener)];
             let at = self.line(&[&[listener[0], listener[1], Part::Key("allow_trace")], &listener]);
             self.step("method", "TRACE is not answered")
                 .note(Note::new("`allow_trace = true` in [[listener]] lets it in").at(at));
@@ -201,7 +201,7 @@ impl Explanation<'_> {
         }
     }
 
-    /// What is on disk, and what is sent of it; what would change it is not tried.
+    /// What is on disk, and what is sent of it; what would change it is foreseen, not tried.
     fn by_file(&mut self, webapp: &Webapp<'_>, request: &exchange::Request, path: &str) {
         let (context, home) = (webapp.context, self.config.home.clone());
         let on_disk = |path: &str| context.webapp.join(path.trim_start_matches('/'));
@@ -210,9 +210,20 @@ impl Explanation<'_> {
         let options = folder.options();
         let key = |key: &'static str| webapp.line(&[&[Part::Key("files"), Part::Key(key)]]);
         let Some(answer) = files::answer(request, context, Asker::Client) else {
-            self.step("file", shown(path));
-            let why = Note::new("`writable` of [files] lets it").at(key("writable"));
-            self.step("answer", format!("{} changes the file", request.method)).note(why);
+            let status = folder.foresee(&request.method, path);
+            let what = match (status, request.method == Method::DELETE) {
+                (StatusCode::CREATED, _) => "is made",
+                (StatusCode::NO_CONTENT, false) => "is replaced",
+                (StatusCode::NO_CONTENT, true) => "is removed",
+                (StatusCode::CONFLICT, _) => "is a folder, or its folder is not there, and PUT makes none",
+                (StatusCode::METHOD_NOT_ALLOWED, _) => "is a folder, and only an empty one may be removed",
+                (StatusCode::NOT_FOUND, true) => "is not there, or hidden",
+                (StatusCode::NOT_FOUND, false) => "would be hidden by a dot before a name",
+                _ => "may not be changed",
+            };
+            let why = Note::new("`writable` of [files] lets PUT and DELETE change files").at(key("writable"));
+            self.step("file", format!("{} {what}", shown(path))).note(why);
+            self.step("answer", status.to_string());
             return;
         };
         let (mut sent, mut found) = (path.to_owned(), folder.lookup(path));
@@ -232,6 +243,19 @@ impl Explanation<'_> {
             sent = format!("/{fallback}");
             found = folder.lookup(&sent);
             step.note(Note::new(format!("{} stands for it: `fallback` of [files]", shown(&sent))).at(key("fallback")));
+        }
+        if let (Found::Missing, StatusCode::NOT_FOUND, Some(fallback)) = (&found, answer.status(), &options.fallback)
+            && matches!(request.method, Method::GET | Method::HEAD)
+        {
+            let page = format!("/{fallback}");
+            let why = match folder.lookup(&page) {
+                Found::File(_) => {
+                    "stands for a name with an extension only when HTML is asked for, as browsers do for an address"
+                        .to_owned()
+                }
+                _ => format!("names {}, which is not there", shown(&page)),
+            };
+            step.note(Note::new(format!("`fallback` of [files] {why}")).at(key("fallback")));
         }
         if let (Found::Directory, true) = (&found, answer.status().is_success()) {
             step.note(Note::new("it is shown as a list: `listings` of [files]").at(key("listings")));

@@ -153,6 +153,10 @@ fn a_question_that_is_none() {
 #[test]
 fn the_server_answers_as_explained() {
     let home = home();
+    home.write("webapps/w/WEB-INF/web.toml", "[files]\nwritable = true\n").unwrap();
+    home.write("webapps/w/a.txt", "a").unwrap();
+    home.write("webapps/w/sub/b.txt", "b").unwrap();
+    std::fs::create_dir(home.path("webapps/w/empty")).unwrap();
     let serval = Serval::start(&home).unwrap();
     for (method, host, target) in [
         ("GET", "main.test", "/"),
@@ -166,6 +170,15 @@ fn the_server_answers_as_explained() {
         ("GET", "main.test", "/deep/er/.hidden"),
         ("PUT", "main.test", "/deep/er/app.js"),
         ("DELETE", "main.test", "/none"),
+        ("PUT", "main.test", "/w/new.txt"),
+        ("PUT", "main.test", "/w/a.txt"),
+        ("PUT", "main.test", "/w/none/new.txt"),
+        ("PUT", "main.test", "/w/sub/"),
+        ("PUT", "main.test", "/w/.hidden"),
+        ("DELETE", "main.test", "/w/sub"),
+        ("DELETE", "main.test", "/w/empty/"),
+        ("DELETE", "main.test", "/w/a.txt"),
+        ("DELETE", "main.test", "/w/a.txt"),
         ("OPTIONS", "main.test", "*"),
         ("TRACE", "main.test", "/"),
         ("BREW", "main.test", "/index.html"),
