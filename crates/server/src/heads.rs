@@ -64,7 +64,8 @@ impl Heads {
         Heads { at: At::Method, start, len: 0, version_len: 0, body: Some(0), requests: 0, unknown_version }
     }
 
-    /// Looks at the next piece of what the client sends. Each request comes by here: most are whole lines, which are not copied.
+    /// Looks at the next piece of what the client sends. Each request comes by here: most are one whole head, of which little more
+    /// is looked at than where its lines end.
     pub fn look(&mut self, mut piece: &mut [u8]) {
         while !piece.is_empty() && self.at != At::Beyond {
             if let At::Body(left) = self.at {
@@ -72,6 +73,10 @@ impl Heads {
                 self.at = At::of_body(left - here as u64);
                 piece = &mut piece[here..];
                 continue;
+            }
+            if self.at == At::Field && self.len == 0 {
+                let passed = plain_fields(piece);
+                piece = &mut piece[passed..];
             }
             let end = memchr(b'\n', piece);
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
@@ -161,6 +166,19 @@ impl At {
     fn of_body(left: u64) -> At {
         if left == 0 { At::Method } else { At::Body(left) }
     }
+}
+
+/// Length of the whole lines at the beginning that are headers and say nothing of a body.
+fn plain_fields(piece: &[u8]) -> usize {
+    let mut passed = 0;
+    while let Some(first) = piece.get(passed)
+        && !matches!(first | 0x20, b'c' | b't')
+        && !matches!(first, b'\r' | b'\n')
+        && let Some(end) = memchr(b'\n', &piece[passed..])
+    {
+        passed += end + 1;
+    }
+    passed
 }
 
 /// The number in a line that begins with Content-Length, if it is a plain one.
