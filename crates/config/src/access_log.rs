@@ -16,7 +16,7 @@ pub struct AccessLog {
     /// `folder`: absolute; default `log` in `var`. Made when it is not there.
     pub folder: PathBuf,
     /// `file`: the name of the file that is written; default `<host name>.access.log`. Older ones have the time of their
-    /// end before the extension.
+    /// end before the extension. Where a link leads, as `/dev/stdout` does, nothing is put aside.
     pub file: String,
     /// `rotate`: by day, by hour, or never; default by day.
     pub rotate: Rotate,

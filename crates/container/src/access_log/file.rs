@@ -83,7 +83,8 @@ impl LogFile {
         let mut aside = Ok(());
         let over = open.until.filter(|until| now >= *until);
         let full = self.rotate_bytes > 0 && open.bytes + lines.len() as u64 > self.rotate_bytes;
-        if open.bytes > 0 && (over.is_some() || full) {
+        // Where a link leads, as /dev/stdout does, is somebody else's file.
+        if open.bytes > 0 && (over.is_some() || full) && !self.path.is_symlink() {
             // The last second that was its own.
             let end = over.map_or(now, |until| until - SignedDuration::from_secs(1));
             aside = self.put_aside(end).map_err(Trouble::PutAside);
@@ -274,6 +275,19 @@ mod tests {
                 ("a.access.old.log", "mine"),
             ],
         );
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_not_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AccessLog { rotate_bytes: 1, ..settings(folder.path()) };
+        fs::create_dir_all(&settings.folder).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", settings.folder.join(&settings.file)).unwrap();
+        let mut file = LogFile::new(&settings, berlin);
+        file.write(b"1\n", at("2026-06-30T10:00:00Z")).unwrap();
+        file.write(b"2\n", at("2026-07-30T10:00:00Z")).unwrap();
+        check(&settings, &[("a.access.log", "1\n2\n")]);
+        assert_eq!(fs::read_to_string(folder.path().join("elsewhere")).unwrap(), "1\n2\n");
     }
 
     #[test]
