@@ -37,6 +37,10 @@ impl World {
         home.write("conf/server.toml", server_toml(&listeners, setups.iter().map(|(_, plan)| *plan)))?;
         fs::create_dir_all(home.path(&format!("hosts/{NOBODY}")))?;
         fs::create_dir_all(home.path("logs"))?;
+        // A copy of its own: each link that another world makes changes the file, and a server waits until it is at rest.
+        let own = home.path("fixtures.so");
+        fs::copy(library, &own).with_context(|| format!("copy {}", library.display()))?;
+        let library = own;
         for (setup, plan) in setups {
             for host in &plan.hosts {
                 let apps = match (&setup.apps, &setup.hosts) {
@@ -46,13 +50,12 @@ impl World {
                 };
                 let folder = home.path(&format!("hosts/{}", host.name));
                 for (app, webapp) in apps.iter().zip(&host.webapps) {
-                    write_webapp(&folder, app, webapp, library)
+                    write_webapp(&folder, app, webapp, &library)
                         .with_context(|| format!("write the webapp {:?}", app.dir))?;
                 }
             }
         }
         let serval = Serval::start(&home)?;
-        let library = library.to_owned();
         Ok(World { home, serval, listeners, library })
     }
 
