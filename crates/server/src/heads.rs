@@ -18,6 +18,9 @@ const CODING: &[u8] = b"transfer-encoding";
 const MAJOR: usize = 5;
 const MINOR: usize = 7;
 
+/// With it, and without a `#`, there is nothing to look at in a request line.
+const USUAL_END: &[u8] = b" HTTP/1.1\r";
+
 /// What of a line is looked at. A Content-Length that is longer has no number that hyper takes.
 const START_BYTES: usize = 40;
 
@@ -80,7 +83,12 @@ impl Heads {
             }
             let end = memchr(b'\n', piece);
             let (line, rest) = piece.split_at_mut(end.unwrap_or(piece.len()));
-            self.look_at_words(line);
+            if self.at == At::Method && self.len == 0 && line.ends_with(USUAL_END) && memchr(b'#', line).is_none() {
+                self.requests += 1;
+                self.at = At::Target;
+            } else {
+                self.look_at_words(line);
+            }
             if end.is_some() && self.len == 0 {
                 self.line_ends(line);
             } else {
