@@ -107,7 +107,8 @@ fn names_of_files() {
         ("delete\u{7f}.txt", 400),
         (".hidden", 404),
         (".git/config", 404),
-        ("...", 404),
+        // Encoded, as it is here: a segment of nothing but dots.
+        ("...", 400),
         ("..odd", 404),
         ("x/.env", 404),
     ];
@@ -229,7 +230,9 @@ fn names_of_webapps() {
         served(&serval, &format!("{target}/index.html"), &format!("this is {name}"));
         refused(&serval, &format!("{target}/WEB-INF/x.txt"), &[404]);
         let answer = get(&serval, &target);
-        assert_eq!((answer.status, answer.header("location")), (302, Some(format!("{target}/").as_str())), "{name}");
+        // The path as it is written best, whatever the client has encoded.
+        let location = format!("{target}/").replace("%27", "'").replace("%2E", ".");
+        assert_eq!((answer.status, answer.header("location")), (302, Some(location.as_str())), "{name}");
     }
     for name in never.iter().chain(&["file", "dangling", "loop", "b", "back\\slash", "new\nline", "d"]) {
         for end in ["", "/", "/index.html"] {
