@@ -4,12 +4,12 @@
 
 use std::io::ErrorKind;
 
-use http::header::{ACCEPT, VARY};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::VARY;
+use http::{HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
 use serval_static_files::{
-    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, Refused, respond, respond_at_once,
-    status_when_missing,
+    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, Refused, accepts_by_name, respond,
+    respond_at_once, status_when_missing,
 };
 
 use crate::answer;
@@ -245,7 +245,7 @@ impl Asked<'_> {
     /// development servers by this rule.
     fn fallback(&self, page: &str) -> Option<Response<ResponseBody>> {
         let by_accept = self.request.target.path().rsplit('/').next().is_some_and(|name| name.contains('.'));
-        let is_wanted = !by_accept || accepts_html(&self.request.headers);
+        let is_wanted = !by_accept || accepts_by_name(&self.request.headers, "text/html");
         let mut response = match is_wanted.then(|| self.folder.lookup(page)) {
             Some(Found::File(file)) => self.file(page, file)?,
             _ => self.not_found(),
@@ -280,12 +280,6 @@ impl Asked<'_> {
         tracing::error!(%context, request, path, "a file cannot be used: {error}");
         answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
     }
-}
-
-/// Says whether `text/html` is listed by name.
-fn accepts_html(headers: &HeaderMap) -> bool {
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    ranges.filter_map(|range| range.split(';').next()).any(|name| name.trim().eq_ignore_ascii_case("text/html"))
 }
 
 /// The answer of an application that is not there yet.

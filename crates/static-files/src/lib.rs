@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
 mod body;
 mod byteranges;
 mod cache_control;
@@ -39,6 +40,7 @@ mod respond;
 mod strong;
 mod variants;
 
+pub use accept::accepts_by_name;
 pub use body::Body;
 pub use cache_control::CacheRule;
 pub use coding::preferred;

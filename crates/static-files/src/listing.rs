@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Response};
 use rustix::fs::{Dir, OFlags};
 use serde::{Serialize, Serializer};
 
-use crate::coding::thousandths;
+use crate::accept::preference;
 use crate::file::HTTP_DATE_SECONDS_MAX;
 use crate::folder::{Folder, Found, found_by, is_hidden, visible};
 use crate::resolve::is_private;
@@ -223,28 +223,6 @@ fn wants_json(headers: &HeaderMap) -> bool {
     json > preference(headers, "text/html") && json.0 > 0
 }
 
-/// Returns the quality of a media type, and how closely it was named: of several that fit it the closest counts.
-fn preference(headers: &HeaderMap, media_type: &str) -> (u16, usize) {
-    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
-    let ranges = lines.flat_map(|line| line.split(',')).filter_map(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next()?;
-        let closeness = match name.strip_suffix('*') {
-            Some("*/") => 1,
-            Some(kind) if starts_with(media_type, kind) => 2,
-            None if name.eq_ignore_ascii_case(media_type) => 3,
-            _ => return None,
-        };
-        let quality = parts.find(|part| starts_with(part, "q"));
-        Some((closeness, quality.map_or(1000, |quality| thousandths(quality.as_bytes()))))
-    });
-    ranges.max().map_or((0, 0), |(closeness, quality)| (quality, closeness))
-}
-
-fn starts_with(text: &str, start: &str) -> bool {
-    text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
-}
-
 /// As RFC 3339 has it, in whole seconds; of a time that it has no year for, the nearest one that it has.
 fn text_of(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(HTTP_DATE_SECONDS_MAX);
@@ -259,6 +237,7 @@ fn as_text<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::
 mod tests {
     use super::*;
     use crate::folder::Options;
+    use http::header::ACCEPT;
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
