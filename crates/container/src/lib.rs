@@ -58,6 +58,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
+pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
 use inside::Mapped;
@@ -152,13 +153,17 @@ pub struct Container {
 
 impl Container {
     /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
-    pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
+    pub fn new(
+        config: Arc<serval_config::Server>,
+        on_event: Box<dyn Fn(&Event) + Send + Sync>,
+        stack_of: StackOf,
+    ) -> Arc<Container> {
         // None at all with one I/O thread: it has to be free of servlets.
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
             hosts: Hosts::new(&config.hosts),
-            _watch: Watch::start(inline.clone()),
+            _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),

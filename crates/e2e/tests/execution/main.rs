@@ -148,6 +148,23 @@ fn a_servlet_that_promises_and_blocks_is_kept_off_the_io_threads() {
 }
 
 #[test]
+fn the_stack_of_a_slow_call_is_told_and_the_call_does_not_notice() {
+    let (home, serval) = start("slow_after = \"1s\"");
+    let pipe = home.path("pipe");
+    let mut connection = open(&serval);
+    connection.send(format!("GET /x/bank?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()).as_bytes()).unwrap();
+    let line = serval.wait_for_log("a call has been running for", LONG).unwrap();
+    let (_, stack) = line.split_once("; its stack: ").unwrap_or_else(|| panic!("{line}"));
+    let calls: Vec<&str> = stack.split(" context=").next().unwrap().split("; ").collect();
+    // In a system call of libc, and nothing of the server around it.
+    assert!(calls.len() >= 3 && calls[calls.len() - 2..] == ["waits_for_the_bank", "bank"], "{line}");
+    assert!(line.contains("servlet=\"bank\""), "{line}");
+    std::fs::write(&pipe, "x").unwrap();
+    assert_eq!(connection.read_response().unwrap().body, b"paid");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn requests_that_come_while_the_last_response_is_still_sent_are_answered() {
     const COUNT: usize = 500;
     let (_home, serval) = start("");
