@@ -399,7 +399,9 @@ impl Watch {
             }
         });
         if let Err(error) = naming.and(looking.as_ref().map(|_| ()).map_err(|error| error.kind().into())) {
-            tracing::warn!("slow calls will not be named, or without their stacks, since there is no thread for it: {error}");
+            tracing::warn!(
+                "slow calls will not be named, or without their stacks, since there is no thread for it: {error}"
+            );
         }
         Watch { stop, thread: looking.ok() }
     }

@@ -25,6 +25,7 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod generation;
+mod hints;
 mod inside;
 mod jobs;
 mod mapping;
@@ -61,6 +62,7 @@ use deploy::Deployment;
 pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
+pub use hints::Hints;
 use inside::Mapped;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use target::{Authority, Refused, Target};

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module, Unwinder as _, UnwinderNative,
+    CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module, Unwinder as _,
+    UnwinderNative,
 };
 use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, ReadCache};
 use serval_loader::symbols::Symbols;
@@ -42,8 +43,7 @@ pub fn of(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn leave_out_the_start(snapshot: &Snapshot, addresses: &mut Vec<u64>) {
-    let is_ours =
-        |address: &u64| snapshot.mapping(*address).is_some_and(|mapping| mapping.path == snapshot.program);
+    let is_ours = |address: &u64| snapshot.mapping(*address).is_some_and(|mapping| mapping.path == snapshot.program);
     let ours = addresses.iter().rposition(is_ours);
     let library = ours.and_then(|ours| addresses[..ours].iter().rposition(|address| !is_ours(address)));
     if let Some(library) = library {
@@ -123,13 +123,23 @@ impl Mapped {
     fn read(snapshot: &Snapshot, mapping: &Mapping, address: u64) -> (Mapped, Option<Module<Vec<u8>>>) {
         // The program may have been replaced on the disk.
         let file = if mapping.path == snapshot.program { &snapshot.program_file } else { &mapping.path };
-        let mut mapped =
-            Mapped { path: mapping.path.clone(), base: mapping.begin.wrapping_sub(mapping.offset), symbols: None, exported: None };
+        let mut mapped = Mapped {
+            path: mapping.path.clone(),
+            base: mapping.begin.wrapping_sub(mapping.offset),
+            symbols: None,
+            exported: None,
+        };
         let module = mapped.read_file(file, snapshot, mapping, address);
         (mapped, module)
     }
 
-    fn read_file(&mut self, file: &Path, snapshot: &Snapshot, mapping: &Mapping, address: u64) -> Option<Module<Vec<u8>>> {
+    fn read_file(
+        &mut self,
+        file: &Path,
+        snapshot: &Snapshot,
+        mapping: &Mapping,
+        address: u64,
+    ) -> Option<Module<Vec<u8>>> {
         let cache = ReadCache::new(File::open(file).ok()?);
         let object = object::File::parse(&cache).ok()?;
         let place = address - mapping.begin + mapping.offset;
@@ -141,7 +151,8 @@ impl Mapped {
         self.symbols = Symbols::of_file(file);
         if object.symbols().next().is_none() {
             let symbols = object.dynamic_symbols().filter(|symbol| symbol.size() > 0);
-            let named = symbols.filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?.to_owned())));
+            let named =
+                symbols.filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?.to_owned())));
             self.exported = Some(named.map(|(begin, size, name)| (begin..begin.saturating_add(size), name)).collect());
         }
         let section = |name| object.section_by_name(name);
@@ -168,9 +179,12 @@ impl Mapped {
     fn names(&self, at: u64) -> Vec<String> {
         match &self.exported {
             None => self.symbols.as_ref().map(|symbols| symbols.calls(at)).unwrap_or_default(),
-            Some(exported) => {
-                exported.iter().find(|(range, _)| range.contains(&at)).map(|(_, name)| name.clone()).into_iter().collect()
-            }
+            Some(exported) => exported
+                .iter()
+                .find(|(range, _)| range.contains(&at))
+                .map(|(_, name)| name.clone())
+                .into_iter()
+                .collect(),
         }
     }
 }

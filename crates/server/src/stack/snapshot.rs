@@ -110,9 +110,11 @@ fn stopped<T>(thread: Pid, look: impl FnOnce(&user_regs_struct) -> T) -> Result<
 
 fn refused(error: Errno) -> String {
     match error {
-        Errno::EPERM => "ptrace is not permitted here (it asks for the capability CAP_SYS_PTRACE, a kernel.yama.ptrace_scope \
+        Errno::EPERM => {
+            "ptrace is not permitted here (it asks for the capability CAP_SYS_PTRACE, a kernel.yama.ptrace_scope \
                          below 2, and no other debugger)"
-            .to_owned(),
+                .to_owned()
+        }
         error => format!("the thread could not be stopped by ptrace: {}", error.desc()),
     }
 }
