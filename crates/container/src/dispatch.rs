@@ -186,10 +186,12 @@ pub fn settle(mut exchange: Box<Exchange>, scope: Scope, outcome: Outcome, inlin
             exchange.finish();
             SV_OK
         }
-        Outcome::Next => {
-            exchange.answer_by_file();
-            SV_OK
+        Outcome::Next if exchange.answer_by_file() => {
+            // Its owner is the generation, which it holds.
+            drop(Handle::current().spawn(receive_file(exchange, scope)));
+            return;
         }
+        Outcome::Next => SV_OK,
         Outcome::Failed(status, text) => {
             exchange.failed(status, &text);
             status
@@ -204,6 +206,21 @@ fn go_on(work: Box<Work>, inline: bool) {
         // Its owner is the generation, which it holds.
         drop(Handle::current().spawn(work.drive()));
     }
+}
+
+/// A client sends a file, and may take its time.
+async fn receive_file(mut exchange: Box<Exchange>, scope: Scope) {
+    let context = exchange.context().clone();
+    let received = exchange.receive_file(Some(&context.pool)).await;
+    let permit = context.pool.enter_patiently().await;
+    let run = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        watched(exchange.call(false), |_| {
+            exchange.answer_change(received);
+            end(exchange, scope, SV_OK);
+        });
+    });
+    let _ = run.await;
 }
 
 /// async_dispatch: the way of a request, once more.

@@ -78,6 +78,21 @@ fn a_request_is_set_up() {
     answer.assert_text("/shop/facts/a%20b;x=1/c /facts Some(\"/a b/c\") Hi /shop https 10.0.0.1 EUR");
 }
 
+#[servlet("/hints")]
+fn hints(_: &Request, response: &mut Response) -> Result {
+    let was_sent = response.early_hints([("link", "</a.css>; rel=preload")])?;
+    response.flush()?;
+    let committed = response.early_hints([("link", "</b.css>; rel=preload")]).is_err();
+    write!(response, "{was_sent} {committed}")
+}
+
+#[test]
+fn early_hints_come_before_the_response() {
+    let answer = App::new().get("/hints").send();
+    answer.assert_text("true true");
+    assert_eq!(answer.informational, [103]);
+}
+
 // ---------------------------------------------------------------------------------------------- async
 
 #[servlet("/async/sleep")]

@@ -375,11 +375,16 @@ impl Exchange {
         self.answer(page);
     }
 
-    /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
-    pub fn answer_by_file(&mut self) {
+    /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on. `true`: the client's
+    /// file is to be received before.
+    #[must_use]
+    pub fn answer_by_file(&mut self) -> bool {
         let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
         match files::answer(&self.request, &self.context, asker) {
-            Some(response) => self.answer(response),
+            Some(response) => {
+                self.answer(response);
+                false
+            }
             None => self.change_file(),
         }
     }
