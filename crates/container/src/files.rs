@@ -93,8 +93,7 @@ pub fn may_block(request: &Request, context: &Context) -> bool {
 
 /// What an include finds at a path.
 pub enum Content {
-    /// With its type.
-    File(ResponseBody, Option<HeaderValue>),
+    File(ResponseBody),
     /// It adds nothing: its redirect or 404 is not the includer's answer (Servlet 9.3).
     Directory,
     Missing,
@@ -107,9 +106,8 @@ pub fn content(context: &Context, path: &str) -> Content {
         Found::Directory => return Content::Directory,
         _ => return Content::Missing,
     };
-    let content_type = file.content_type().cloned();
     match serval_static_files::content(file) {
-        Ok(body) => Content::File(ResponseBody::File(body), content_type),
+        Ok(body) => Content::File(ResponseBody::File(body)),
         Err(error) => {
             tracing::error!(context = %context.name, path, "a file cannot be read: {error}");
             Content::Missing

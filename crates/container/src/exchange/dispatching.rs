@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use serval_abi::{
     SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK, sv_status,
 };
@@ -210,24 +209,18 @@ impl Exchange {
         Ok(())
     }
 
-    /// The static file that an include names goes into the body, where it stands.
+    /// The static file that an include names goes into the body, where it stands. Its type is ignored, as all headers of what is included.
     fn include_file(&mut self) -> sv_status {
         // Of a dispatch by name, or of a forward inside of an include, it is the one that the request is for then.
         let path = self.included_path.take().unwrap_or_else(|| self.request.target.path().to_owned());
-        let (body, content_type) = match files::content(&self.context, &path) {
-            Content::File(body, content_type) => (body, content_type),
+        let body = match files::content(&self.context, &path) {
+            Content::File(body) => body,
             Content::Directory => return SV_OK,
             Content::Missing => {
                 self.failure = Some(format!("io/not-found: there is no file {path}"));
                 return SV_E_FAILED;
             }
         };
-        if !self.response.headers.contains_key(CONTENT_TYPE) && !self.response.is_committed() {
-            // As the file's own type, when nothing else was said.
-            if let Some(content_type) = content_type {
-                self.response.headers.insert(CONTENT_TYPE, content_type);
-            }
-        }
         match self.take_body(body) {
             Ok(()) => SV_OK,
             Err(fault) => fault.status,
