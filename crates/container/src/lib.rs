@@ -25,6 +25,7 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod generation;
+mod hints;
 mod inside;
 mod jobs;
 mod mapping;
@@ -58,8 +59,10 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
+pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
+pub use hints::Hints;
 use inside::Mapped;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use target::{Authority, Refused, Target};
@@ -152,13 +155,17 @@ pub struct Container {
 
 impl Container {
     /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
-    pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
+    pub fn new(
+        config: Arc<serval_config::Server>,
+        on_event: Box<dyn Fn(&Event) + Send + Sync>,
+        stack_of: StackOf,
+    ) -> Arc<Container> {
         // None at all with one I/O thread: it has to be free of servlets.
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
             hosts: Hosts::new(&config.hosts),
-            _watch: Watch::start(inline.clone()),
+            _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),

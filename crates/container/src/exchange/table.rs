@@ -223,9 +223,20 @@ impl serval_loader::exchange::Exchange for Exchange {
         Ok(())
     }
 
-    fn informational(&mut self, _: u16, _: HeaderMap) -> Answer {
+    fn informational(&mut self, status: u16, headers: HeaderMap) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
-        Err(Fault::new(SV_E_UNSUPPORTED, "this connection cannot send informational responses"))
+        if self.request.version < Version::HTTP_11 {
+            return Err(Fault::new(SV_E_UNSUPPORTED, "HTTP/1.0 has no informational responses"));
+        }
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.turn.hints.add(status, &headers)?;
+        // Now, and not when the call is over.
+        let_connection_go_on();
+        self.turn.wake();
+        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Answer<usize> {
