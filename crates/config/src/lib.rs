@@ -13,7 +13,7 @@
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `session`, `multipart`, `files`, `url_pattern`), `context_name`, `lines`; below them `raw` (the file as
+//! `servlets`, `filters`, `error_pages`, `session`, `multipart`, `files`, `url_pattern`), `context_name`, `lines`; below them `raw` (the file as
 //! it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
@@ -35,6 +35,8 @@ mod web;
 mod servlets;
 
 mod filters;
+
+mod error_pages;
 
 mod session;
 
@@ -59,6 +61,7 @@ mod problem;
 pub use access_log::{AccessLog, Rotate};
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
+pub use error_pages::{ERROR_FILE_BYTES_MAX, ErrorsOf, HostErrorPage, WebErrorPage};
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
 pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};

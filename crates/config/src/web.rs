@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::error_pages::{WebErrorPage, error_pages, error_report};
 use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
 use crate::multipart::{WebMultipart, multipart};
@@ -29,6 +30,10 @@ pub struct Web {
     pub servlets: Vec<WebServlet>,
     /// `[[filter]]`, in the order of the file; no two have one name.
     pub filters: Vec<WebFilter>,
+    /// `[[error_page]]`, in the order of the file.
+    pub error_pages: Vec<WebErrorPage>,
+    /// `[error_report] reason`: whether pages for errors that the server makes show reasons; None: as server.toml's `development`.
+    pub error_reason: Option<bool>,
     /// `[session]`; see [`Web::session_settings`].
     pub session: WebSession,
     /// `[multipart]`; see [`Web::multipart_settings`].
@@ -64,6 +69,8 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
         mime: mime(top),
         servlets: servlets(top),
         filters: filters(top),
+        error_pages: error_pages(top),
+        error_reason: error_report(top),
         session: session(top),
         multipart: multipart(top),
         files: files(top),
@@ -344,7 +351,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `error_page`, `error_report`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }
@@ -360,6 +367,8 @@ web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_
             "[build]",
             "[[servlet]]",
             "[[filter]]",
+            "[[error_page]]",
+            "[error_report]",
             "[session]",
             "[multipart]",
             "[files]",
