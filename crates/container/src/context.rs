@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use serval_config::{ContextName, ContextSettings};
 use serval_static_files::Folder;
 
+use crate::error_page::HostPages;
 use crate::execution::Pool;
 use crate::generation::Generation;
 use crate::sessions::Sessions;
@@ -31,6 +32,8 @@ pub struct Context {
     pub current: ArcSwap<Generation>,
     /// The number of its host.
     pub host: usize,
+    /// Its host's.
+    pub host_pages: Arc<HostPages>,
     waiting: AtomicU8,
 }
 
@@ -52,7 +55,7 @@ impl Context {
         development: bool,
         folder: Folder,
         first: Arc<Generation>,
-        host: usize,
+        (host, host_pages): (usize, Arc<HostPages>),
     ) -> Context {
         let pool = Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout));
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
@@ -72,6 +75,7 @@ impl Context {
             sessions,
             current,
             host,
+            host_pages,
             waiting,
         }
     }

@@ -6,11 +6,13 @@ use std::task::Waker;
 
 use http::StatusCode;
 use serval_abi::{
-    SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK, sv_status,
+    SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK,
+    sv_status,
 };
 use serval_loader::exchange::{Answer, Dispatch, Exchange as _, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 
+use super::error_page::Failure;
 use super::{Async, Exchange, NO_THREAD, Way};
 use crate::asynchronous::{TaskWake, Watcher, Why};
 use crate::execution::{NoThread, Pool, wait};
@@ -62,7 +64,11 @@ impl Exchange {
         let seen = std::mem::replace(&mut self.request.target, meanwhile);
         let saved = (self.found, self.serving, self.dispatch, seen, self.included_path.take());
         let (before, mut added) = (self.parameters.clone(), 0);
-        self.dispatch = if forward { SV_DISPATCH_FORWARD } else { SV_DISPATCH_INCLUDE };
+        self.dispatch = match forward {
+            true if self.is_error_page() && self.depth == 0 => SV_DISPATCH_ERROR,
+            true => SV_DISPATCH_FORWARD,
+            false => SV_DISPATCH_INCLUDE,
+        };
         let status = match how {
             Dispatch::ForwardByName | Dispatch::IncludeByName => {
                 let servlet = generation.servlet_named(target);
@@ -138,7 +144,7 @@ impl Exchange {
             Outcome::Pending(task) => self.wait_for_task(task, &mut scope),
             Outcome::Detached => SV_E_STATE,
             Outcome::Failed(status, text) => {
-                self.failure.get_or_insert(text);
+                self.failure.get_or_insert_with(|| Failure::of(status, &text));
                 status
             }
         };
@@ -217,7 +223,8 @@ impl Exchange {
             Content::File(body) => body,
             Content::Directory => return SV_OK,
             Content::Missing => {
-                self.failure = Some(format!("io/not-found: there is no file {path}"));
+                let text = format!("there is no file {path}");
+                self.failure = Some(Failure { kind: "io/not-found".to_owned(), text });
                 return SV_E_FAILED;
             }
         };
@@ -251,7 +258,7 @@ impl Exchange {
             match polled {
                 Polled::Done => return SV_OK,
                 Polled::Failed(status, text) => {
-                    self.failure.get_or_insert(text);
+                    self.failure.get_or_insert_with(|| Failure::of(status, &text));
                     return status;
                 }
                 Polled::Pending => {}
