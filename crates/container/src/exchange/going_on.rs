@@ -75,8 +75,7 @@ impl Exchange {
 
     /// Another dispatch of it begins.
     pub fn dispatch_again(&mut self, way: Option<Way>) {
-        // Attributes over their bound are told nobody; the request goes on all the same.
-        let _ = self.note_paths("async", false);
+        self.note_paths("async");
         if let Some(Way { target, query }) = way {
             // It was looked at when it was taken.
             let _ = self.add_parameters(query.as_deref().unwrap_or(""));
