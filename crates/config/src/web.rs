@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::error_pages::{WebErrorPage, error_pages, error_report};
 use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
 use crate::multipart::{WebMultipart, multipart};
@@ -35,6 +36,10 @@ pub struct Web {
     /// Paths that servlets dispatch to are taken as they stand (`dispatchersUseEncodedPaths` is false); default false: they
     /// are percent-encoded, as those of URLs are.
     pub plain_dispatch_paths: bool,
+    /// `[[error_page]]`, in the order of the file.
+    pub error_pages: Vec<WebErrorPage>,
+    /// `[error_report] reason`: whether pages for errors that the server makes show reasons; None: as server.toml's `development`.
+    pub error_reason: Option<bool>,
     /// `[session]`; see [`Web::session_settings`].
     pub session: WebSession,
     /// `[multipart]`; see [`Web::multipart_settings`].
@@ -82,6 +87,8 @@ pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problem
         servlets: servlets(top),
         filters: filters(top),
         plain_dispatch_paths: top.flag("plain_dispatch_paths", false),
+        error_pages: error_pages(top),
+        error_reason: error_report(top),
         session: session(top),
         multipart: multipart(top),
         files: files(top),
@@ -366,7 +373,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }
@@ -382,6 +389,8 @@ web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_
             "[build]",
             "[[servlet]]",
             "[[filter]]",
+            "[[error_page]]",
+            "[error_report]",
             "[session]",
             "[multipart]",
             "[files]",

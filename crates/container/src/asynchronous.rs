@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::context::Context;
 use crate::dispatch;
-use crate::exchange::Exchange;
+use crate::exchange::{Asks, Exchange};
 use crate::execution::{Call, Place, watched};
 use crate::generation::{Generation, Stage};
 use crate::mapping::By;
@@ -143,10 +143,10 @@ impl Work {
     fn cancel(self: Box<Self>, why: Why, inline: bool) {
         watched(self.call(inline), |_| {
             let Work { task, scope, mut exchange } = *self;
-            let (status, result, reason) = why.answer();
+            let (_, result, _) = why.answer();
             drop(task);
-            exchange.cut_off(status, reason);
-            dispatch::end(exchange, scope, result);
+            exchange.cut_off(why);
+            dispatch::conclude(exchange, scope, result, inline);
         });
     }
 
@@ -319,6 +319,11 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
         if why != Why::Left {
             watcher.say(why);
         }
+        let permit = match why {
+            Why::TimedOut => watcher.context.pool.enter().await.ok(),
+            _ => None,
+        };
+        let asks = if permit.is_some() { Asks::Webapp } else { Asks::Nobody };
         // A call of the library may be under way, which is waited for: on a thread that may wait, even if the pool has none left.
         let Some(seat) = Seat::beside().await else { return };
         let same = detached.clone();
@@ -326,12 +331,14 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
             if why != Why::Retired {
                 same.with(|exchange| {
                     exchange.is_over(status, Fault::new(code, reason));
-                    exchange.cut_off(status, reason);
+                    exchange.cut_off(why);
+                    exchange.make_error_page(asks);
                 });
             }
             same.tell();
         });
         told.await;
+        drop(permit);
     }
 }
 

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use serval_config::{ContextName, ContextSettings};
 use serval_static_files::Folder;
 
+use crate::error_page::HostPages;
 use crate::execution::Pool;
 use crate::generation::Generation;
 use crate::routes::Routes;
@@ -34,6 +35,8 @@ pub struct Context {
     pub host: usize,
     /// What is mounted at its host, once it is.
     pub beside: OnceLock<Weak<ArcSwap<Routes>>>,
+    /// Its host's.
+    pub host_pages: Arc<HostPages>,
     waiting: AtomicU8,
 }
 
@@ -55,7 +58,7 @@ impl Context {
         development: bool,
         folder: Folder,
         first: Arc<Generation>,
-        host: usize,
+        (host, host_pages): (usize, Arc<HostPages>),
     ) -> Context {
         let pool = Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout));
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
@@ -76,6 +79,7 @@ impl Context {
             current,
             host,
             beside: OnceLock::new(),
+            host_pages,
             waiting,
         }
     }

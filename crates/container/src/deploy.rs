@@ -91,6 +91,11 @@ impl Deployment {
         }
     }
 
+    /// As in server.toml: errors show their reasons.
+    pub fn development(&self) -> bool {
+        self.config.development
+    }
+
     /// Says what is new among the complaints of a pass.
     fn complain(&self, complaints: Complaints) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,8 +241,9 @@ impl Container {
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
         let first = Generation::of_files(number, name.display().into(), web, &settings, self.lives.clone());
+        let of_host = (host, self.hosts.all[host].error_pages.clone());
         let context =
-            Arc::new(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, host));
+            Arc::new(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, of_host));
         let mut serving = Inputs::default();
         if files_only {
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());

@@ -4,11 +4,9 @@
 //! `Container::answer` and the dispatches of an exchange walk the steps; each is a function of its own, and shows its rule by what it
 //! returns.
 
-use http::Response;
 use serval_static_files::{Found, is_private};
 
-use crate::answer;
-use crate::body::ResponseBody;
+use crate::answer::{self, Answered};
 use crate::context::Context;
 use crate::exchange::{Request, requested_sessions};
 use crate::generation::Generation;
@@ -29,7 +27,7 @@ pub fn lacks_slash(generation: &Generation, path: &str) -> bool {
 }
 
 /// Sends the client to the context's root, with its query, and its session where the URL carries it.
-pub fn redirect_to_root(request: &Request, context: &Context, generation: &Generation) -> Response<ResponseBody> {
+pub fn redirect_to_root(request: &Request, context: &Context, generation: &Generation) -> Answered {
     let Request { target, headers, .. } = request;
     let mut location = format!("{}/", Target::encoded(&context.path));
     let requested = requested_sessions(target, headers, generation);

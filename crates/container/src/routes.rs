@@ -10,6 +10,7 @@ use http::HeaderMap;
 
 use crate::access_log::Log;
 use crate::context::Context;
+use crate::error_page::HostPages;
 use crate::exchange::requested_sessions;
 use crate::mapping;
 use crate::target::Target;
@@ -23,6 +24,7 @@ pub struct Host {
     /// Its contexts hold it weakly.
     pub routes: Arc<ArcSwap<Routes>>,
     pub log: Option<Arc<Log>>,
+    pub error_pages: Arc<HostPages>,
 }
 
 /// All hosts; the first is the default one.
@@ -49,7 +51,8 @@ impl Host {
         let name = settings.name.clone();
         let said = |error| tracing::error!("host {name}: the thread of its access log cannot be started: {error}");
         let log = settings.access_log.as_ref().and_then(|log| Log::start(log).map_err(said).ok());
-        Host { name, routes: Arc::default(), log }
+        let error_pages = Arc::new(HostPages::read(&name, &settings.error_pages));
+        Host { name, routes: Arc::default(), log, error_pages }
     }
 }
 
@@ -209,7 +212,7 @@ mod tests {
         let web = Web { session: WebSession { url_rewriting: Some(true), ..WebSession::default() }, ..Web::default() };
         let first = Generation::of_files(1, name.display().into(), web, &settings, Arc::default());
         let files = Folder::open(&here, Options::default()).unwrap();
-        Arc::new(Context::new(name, here, settings, false, files, first, 0))
+        Arc::new(Context::new(name, here, settings, false, files, first, (0, Arc::default())))
     }
 
     /// The version that answers, and why.

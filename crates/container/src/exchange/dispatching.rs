@@ -8,11 +8,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serval_abi::{
-    SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK, sv_status,
+    SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK,
+    sv_status,
 };
 use serval_loader::exchange::{Answer, Dispatch, Exchange as _, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 
+use super::error_page::Failure;
 use super::{Async, Exchange, NO_THREAD, Way};
 use crate::asynchronous::{TaskWake, Watcher, Why};
 use crate::execution::{NoThread, Pool, wait};
@@ -25,9 +27,9 @@ use crate::target::Target;
 const DEPTH_MAX: usize = 20;
 
 /// A path inside of the context, as a library has written it.
-struct Written<'w> {
+pub(super) struct Written<'w> {
     /// Decoded and normalised.
-    path: String,
+    pub path: String,
     /// As the target's request URI.
     uri: String,
     query: Option<&'w str>,
@@ -36,7 +38,7 @@ struct Written<'w> {
 impl Exchange {
     /// What a library means by a path, maybe with a query, that is absolute or relative to the current one. `None`: it leads out of
     /// the context.
-    fn inside_context<'w>(&self, written: &'w str) -> Option<Written<'w>> {
+    pub(super) fn inside_context<'w>(&self, written: &'w str) -> Option<Written<'w>> {
         let written = written.split('#').next().unwrap_or(written);
         let (path, query) = match written.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -80,7 +82,11 @@ impl Exchange {
         let saved = (self.found, self.serving, self.dispatch, seen, self.included_path.clone());
         let (before, mut added) = (self.parameters.clone(), 0);
         let noted = self.begin_notes();
-        self.dispatch = if forward { SV_DISPATCH_FORWARD } else { SV_DISPATCH_INCLUDE };
+        self.dispatch = match forward {
+            true if self.is_error_page() && self.depth == 0 => SV_DISPATCH_ERROR,
+            true => SV_DISPATCH_FORWARD,
+            false => SV_DISPATCH_INCLUDE,
+        };
         let status = match how {
             Dispatch::ForwardByName | Dispatch::IncludeByName => {
                 let servlet = generation.servlet_named(target);
@@ -157,7 +163,7 @@ impl Exchange {
             Outcome::Pending(task) => self.wait_for_task(task, &mut scope),
             Outcome::Detached => SV_E_STATE,
             Outcome::Failed(status, text) => {
-                self.failure.get_or_insert(text);
+                self.failure.get_or_insert_with(|| Failure::of(status, &text));
                 status
             }
         };
@@ -254,7 +260,8 @@ impl Exchange {
             Content::File(body, content_type) => (body, content_type),
             Content::Directory => return SV_OK,
             Content::Missing => {
-                self.failure = Some(format!("io/not-found: there is no file {path}"));
+                let text = format!("there is no file {path}");
+                self.failure = Some(Failure { kind: "io/not-found".to_owned(), text });
                 return SV_E_FAILED;
             }
         };
@@ -294,7 +301,7 @@ impl Exchange {
             match polled {
                 Polled::Done => return SV_OK,
                 Polled::Failed(status, text) => {
-                    self.failure.get_or_insert(text);
+                    self.failure.get_or_insert_with(|| Failure::of(status, &text));
                     return status;
                 }
                 Polled::Pending => {}

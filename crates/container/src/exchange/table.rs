@@ -11,11 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
 use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
 
+use super::error_page::Failure;
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
 use crate::asynchronous::Completion;
 use crate::events::Change;
 use crate::execution::{leave_connection, let_connection_go_on};
 use crate::parameters;
+use crate::problem::Problem;
 use crate::sending::BUFFER_BYTES_MAX;
 
 impl serval_loader::exchange::Exchange for Exchange {
@@ -32,10 +34,10 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn head(&self) -> Head<'_> {
         let request = &*self.request;
-        let Request { id, method, version, headers, target, peer, .. } = request;
+        let Request { id, version, headers, target, peer, .. } = request;
         let path = target.path();
         Head {
-            method: method.as_str(),
+            method: self.method().as_str(),
             http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
             dispatch: self.dispatch,
             scheme: if request.is_secure() { "https" } else { "http" },
@@ -251,6 +253,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.uncommitted()?;
         self.open()?;
         self.response.reset();
+        // An error page's status is that of the error, until it says another one.
+        self.response.status = self.page_of.unwrap_or(StatusCode::OK);
         Ok(())
     }
 
@@ -271,10 +275,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.uncommitted()?;
         self.open()?;
         let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
-        self.response.reset_buffer();
-        self.response.status = status;
-        self.response.error = Some(text.to_owned());
-        self.response.finished = true;
+        self.say_error(status, text);
+        self.raise(Problem::new(status).because(text.to_owned()));
         Ok(())
     }
 
@@ -300,12 +302,12 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn fail(&mut self, kind: &str, text: &str) {
-        self.failure = Some(if kind.is_empty() { text.to_owned() } else { format!("{kind}: {text}") });
+        self.failure = Some(Failure { kind: kind.to_owned(), text: text.to_owned() });
     }
 
     fn unavailable(&mut self, seconds: u32, text: &str) {
-        self.unavailable = Some(seconds);
-        self.failure = Some(text.to_owned());
+        self.unavailable = Some((self.serving, seconds));
+        self.failure = Some(Failure { kind: String::new(), text: text.to_owned() });
     }
 
     fn dispatch(&mut self, how: Dispatch, target: &str) -> Answer<sv_status> {

@@ -201,12 +201,17 @@ pub const COOKIES: &[(&str, Means)] = &[
     ("partitioned", NotYet("partitioned in [cookies] of web.toml")),
 ];
 
-/// Valves but remote-ip, and the container's own filters: none is there yet.
+/// Attributes of Tomcat's ErrorReportValve.
+pub const ERROR_REPORT: &[(&str, Means)] = &[
+    ("showReport", Web("error_report", "reason", Flag)),
+    ("showServerInfo", Nothing("no page names the server's software")),
+];
+
+/// Valves but remote-ip and error-report, and the container's own filters: none is there yet.
 pub const VALVES: &[(&str, Means)] = &[
     ("rewrite", NotYet("[[rewrite]] in web.toml")),
     ("health", NotYet("[health] in web.toml")),
     ("cidr", NotYet("[addresses] in web.toml")),
-    ("error-report", NotYet("[error_report] in web.toml")),
 ];
 pub const FILTERS: &[(&str, Means)] = &[
     ("cors", NotYet("a [[filter]] of the class \"cors\" in web.toml")),
@@ -218,7 +223,6 @@ pub const FILTERS: &[(&str, Means)] = &[
 ];
 
 /// Parts of a descriptor that have no keys yet.
-pub const ERROR_PAGES: &str = "[[error_page]] in web.toml";
 pub const LOGIN: &str = "[login] in web.toml";
 pub const CONSTRAINTS: &str = "[[constraint]] in web.toml";
 pub const MANAGER: &str = "manager = true in [[host]]";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::format::{App, Filter, Multipart, Scalar, Servlet, Session, Setup};
+use super::format::{App, ErrorPage, Filter, Multipart, Scalar, Servlet, Session, Setup};
 use super::keys::{self, As, Means, text, texts};
 
 /// Keys and values of one table of TOML.
@@ -44,8 +44,6 @@ pub struct Webapp {
 pub enum Lack {
     /// A key that is not there yet: all its cases fail.
     Missing(&'static str),
-    /// As above, but only answers that are errors are other ones for it.
-    MissingForErrors(&'static str),
     NotApplicable(&'static str),
 }
 
@@ -182,8 +180,8 @@ fn webapp(app: &App, shared: &Settings) -> Result<Webapp> {
     for (place, filter) in app.filters.iter().enumerate() {
         blocks.extend(filter_block(&mut settings, filter, place).with_context(of)?);
     }
-    if !app.error_pages.is_empty() {
-        settings.lacks.push(Lack::MissingForErrors(keys::ERROR_PAGES));
+    for page in &app.error_pages {
+        blocks.push(error_page_block(page).with_context(of)?);
     }
     if app.login.is_some() || !app.roles.is_empty() {
         settings.lacks.push(Lack::Missing(keys::LOGIN));
@@ -245,16 +243,34 @@ fn session(settings: &mut Settings, session: &Session) -> Result<()> {
 
 fn valve_of(settings: &mut Settings, valve: &BTreeMap<String, Value>) -> Result<Option<Table>> {
     let kind = valve.get("kind").and_then(Value::as_str).unwrap_or_default();
-    if kind != "remote-ip" {
-        settings.one(keys::find(keys::VALVES, kind)?, "")?;
-        return Ok(None);
-    }
     let attributes = valve.iter().filter(|(name, _)| *name != "kind");
     let attributes = attributes.map(|(name, value)| Ok((name.clone(), serde_json::from_value(value.clone())?)));
-    let mut of_valve = Settings::default();
-    of_valve.all(keys::REMOTE_IP, &attributes.collect::<Result<_>>()?)?;
-    settings.lacks.append(&mut of_valve.lacks);
-    Ok(Some(of_valve.remote_ip))
+    match kind {
+        "remote-ip" => {
+            let mut of_valve = Settings::default();
+            of_valve.all(keys::REMOTE_IP, &attributes.collect::<Result<_>>()?)?;
+            settings.lacks.append(&mut of_valve.lacks);
+            return Ok(Some(of_valve.remote_ip));
+        }
+        "error-report" => settings.all(keys::ERROR_REPORT, &attributes.collect::<Result<_>>()?)?,
+        kind => settings.one(keys::find(keys::VALVES, kind)?, "")?,
+    }
+    Ok(None)
+}
+
+fn error_page_block(page: &ErrorPage) -> Result<String> {
+    let of = match (&page.code, &page.exception) {
+        (Some(Scalar(code)), None) => format!("status = {}\n", As::Count.toml(code)?),
+        (None, Some(class)) => {
+            let kind = keys::KINDS.iter().find(|(known, _)| known == class);
+            let (_, kind) =
+                kind.with_context(|| format!("{class} is no kind of crates/e2e/src/conformance/keys.rs"))?;
+            format!("kind = {}\n", text(kind))
+        }
+        (None, None) => String::new(),
+        (Some(_), Some(_)) => bail!("an error page has either `code` or `exception`"),
+    };
+    Ok(format!("[[error_page]]\n{of}location = {}\n", text(&page.location)))
 }
 
 fn servlet_block(settings: &mut Settings, servlet: &Servlet) -> Result<String> {
