@@ -114,6 +114,7 @@ impl Deployment {
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
+            mounted.context.current.load().is_the_last_of(&mounted.context);
             if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
@@ -250,6 +251,7 @@ impl Container {
         } else {
             context.set_waiting(Waiting::Starting);
         }
+        let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
         self.hosts.all[host].routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
@@ -281,6 +283,7 @@ impl Container {
         });
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
+        generation.is_the_last_of(context);
         drain(context, generation);
     }
 

@@ -54,7 +54,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use serval_abi::SV_EVENT_SESSION_DESTROYED;
 
 use access_log::Owner;
 use answering::Answer;
@@ -62,6 +61,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
+use events::session_ends;
 pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
@@ -293,7 +293,8 @@ impl Container {
     pub fn expire_sessions(&self) {
         for context in self.hosts.contexts() {
             for session in context.sessions.expired() {
-                context.current.load().session_ends(SV_EVENT_SESSION_DESTROYED, &session);
+                let generation = context.current.load_full();
+                session_ends(&session, |kind, tell| generation.tell(kind, tell));
             }
         }
     }

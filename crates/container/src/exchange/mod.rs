@@ -1,9 +1,9 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
-//! `uploading` what it does to files, `error_page` what goes wrong, `going_on` what it is after its servlet has returned, and `table` what
-//! libraries call.
+//! is the request's side, `writing` the response's, `session` the client's record, `urls` what it hands to the client, `dispatching`
+//! what it does inside of itself, `uploading` what it does to files, `error_page` what goes wrong, `going_on` what it is after its
+//! servlet has returned, and `table` what libraries call.
 
 mod dispatching;
 mod error_page;
@@ -12,6 +12,7 @@ mod reading;
 mod session;
 mod table;
 mod uploading;
+mod urls;
 mod writing;
 
 pub use error_page::Asks;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{COOKIE, LOCATION};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
 use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
@@ -100,7 +100,8 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
-        let others = || self.attributes.iter().filter(|(known, _)| known != name);
+        // The server's own do not count.
+        let others = || self.attributes.iter().filter(|(known, _)| known != name && !known.starts_with("servlet."));
         let used: usize = others().map(|(name, value)| name.len() + value.len()).sum();
         if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
             return Err(Fault::new(SV_E_LIMIT, "the request attributes are over 1 MiB"));
@@ -213,6 +214,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.open()?;
         if self.response.is_committed() && !self.response.announces(&name) {
             let text = "the response is committed, and its header Trailer does not name this one";
@@ -294,7 +298,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.uncommitted()?;
         self.open()?;
         self.response.redirect(location);
-        if self.request.version == Version::HTTP_10 {
+        if self.request.version == Version::HTTP_10 || !self.generation.web.redirects.relative {
             self.make_location_absolute();
         }
         Ok(())
@@ -304,7 +308,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.response.is_committed()
     }
 
-    fn encode_url(&self, url: &str) -> String {
+    fn encode_url(&mut self, url: &str) -> String {
         self.with_session_id(url)
     }
 
@@ -407,20 +411,5 @@ impl Exchange {
     /// Whether its servlet has a poll.
     fn makes_tasks(&self) -> bool {
         self.generation.servlet_of(self.serving).is_some_and(|servlet| servlet.has_poll())
-    }
-
-    /// HTTP/1.0 knows no relative Location.
-    fn make_location_absolute(&mut self) {
-        let target = &self.request.target;
-        let Some(location) = self.response.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
-        if location.contains("://") || target.server_name.is_empty() {
-            return;
-        }
-        let folder = target.request_uri().rsplit_once('/').map_or("", |(folder, _)| folder);
-        let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
-        let absolute = format!("{}{path}", target.origin(self.request.is_secure()));
-        if let Ok(absolute) = HeaderValue::from_str(&absolute) {
-            self.response.headers.insert(LOCATION, absolute);
-        }
     }
 }
