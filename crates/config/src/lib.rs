@@ -13,7 +13,7 @@
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `session`, `multipart`, `files`, `url_pattern`), `context_name`, `lines`; below them `raw` (the file as
+//! `servlets`, `filters`, `session`, `cookies`, `multipart`, `files`, `url_pattern`), `context_name`, `lines`; below them `raw` (the file as
 //! it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
@@ -38,6 +38,8 @@ mod filters;
 
 mod session;
 
+mod cookies;
+
 mod multipart;
 
 mod files;
@@ -59,6 +61,7 @@ mod problem;
 pub use access_log::{AccessLog, Rotate};
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
+pub use cookies::{WebCookies, WithoutEquals};
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
 pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::cookies::{WebCookies, cookies};
 use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
 use crate::multipart::{WebMultipart, multipart};
@@ -31,6 +32,8 @@ pub struct Web {
     pub filters: Vec<WebFilter>,
     /// `[session]`; see [`Web::session_settings`].
     pub session: WebSession,
+    /// `[cookies]`.
+    pub cookies: WebCookies,
     /// `[multipart]`; see [`Web::multipart_settings`].
     pub multipart: WebMultipart,
     /// `[files]`.
@@ -65,6 +68,7 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
         servlets: servlets(top),
         filters: filters(top),
         session: session(top),
+        cookies: cookies(top),
         multipart: multipart(top),
         files: files(top),
         compression: compression(top),
@@ -344,7 +348,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }
@@ -361,6 +365,7 @@ web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_
             "[[servlet]]",
             "[[filter]]",
             "[session]",
+            "[cookies]",
             "[multipart]",
             "[files]",
             "[[files.cache_control]]",

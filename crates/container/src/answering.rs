@@ -75,9 +75,12 @@ impl Future for Answering {
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.hear(true);
         let answered = self.poll_answer(task);
-        answered.map(|response| match self.entry.take() {
-            None => Ok(response),
-            Some(entry) => Ok(entry.answered(response)),
+        answered.map(|mut response| {
+            self.turn.finish(response.headers_mut());
+            match self.entry.take() {
+                None => Ok(response),
+                Some(entry) => Ok(entry.answered(response)),
+            }
         })
     }
 }

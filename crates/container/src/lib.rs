@@ -39,6 +39,7 @@ mod side;
 mod target;
 mod tokens;
 mod turn;
+mod unread;
 mod webapp;
 
 use std::net::SocketAddr;
@@ -193,6 +194,9 @@ impl Container {
     ) -> (Answer, Option<Owner>) {
         let (mut head, body) = request.into_parts();
         let (host, server, mut entry) = self.receive(&head, peer);
+        if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > peer.listener.target_bytes_max) {
+            return (answer::closing(StatusCode::URI_TOO_LONG, "").into(), entry);
+        }
         let target = match server.and_then(|server| Target::read(&mut head, server, &peer.listener.uri)) {
             Ok(target) => target,
             Err(Refused(status, why)) => return (answer::closing(status, why).into(), entry),
@@ -310,6 +314,9 @@ fn find_client(context: &Context, request: &mut exchange::Request, entry: Option
 fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answer {
     let listener = &request.peer.listener;
     request.target.enter(&context.path, &listener.uri);
+    if parameters::has_more_cookies(&request.headers, context.settings.cookie_count_max) {
+        return answer::page(StatusCode::BAD_REQUEST, "The request has too many cookies.").into();
+    }
     let generation = context.current.load_full();
     if inside::lacks_slash(&generation, request.target.path()) {
         return inside::redirect_to_root(&request, &context, &generation).into();
