@@ -128,10 +128,15 @@ impl Pool {
         &self.runtime
     }
 
-    /// Waits for a thread's place as long as it takes: for what has been let in already.
+    /// Waits for a thread's place as long as it takes: for what no client waits for.
     pub async fn enter_patiently(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         self.workers.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits for a thread's place for what has been let in already, and so does not stand in the queue: but no longer than if it did.
+    pub async fn enter_again(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(self.queue_timeout, self.enter_patiently()).await.ok().flatten()
     }
 
     /// Waits for a thread's place, as long as the queue has room and the time has not run out.

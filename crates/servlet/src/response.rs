@@ -62,11 +62,12 @@ impl Response {
         Response { output: Output::Held(Vec::new()), ..Response::new(exchange) }
     }
 
-    /// Sends what is held, at the end of an async servlet.
-    pub(crate) async fn settle(&mut self) -> Result {
+    /// Sends what is held, at the end of an async servlet; `goes_on`: another one writes more.
+    pub(crate) async fn settle(&mut self, goes_on: bool) -> Result {
         match &mut self.output {
             Output::Server => Ok(()),
             Output::Held(bytes) if bytes.is_empty() => Ok(()),
+            Output::Held(bytes) if goes_on => write_all_owned(self.exchange, bytes).await,
             Output::Held(bytes) => {
                 // In one go, which never waits.
                 let bytes = std::mem::take(bytes);
