@@ -252,12 +252,14 @@ typedef struct sv_response {
 /* A cookie of the response (RFC 6265 4.1; Servlet 3.5). */
 #define SV_COOKIE_SECURE 0x1u
 #define SV_COOKIE_HTTP_ONLY 0x2u
+#define SV_COOKIE_MAX_AGE 0x4u /* max_age counts */
 typedef struct sv_cookie {
     uint32_t struct_size;
     uint32_t flags;             /* SV_COOKIE_* */
     sv_str name, value;         /* a token; RFC 6265 cookie-octets */
     sv_str path, domain;        /* absent: not sent */
-    int64_t max_age;            /* seconds; 0: not sent, a cookie of the browser session; < 0: deletes it now */
+    int64_t max_age;            /* seconds, with SV_COOKIE_MAX_AGE; <= 0: deletes it now; over 400 days: is sent as 400 days.
+                                   Without the bit it is a cookie of the browser's session */
     const sv_pair *attributes;  /* others, such as SameSite; sent as they are, after the known ones */
     size_t attribute_count;
 } sv_cookie;
@@ -411,8 +413,9 @@ typedef struct sv_host {
     /* sendError (Servlet 5.3): the error page for that status, 400 to 599, is made when service has returned; until then
      * headers may still be set. The text is for the log, and for clients only in development. */
     sv_status (*send_error)(sv_exchange *, uint32_t status, const char *text, size_t len);        /* [exchange] */
-    /* sendRedirect: 302 and Location as it stands (to HTTP/1.0: made absolute), empty body. */
-    sv_status (*redirect)(sv_exchange *, const char *location, size_t len);                       /* [exchange] */
+    /* sendRedirect: the status (300 to 399, but 304; 0: 302; else SV_E_ARG), Location as it stands (to HTTP/1.0: made
+     * absolute), and an empty body. */
+    sv_status (*redirect)(sv_exchange *, uint32_t status, const char *location, size_t len);      /* [exchange] */
     int32_t (*committed)(sv_exchange *);                             /* [exchange] 1, 0, or an error */
     sv_status (*encode_url)(sv_exchange *, const char *url, size_t len, sv_str *out);             /* [exchange] */
 
@@ -442,10 +445,11 @@ typedef struct sv_host {
      * as complete(error). A time-out, a client that has gone, and the end of the generation do not end a detached handle: its
      * functions answer SV_E_TIMEOUT, SV_E_CLOSED or SV_E_CANCELLED, and complete is still owed. A task is dropped then, at once
      * (SV_KEEP: not when the client has gone). A client that has closed its side of the connection counts as gone here. */
-    /* told may be NULL. It is called at most once, on any thread, when the exchange is cancelled, times out or retires, and
-     * never after complete or async_dispatch has returned. It must not block, nor wait for
-     * who may be inside of complete, which waits for it; and it calls no [exchange] function. */
-    sv_status (*detach)(sv_exchange *, void (*told)(void *told_arg), void *told_arg);             /* [exchange] */
+    /* told may be NULL. It is called on any thread, never after complete
+     * or async_dispatch has returned. why SV_OK: the exchange retires (once at most); SV_E_CLOSED, SV_E_TIMEOUT, SV_E_CANCELLED:
+     * it is over (once at most, and the last call). It must not block, nor wait for who may be inside of complete, which waits
+     * for it; and it calls no [exchange] function. */
+    sv_status (*detach)(sv_exchange *, void (*told)(void *told_arg, sv_status why), void *told_arg);  /* [exchange] */
     sv_status (*complete)(sv_exchange *, sv_status result);          /* [exchange] of a detached one; ends the handle */
     sv_status (*async_dispatch)(sv_exchange *, const char *path, size_t len); /* [exchange] ends the task or detachment, then
                                         dispatches to path (NULL: the original one) with SV_DISPATCH_ASYNC */
@@ -578,7 +582,10 @@ typedef struct sv_listener {
     uint32_t struct_size;
     uint32_t flags, flags_required;
     uint32_t kinds;                /* SV_EVENT_* */
-    void (*on_event)(void *module, const sv_event *);   /* [control] for context events, [worker] for the others */
+    /* SV_OK. An error of CONTEXT_INITIALIZED refuses the generation, of REQUEST_INITIALIZED is answered as one of service; of
+     * others it is logged. Functions are called in the order of the arrays, for ..._DESTROYED in the reverse order, and all of
+     * them, also after an error of one. */
+    sv_status (*on_event)(void *module, const sv_event *);   /* [control] for context events, [worker] for the others */
 } sv_listener;
 
 #define SV_MODULE_NO_UNLOAD 0x1u /* its language's runtime cannot be unloaded (Go): stays mapped */

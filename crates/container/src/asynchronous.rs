@@ -258,7 +258,7 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
                     exchange.cut_off(status, reason);
                 });
             }
-            same.tell();
+            same.tell(code);
         });
         let _ = told.await;
     }

@@ -1,11 +1,13 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
-//! `uploading` what it does to files, `going_on` what it is after its servlet has returned, and `table` what libraries call.
+//! is the request's side, `writing` the response's, `session` the client's record, `listening` what listener functions see of it,
+//! `dispatching` what it does inside of itself, `uploading` what it does to files, `going_on` what it is after its servlet has returned,
+//! and `table` what libraries call.
 
 mod dispatching;
 mod going_on;
+mod listening;
 mod reading;
 mod session;
 mod table;
@@ -45,6 +47,7 @@ use crate::{Peer, RequestBody};
 
 /// LIMIT: bytes of all request attributes together.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+const NO_RESPONSE: &str = "a listener function has no say about the response";
 const NO_THREAD: &str = "all threads of this context are busy (workers_max), so there is none to wait on";
 
 /// The parts of a request that a servlet sees.
@@ -163,6 +166,8 @@ enum Stage {
     Body,
     /// In on_end: nothing.
     End,
+    /// In on_event: the response is none of its business.
+    Event,
 }
 
 /// A path inside of the context, and a query of its own.
@@ -425,6 +430,7 @@ impl Exchange {
             Stage::Head => Err(Fault::new(SV_E_STATE, "in on_response nothing is written")),
             Stage::Body => Err(Fault::new(SV_E_STATE, "in on_body only `write` may be called")),
             Stage::End => Err(Fault::new(SV_E_STATE, "in on_end the response is over")),
+            Stage::Event => Err(Fault::new(SV_E_STATE, NO_RESPONSE)),
         }
     }
 
@@ -437,6 +443,7 @@ impl Exchange {
             _ if self.response.is_committed() => Err(Fault::new(SV_E_STATE, "the response is committed")),
             Stage::Open | Stage::Head => Ok(()),
             Stage::Body | Stage::End => Err(Fault::new(SV_E_STATE, "the head is not the filter's any more")),
+            Stage::Event => Err(Fault::new(SV_E_STATE, NO_RESPONSE)),
         }
     }
 

@@ -223,11 +223,6 @@ impl Exchange {
         cookie
     }
 
-    fn session_event(&mut self, kind: u32, id: &str, change: Change<'_>) {
-        let generation = self.generation.clone();
-        generation.session_event(kind, self, id, change);
-    }
-
     /// A URL that carries the id, when the client does not send it otherwise (SEMANTICS 12).
     pub(super) fn with_session_id(&self, url: &str) -> String {
         let settings = self.session_settings();
