@@ -33,8 +33,8 @@
  *
  * 3. TEXT AND BYTES are a pointer and a length in bytes, never NUL-terminated (but the ids of extensions). Text is UTF-8
  *   unless it says "bytes". An absent value is ptr == NULL; an empty one is ptr != NULL and len == 0. As an argument
- *   (NULL, 0) is the empty text or no bytes, unless its comment says what absent means. A length over PTRDIFF_MAX, and NULL
- *   with another length, is SV_E_ARG. Values of headers, cookies and parts are bytes as they came.
+ *   (NULL, 0), also in a struct, is the empty text or no bytes, unless its comment says what absent means. A length over
+ *   PTRDIFF_MAX, and NULL with another length, is SV_E_ARG. Values of headers, cookies and parts are bytes as they came.
  *
  * 4. WHO OWNS MEMORY
  *   - What the server returns for an exchange (views, header values, parameters, alloc) lives until the function to which
@@ -363,7 +363,7 @@ typedef struct sv_host {
      *     mapping.pattern, mapping.match, mapping.servlet}
      *   servlet.error.{status_code (decimal), message, kind, request_uri, query_string, method, servlet_name} */
     sv_status (*attribute)(sv_exchange *, const char *name, size_t len, sv_str *value);           /* [exchange] */
-    sv_status (*attributes)(sv_exchange *, const sv_pair **out, size_t *count);                   /* [exchange] as of now */
+    sv_status (*attributes)(sv_exchange *, const sv_pair **out, size_t *count);                   /* [exchange] as at the call */
     sv_status (*set_attribute)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
                                                                      /* [exchange] value NULL removes */
     /* Who logged in: principal and method ("BASIC", ...). SV_NONE: nobody. */
@@ -411,8 +411,9 @@ typedef struct sv_host {
     sv_status (*set_trailer)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
                                                                                                   /* [exchange] */
     sv_status (*informational)(sv_exchange *, uint32_t status, const sv_pair *headers, size_t count);
-                                             /* [exchange] at once; status: 103. SV_E_STATE: committed; SV_E_UNSUPPORTED: this
-                                                connection cannot send it */
+                                /* [exchange] 103 (Early Hints), sent at once, before the response, without Content-Length.
+                                   SV_E_STATE: the response is committed; SV_E_UNSUPPORTED: an HTTP/1.0 client; SV_E_LIMIT:
+                                   16 KiB of them wait to be sent */
     /* Writing waits while the client is slow, and all is taken. In poll, *taken may be less than len. `taken` may be NULL
      * where it waits. SV_E_CLOSED: the client has gone; SV_E_TIMEOUT, SV_E_BUSY: as for reading; part may have been sent. */
     sv_status (*write)(sv_exchange *, const char *bytes, size_t len, size_t *taken);              /* [exchange] */
@@ -433,9 +434,10 @@ typedef struct sv_host {
     /* --- the exchange */
     void *(*alloc)(sv_exchange *, size_t size, size_t align);        /* [exchange] not zeroed; align: a power of two; or NULL */
     sv_status (*error_text)(sv_exchange *, sv_str *text);            /* [exchange] of the last error on this handle */
-    /* Says why service is about to return an error, such as SV_E_FAILED: a kind, such as "io/not-found", for error pages by kind
-     * (longest prefix by '/'), and a text as send_error's. unavailable (Servlet 2.3.3.2): seconds > 0: answers 503 with
-     * Retry-After, and so does the server until then, without a call; 0: answers 404, for the rest of this generation. */
+    /* Both say why service is about to return an error, such as SV_E_FAILED, which it then does. fail: a kind, such as
+     * "io/not-found", for error pages by kind (longest prefix by '/'), and a text as send_error's. unavailable (Servlet
+     * 2.3.3.2): seconds > 0: answers 503 with Retry-After, and so does the server until then, without a call; 0: answers 404,
+     * for the rest of this generation. */
     sv_status (*fail)(sv_exchange *, const char *kind, size_t kind_len, const char *text, size_t len); /* [exchange] */
     sv_status (*unavailable)(sv_exchange *, uint32_t seconds, const char *text, size_t len);      /* [exchange] */
     /* Servlet 9. Returns when the target has returned, with its status, and what it said with fail stays said. The target is a

@@ -91,6 +91,11 @@ impl Deployment {
         }
     }
 
+    /// As in server.toml: errors show their reasons.
+    pub fn development(&self) -> bool {
+        self.config.development
+    }
+
     /// Says what is new among the complaints of a pass.
     fn complain(&self, complaints: Complaints) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,6 +114,7 @@ impl Deployment {
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
+            mounted.context.current.load().is_the_last_of(&mounted.context);
             if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
@@ -227,15 +233,17 @@ impl Container {
 
     fn mount(&self, host: usize, webapp: &Path, name: ContextName) -> Result<Mounted, String> {
         let began = Instant::now();
-        let settings = self.deployment.config.hosts[host].settings_for(&name.path);
-        let web = serval_config::load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
+        let config = &self.deployment.config;
+        let settings = config.hosts[host].settings_for(&name.path);
+        let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
         let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
         let now = Inputs::of(webapp)?;
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
         let first = Generation::of_files(number, name.display().into(), web, &settings, self.lives.clone());
-        let development = self.deployment.config.development;
-        let context = Arc::new(Context::new(name, webapp.to_owned(), settings, development, folder, first, host));
+        let of_host = (host, self.hosts.all[host].error_pages.clone());
+        let context =
+            Arc::new(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, of_host));
         let mut serving = Inputs::default();
         if files_only {
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
@@ -243,6 +251,7 @@ impl Container {
         } else {
             context.set_waiting(Waiting::Starting);
         }
+        let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
         self.hosts.all[host].routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
@@ -274,6 +283,7 @@ impl Container {
         });
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
+        generation.is_the_last_of(context);
         drain(context, generation);
     }
 
@@ -345,7 +355,7 @@ impl Container {
         let began = Instant::now();
         let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
         let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
-        let web = match serval_config::load_web(&context.webapp.join("WEB-INF/web.toml")) {
+        let web = match self.deployment.config.load_web(context.host, &context.path, &context.webapp) {
             Ok(web) => web,
             Err(problems) => return refused(problems.to_string()),
         };

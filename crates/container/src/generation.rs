@@ -4,8 +4,8 @@
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -23,10 +23,12 @@ use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
 use crate::compression::Compression;
+use crate::context::Context;
 use crate::declared::{self, Plans, declared};
-use crate::events::{Change, event_of_context, log_failure};
+use crate::events::{Change, event_of_context, log_failure, session_ends};
 use crate::filters::FilterMaps;
 use crate::mapping::{By, Mapper};
+use crate::sessions::Sessions;
 use crate::side::Side;
 
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
@@ -57,6 +59,8 @@ pub struct Generation {
     loaded: Option<Loaded>,
     /// All kinds of events that its listener functions want.
     listens_to: u32,
+    /// Those that end with it: of a context that is gone.
+    last_sessions: OnceLock<Arc<Sessions>>,
     lives: Arc<Lives>,
 }
 
@@ -140,6 +144,7 @@ impl Generation {
             temp: None,
             loaded: None,
             listens_to: 0,
+            last_sessions: OnceLock::new(),
             lives,
         })
     }
@@ -171,7 +176,7 @@ impl Generation {
         let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
-                made.destroy(&side, &plan.lives);
+                made.destroy(&side, &plan.lives, None);
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(&plan.temp);
                 return Err(error);
@@ -193,6 +198,7 @@ impl Generation {
             temp: Some(plan.temp.clone()),
             listens_to: made.modules.iter().fold(0, |kinds, module| kinds | module.listens_to()),
             loaded: Some(Loaded { made, copy, side, temp: plan.temp }),
+            last_sessions: OnceLock::new(),
             lives: plan.lives,
         }))
     }
@@ -241,6 +247,12 @@ impl Generation {
         configured.unwrap_or_else(|| self.servlet(number).is_some_and(Servlet::is_multipart))
     }
 
+    /// Whether a servlet answers, as a welcome file, only for files that are there.
+    pub fn needs_files(&self, by: By) -> bool {
+        let name = self.name_of(by);
+        self.web.servlets.iter().any(|servlet| servlet.resource_only && servlet.name == name)
+    }
+
     /// What web.toml says of how long an asynchronous exchange of this servlet may take.
     pub fn async_timeout(&self, number: usize) -> Option<Duration> {
         self.web_servlet(number)?.async_timeout
@@ -255,6 +267,11 @@ impl Generation {
                 true
             }
         });
+    }
+
+    /// Its context is gone: when the last exchange has ended, the sessions end too.
+    pub fn is_the_last_of(&self, context: &Context) {
+        let _ = self.last_sessions.set(context.sessions.clone());
     }
 
     /// Ends what goes on by itself.
@@ -311,9 +328,10 @@ impl Drop for Generation {
     fn drop(&mut self) {
         let lives = self.lives.clone();
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
+        let sessions = self.last_sessions.take();
         let end = move || {
             if let Some(Loaded { made, copy, side, temp }) = loaded {
-                made.destroy(&side, &lives);
+                made.destroy(&side, &lives, sessions.as_deref());
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(temp);
                 tracing::info!(
@@ -408,11 +426,14 @@ impl Made {
         told
     }
 
-    /// Servlets before filters before modules, each in reverse order; the libraries stay mapped.
-    fn destroy(mut self, side: &Side, lives: &Lives) {
+    /// Servlets before filters before sessions before modules, each in reverse order; the libraries stay mapped.
+    fn destroy(mut self, side: &Side, lives: &Lives, sessions: Option<&Sessions>) {
         side.jobs.close(&side.context, side.number);
         while self.servlets.pop().is_some() {}
         while self.filters.pop().is_some() {}
+        for session in sessions.map(Sessions::clear).unwrap_or_default() {
+            session_ends(&session, |kind, tell| log_failure(&side.context, side.number, self.tell(kind, tell)));
+        }
         if self.initialized {
             let kind = SV_EVENT_CONTEXT_DESTROYED;
             let told = self.tell(kind, &mut |module| event_of_context(module, kind, Change::default()));

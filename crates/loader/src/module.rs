@@ -1,5 +1,6 @@
 //! A library after its init, in one generation of a context: its events, and what it hands over.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::table::{last_panic, starting};
 const SAVED_BYTES_MAX: usize = 16 << 20;
 /// What is tried first: most hand over little.
 const SAVED_BYTES: usize = 64 << 10;
+/// LIMIT: events that are told inside of each other.
+const NESTED_MAX: usize = 20;
 
 type OnEvent = unsafe extern "C" fn(*mut c_void, *const sv_event) -> sv_status;
 
@@ -57,6 +60,33 @@ pub fn is_end(kind: u32) -> bool {
     kind & (SV_EVENT_CONTEXT_DESTROYED | SV_EVENT_REQUEST_DESTROYED | SV_EVENT_SESSION_DESTROYED) != 0
 }
 
+thread_local! {
+    static NESTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// An event that is being told on this thread.
+struct Nested;
+
+impl Nested {
+    /// `None`: it is not told. A listener function that causes the event that it is called for would never come to an end.
+    fn begin(who: &str) -> Option<Nested> {
+        let outer = NESTED.get();
+        if outer >= NESTED_MAX {
+            let fault = Fault::new(SV_E_STATE, "20 events are told inside of each other: this one is not");
+            misuse::report("on_event", &fault, Some(who));
+            return None;
+        }
+        NESTED.set(outer + 1);
+        Some(Nested)
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        NESTED.set(NESTED.get() - 1);
+    }
+}
+
 impl Module {
     pub(crate) fn new(library: Arc<Library>, this: *mut c_void, context: ContextHandle) -> Module {
         let module = library.module();
@@ -92,6 +122,7 @@ impl Module {
     /// Tells each listener function of that kind, on the calling thread; of an end the last one first. An error of one keeps it from
     /// no other: the first error is returned.
     pub fn event(&self, event: &mut Event<'_>) -> Result<(), Failed> {
+        let Some(_nested) = Nested::begin(self.name()) else { return Ok(()) };
         let kind = event.kind;
         let mut told = Ok(());
         let mut tell = |listener: &sv_listener| {

@@ -34,7 +34,7 @@ impl Exchange {
             && !self.panic_was_said(status)
         {
             let (context, generation, request) = (&generation.context, generation.number, self.request.id);
-            let text = self.failure.take().unwrap_or(text);
+            let text = self.failure.take().map_or(text, |failure| failure.text);
             tracing::error!(%context, generation, request, "a listener function failed: {}", printable(&text));
         }
         (self.failure, self.unavailable) = before;
