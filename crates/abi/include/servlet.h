@@ -265,10 +265,10 @@ typedef struct sv_cookie {
     uint32_t struct_size;
     uint32_t flags;             /* SV_COOKIE_* */
     sv_str name, value;         /* a token; RFC 6265 cookie-octets */
-    sv_str path, domain;        /* absent: not sent */
+    sv_str path, domain;        /* absent or empty: not sent */
     int64_t max_age;            /* seconds, with SV_COOKIE_MAX_AGE; <= 0: deletes it now; over 400 days: is sent as 400 days.
                                    Without the bit it is a cookie of the browser's session */
-    const sv_pair *attributes;  /* others, such as SameSite; sent as they are, after the known ones */
+    const sv_pair *attributes;  /* others, such as SameSite, for which web.toml has a default; behind the known ones */
     size_t attribute_count;
 } sv_cookie;
 
