@@ -61,25 +61,27 @@ static void say(const char *who, const sv_event *event) {
     host->log_message(event->context, event->exchange, SV_LOG_INFO, line, (size_t)len);
 }
 
-static void first(void *module, const sv_event *event) {
+static sv_status first(void *module, const sv_event *event) {
     (void)module;
     say("first", event);
+    return SV_OK;
 }
 
-static void last(void *module, const sv_event *event) {
+static sv_status last(void *module, const sv_event *event) {
     (void)module;
     say("last", event);
     if (event->kind == SV_EVENT_SESSION_ATTRIBUTE && is(event->name, "loop")) {
-        host->session_set(event->session, SV_LIT("loop"), SV_LIT("again"));
+        host->session_set_attribute(event->session, SV_LIT("loop"), SV_LIT("again"));
     }
     if (event->kind == SV_EVENT_SESSION_ATTRIBUTE && is(event->name, "end") && event->value.ptr != NULL) {
         host->session_invalidate(event->session);
     }
     if (event->kind == SV_EVENT_SESSION_DESTROYED &&
         (host->session_invalidate(event->session) != SV_E_STATE ||
-         host->session_set(event->session, SV_LIT("a"), SV_LIT("3")) != SV_E_STATE)) {
+         host->session_set_attribute(event->session, SV_LIT("a"), SV_LIT("3")) != SV_E_STATE)) {
         host->log_message(event->context, event->exchange, SV_LOG_ERROR, SV_LIT("a session that has ended was changed"));
     }
+    return SV_OK;
 }
 
 /* ------------------------------------------------------------------ the servlet */
@@ -93,15 +95,15 @@ static sv_status act(void *servlet, sv_exchange *exchange, void **task) {
         return status;
     }
     if (is(query, "loop") || is(query, "end")) {
-        status = host->session_set(session, query.ptr, query.len, SV_LIT("1"));
+        status = host->session_set_attribute(session, query.ptr, query.len, SV_LIT("1"));
         return status == SV_OK ? host->write(exchange, SV_LIT("set"), NULL) : status;
     }
-    host->session_set(session, SV_LIT("a"), SV_LIT("1"));
+    host->session_set_attribute(session, SV_LIT("a"), SV_LIT("1"));
     if (is(query, "short")) {
-        return host->session_max_inactive(session, 1);
+        return host->session_set_max_inactive(session, 1);
     }
     if (is(query, "all")) {
-        host->session_set(session, SV_LIT("a"), SV_LIT("2"));
+        host->session_set_attribute(session, SV_LIT("a"), SV_LIT("2"));
         host->session_change_id(session, &id);
         host->set_attribute(exchange, SV_LIT("r"), SV_LIT("1"));
         host->context_set_attribute(host->context(exchange), SV_LIT("c"), SV_LIT("1"));
