@@ -303,19 +303,21 @@ fn again(mut exchange: Box<Exchange>, scope: Scope) {
     exchange.dispatch_again(way);
     // Its owner is the generation, which it holds.
     drop(Handle::current().spawn(run_again(
-        exchange.context().clone(),
         exchange,
         |exchange| watched(exchange.call(false), |generation| dispatch(exchange, generation, false)),
-        |mut exchange| {
-            watched(exchange.call(false), |generation| {
-                let (context, number, request) = (&generation.context, generation.number, exchange.request().id);
-                let servlet = exchange.servlet_name();
-                tracing::warn!(%context, generation = number, servlet, request, "a request was ended: {NO_THREAD_IN_TIME}");
-                exchange.cut_off(Why::Busy);
-                end(exchange, Scope::new(), SV_E_BUSY);
-            });
-        },
+        without_thread,
     )));
+}
+
+/// There was no thread for a dispatch of what has been let in already.
+fn without_thread(mut exchange: Box<Exchange>) {
+    watched(exchange.call(false), |generation| {
+        let (context, number, request) = (&generation.context, generation.number, exchange.request().id);
+        let servlet = exchange.servlet_name();
+        tracing::warn!(%context, generation = number, servlet, request, "a request was ended: {NO_THREAD_IN_TIME}");
+        exchange.cut_off(Why::Busy);
+        end(exchange, Scope::new(), SV_E_BUSY);
+    });
 }
 
 /// The exchange is over: the filters are told, then the listener functions.
