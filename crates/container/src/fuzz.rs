@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serval_abi::{SV_MATCH_CONTEXT_ROOT, SV_MATCH_DEFAULT, SV_MATCH_EXACT, SV_MATCH_EXTENSION, SV_MATCH_PATH};
-use serval_config::{Escape, MultipartSettings, UriRules};
+use serval_config::{Escape, MultipartSettings, UriRules, WithoutEquals};
 use serval_loader::exchange::PartContent;
 
 use crate::mapping::{By, Mapper};
@@ -166,11 +166,12 @@ fn parameters_by_the_book(text: &[u8], most: usize, all: &mut Vec<(String, Strin
 /// which has to come back as it was.
 pub fn cookies(bytes: &[u8]) {
     match bytes.split_first() {
-        Some((b'i', header)) => cookies_in(header),
+        Some((b'i', header)) => cookies_in(header, WithoutEquals::Name),
+        Some((b'I', header)) => cookies_in(header, WithoutEquals::Ignore),
         Some((b'o', cookie)) => {
             let Some((name, value)) = serval_loader::fuzz::cookie_out(cookie) else { return };
             let mut all = Vec::new();
-            parameters::cookies(format!("a=b; {name}={value}; c=d").as_bytes(), &mut all);
+            parameters::cookies(format!("a=b; {name}={value}; c=d").as_bytes(), WithoutEquals::Name, &mut all);
             let found = all.get(1).map(|(found, value)| (found.as_str(), value.as_str()));
             assert_eq!((all.len(), found), (3, Some((name.as_str(), value.as_str()))));
         }
@@ -179,9 +180,9 @@ pub fn cookies(bytes: &[u8]) {
 }
 
 /// SEMANTICS 16, read aloud.
-fn cookies_in(header: &[u8]) {
+fn cookies_in(header: &[u8], without_equals: WithoutEquals) {
     let mut all = Vec::new();
-    parameters::cookies(header, &mut all);
+    parameters::cookies(header, without_equals, &mut all);
     let is_token = |text: &str| {
         !text.is_empty() && !text.contains(|c: char| !c.is_ascii_graphic() || "()<>@,;:\\\"/[]?={}".contains(c))
     };
@@ -189,6 +190,9 @@ fn cookies_in(header: &[u8]) {
     let mut expected = Vec::new();
     for piece in header.split(|&byte| byte == b';') {
         let Ok(piece) = std::str::from_utf8(piece) else { continue };
+        if without_equals == WithoutEquals::Ignore && !piece.contains('=') {
+            continue;
+        }
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
         let trimmed = |text: &str| text.trim_matches(|c: char| c.is_ascii_whitespace()).to_owned();
         let (name, value) = (trimmed(name), trimmed(value));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use e2e::conformance::fixtures::Fixtures;
 use e2e::conformance::{Selection, run};
 
 /// What must hold.
@@ -24,6 +25,8 @@ const NOW: &[&str] = &[
     "access-log",
     "remote-ip",
     "parallel",
+    "dispatch",
+    "session",
 ];
 
 /// What needs what is not built yet.
@@ -31,12 +34,10 @@ const LATER: &[&str] = &[
     "error-page",
     "filter",
     "response",
-    "dispatch",
     "params",
     "multipart",
     "cookie-in",
     "cookie-out",
-    "session",
     "auth",
     "cors",
     "rewrite",
@@ -49,8 +50,11 @@ const LATER: &[&str] = &[
 #[track_caller]
 fn check(text: &str) {
     let areas = NOW.iter().map(|area| (*area).to_owned()).collect();
-    let report = run(text, &Selection { areas, case: None }).expect("the cases can be run");
-    assert_eq!(report.failed(), 0, "\n{report}");
+    let selection = Selection { areas, case: None };
+    for (fixtures, language) in [(Fixtures::Rust, "Rust"), (Fixtures::C, "C")] {
+        let report = run(text, &selection, &fixtures).expect("the cases can be run");
+        assert_eq!(report.failed(), 0, "with the fixtures in {language}\n{report}");
+    }
 }
 
 #[test]
@@ -66,6 +70,11 @@ fn our_own_cases_hold() {
 #[test]
 fn our_own_cases_of_urls_hold() {
     check(include_str!("../vectors/urls.json"));
+}
+
+#[test]
+fn our_own_cases_of_sessions_and_dispatches_hold() {
+    check(include_str!("../vectors/sessions.json"));
 }
 
 #[test]

@@ -632,7 +632,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             (status, Kind::Other)
         }
         72 => (all_pairs!(session_attributes(s)), Kind::Other),
-        73 => (call!(host, session_set(s, t.ptr, t.len, o.ptr, o.len)), Kind::Other),
+        73 => (call!(host, session_set_attribute(s, t.ptr, t.len, o.ptr, o.len)), Kind::Other),
         74 => {
             let status = call!(host, session_change_id(s, out.out()));
             drop(text_result(&out, status));
@@ -640,7 +640,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         }
         75 => match program.byte() % 2 {
             0 => (call!(host, session_invalidate(s)), Kind::Other),
-            _ => (call!(host, session_max_inactive(s, program.pick(&[0, 1, -1, i64::MAX, i64::MIN]))), Kind::Other),
+            _ => (call!(host, session_set_max_inactive(s, program.pick(&[0, 1, -1, i64::MAX, i64::MIN]))), Kind::Other),
         },
         76 => {
             black_box(call!(host, context(x)));
