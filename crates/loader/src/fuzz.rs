@@ -59,7 +59,11 @@ pub fn cookie_out(data: &[u8]) -> Option<(String, String)> {
         assert_eq!(seconds == 0, expires < SystemTime::now(), "{header:?}");
     }
     let domain = take("Domain");
-    assert_eq!(domain.map(str::as_bytes), Some(line(3)).filter(|domain| has & 16 != 0 && !domain.is_empty()), "{header:?}");
+    assert_eq!(
+        domain.map(str::as_bytes),
+        Some(line(3)).filter(|domain| has & 16 != 0 && !domain.is_empty()),
+        "{header:?}"
+    );
     let path = take("Path");
     assert_eq!(path.map(str::as_bytes), Some(line(2)).filter(|path| has & 8 != 0 && !path.is_empty()), "{header:?}");
     for (flag, name) in [(SV_COOKIE_SECURE, "Secure"), (SV_COOKIE_HTTP_ONLY, "HttpOnly")] {
@@ -72,7 +76,8 @@ pub fn cookie_out(data: &[u8]) -> Option<(String, String)> {
 /// SEMANTICS 16, read aloud: SameSite, Partitioned (there or not), and the others in their order.
 fn attributes_by_the_book(lines: &[&[u8]]) -> Vec<Vec<u8>> {
     let is = |text: &[u8], name: &str| text.eq_ignore_ascii_case(name.as_bytes());
-    let rank = |pair: &(&[u8], &[u8])| [is(pair.0, "SameSite"), is(pair.0, "Partitioned"), true].iter().position(|fits| *fits);
+    let rank =
+        |pair: &(&[u8], &[u8])| [is(pair.0, "SameSite"), is(pair.0, "Partitioned"), true].iter().position(|fits| *fits);
     let mut pairs: Vec<_> = lines.chunks(2).map(|pair| (pair[0], pair.get(1).copied().unwrap_or_default())).collect();
     pairs.sort_by_key(rank);
     pairs.retain(|pair| !(rank(pair) == Some(1) && is(pair.1, "false")));
