@@ -96,7 +96,7 @@ static sv_status act(void *servlet, sv_exchange *x, void **task)
     if (status == SV_OK) status = host->context_set_attribute(context, SV_LIT("b"), NULL, 0);
     sv_session *session;
     if (status == SV_OK) status = host->session(x, 1, &session);
-    if (status == SV_OK) status = host->session_set(session, SV_LIT("c"), SV_LIT("1"));
+    if (status == SV_OK) status = host->session_set_attribute(session, SV_LIT("c"), SV_LIT("1"));
     sv_str id;
     if (status == SV_OK) status = host->session_change_id(session, &id);
     if (status == SV_OK) status = host->session_invalidate(session);

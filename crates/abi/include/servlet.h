@@ -459,16 +459,15 @@ typedef struct sv_host {
     void (*waker_drop)(sv_waker *);                                  /* [any] gives it back */
 
     /* --- sessions. Attributes are bytes owned by the server: they survive reloads, and restarts where the server keeps them on
-     * disk. The same session gives the same handle. After invalidate its functions answer SV_E_STATE. session_set: SV_E_LIMIT
-     * over the configured size. */
+     * disk. The same session gives the same handle. After invalidate its functions answer SV_E_STATE. */
     sv_status (*session)(sv_exchange *, int32_t create, sv_session **out);  /* [exchange] SV_NONE; SV_E_STATE: committed */
     sv_status (*session_info)(sv_exchange *, const sv_session_info **out); /* [exchange] without a session: SV_OK, id absent */
     sv_status (*session_attribute)(sv_session *, const char *name, size_t len, sv_str *value);    /* [exchange] */
     sv_status (*session_attributes)(sv_session *, const sv_pair **out, size_t *count);            /* [exchange] */
-    sv_status (*session_set)(sv_session *, const char *name, size_t len, const char *value, size_t value_len);
-                                                                     /* [exchange] value NULL removes */
+    sv_status (*session_set_attribute)(sv_session *, const char *name, size_t len, const char *value, size_t value_len);
+                                             /* [exchange] value NULL removes; SV_E_LIMIT: over the configured size */
     sv_status (*session_change_id)(sv_session *, sv_str *id);                                     /* [exchange] */
-    sv_status (*session_max_inactive)(sv_session *, int64_t seconds);                             /* [exchange] */
+    sv_status (*session_set_max_inactive)(sv_session *, int64_t seconds);                         /* [exchange] */
     sv_status (*session_invalidate)(sv_session *);                                                /* [exchange] */
 
     /* --- the context. Strings returned live until destroy returns, but attributes: they are copied into the buffer, and

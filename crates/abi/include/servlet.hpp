@@ -301,14 +301,16 @@ class Session {
     explicit Session(sv_session *handle) : handle(handle) {}
     text_or_none attribute(string_view name) const { return border::named(host->session_attribute, handle, name); }
     Pairs attributes() const { return border::all(host->session_attributes, handle); }
-    void set(string_view name, string_view value) const { border::set(host->session_set, handle, name, raw(value)); }
-    void remove(string_view name) const { border::set(host->session_set, handle, name, border::absent); }
+    void set(string_view name, string_view value) const {
+        border::set(host->session_set_attribute, handle, name, raw(value));
+    }
+    void remove(string_view name) const { border::set(host->session_set_attribute, handle, name, border::absent); }
     /// Returns the new id. After a login, so that nobody who knew the old one is logged in too.
     string_view change_id() const {
         sv_str id;
         return border::check(host->session_change_id(handle, &id)), view(id);
     }
-    void max_inactive(int64_t seconds) const { border::check(host->session_max_inactive(handle, seconds)); }
+    void max_inactive(int64_t seconds) const { border::check(host->session_set_max_inactive(handle, seconds)); }
     void invalidate() const { border::check(host->session_invalidate(handle)); }
     sv_session *get() const { return handle; }
 

@@ -432,7 +432,7 @@ pub struct sv_host {
         Option<unsafe extern "C" fn(*mut sv_session, name: *const u8, len: usize, value: *mut sv_str) -> sv_status>,
     pub session_attributes:
         Option<unsafe extern "C" fn(*mut sv_session, out: *mut *const sv_pair, count: *mut usize) -> sv_status>,
-    pub session_set: Option<
+    pub session_set_attribute: Option<
         unsafe extern "C" fn(
             *mut sv_session,
             name: *const u8,
@@ -442,7 +442,7 @@ pub struct sv_host {
         ) -> sv_status,
     >,
     pub session_change_id: Option<unsafe extern "C" fn(*mut sv_session, id: *mut sv_str) -> sv_status>,
-    pub session_max_inactive: Option<unsafe extern "C" fn(*mut sv_session, seconds: i64) -> sv_status>,
+    pub session_set_max_inactive: Option<unsafe extern "C" fn(*mut sv_session, seconds: i64) -> sv_status>,
     pub session_invalidate: Option<unsafe extern "C" fn(*mut sv_session) -> sv_status>,
     pub context: Option<unsafe extern "C" fn(*mut sv_exchange) -> *mut sv_context>,
     pub context_path: Option<unsafe extern "C" fn(*mut sv_context, out: *mut sv_str) -> sv_status>,

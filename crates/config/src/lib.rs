@@ -15,8 +15,8 @@
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `session`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`; below them `raw` (the file as
-//! it is written), `value`, `substitute`, `problem`.
+//! `servlets`, `filters`, `error_pages`, `session`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`; below them
+//! `raw` (the file as it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +37,8 @@ mod web;
 mod servlets;
 
 mod filters;
+
+mod error_pages;
 
 mod session;
 
@@ -63,6 +65,7 @@ mod problem;
 pub use access_log::{AccessLog, Rotate};
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
+pub use error_pages::{ERROR_FILE_BYTES_MAX, ErrorsOf, HostErrorPage, WebErrorPage};
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
 pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};

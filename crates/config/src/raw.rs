@@ -289,10 +289,15 @@ impl<'d, 'a> Table<'d, 'a> {
 
     /// Returns a whole number within its bounds, or the default.
     pub(crate) fn count(&self, key: &'static str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
-        let example = default.to_string();
+        self.count_or(key, default, default, bounds)
+    }
+
+    /// Returns a whole number within its bounds, or `none` where there is no such one.
+    pub(crate) fn count_or(&self, key: &'static str, example: u64, none: u64, bounds: RangeInclusive<u64>) -> u64 {
+        let example = example.to_string();
         let found = self.number(key, "a whole number", &example, |_| None);
         let advice = format!("{} to {}", bounds.start(), bounds.end());
-        self.bounded(key, found, default, bounds, (&advice, &example))
+        self.bounded(key, found, none, bounds, (&advice, &example))
     }
 
     /// Returns a whole number that may be negative, if the key is there.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::access_log::{AccessLog, AccessLogKeys};
 use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
+use crate::error_pages::{HostErrorPage, host_error_pages};
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{self, Document, Table, Text};
 use crate::substitute::Sources;
@@ -112,6 +113,8 @@ pub struct Host {
     pub context_defaults: ContextSettings,
     /// `[host.access_log]`, with `[access_log]` for what it does not say; None: neither is there, or `enabled = false`.
     pub access_log: Option<AccessLog>,
+    /// `[[host.error_page]]`, in the order of the file.
+    pub error_pages: Vec<HostErrorPage>,
 }
 
 /// Holds one `[[host.context]]`: what the name of a folder cannot say. It may be about a context that `auto_deploy`
@@ -383,6 +386,7 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) 
             auto_deploy: true,
             contexts: Vec::new(),
             context_defaults: defaults.context.clone(),
+            error_pages: Vec::new(),
         }];
     };
     if tables.is_empty() {
@@ -454,7 +458,9 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<String>)
         None => defaults.access_log.clone(),
     };
     let access_log = log.and_then(|keys| keys.of_host(&name));
-    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults: defaults.context.clone(), access_log }
+    let context_defaults = defaults.context.clone();
+    let error_pages = host_error_pages(table, home);
+    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults, access_log, error_pages }
 }
 
 /// Returns the name in lower case, and notes what no request could ask for.
@@ -586,6 +592,8 @@ pub(crate) mod tests {
         fs::create_dir_all(home.path().join("webapps/shop")).unwrap();
         fs::create_dir_all(home.path().join("other/blog")).unwrap();
         fs::write(home.path().join("file"), "7\n").unwrap();
+        fs::create_dir(home.path().join("conf")).unwrap();
+        fs::write(home.path().join("conf/404.html"), "nothing is here").unwrap();
         let path = home.path().join("server.toml");
         fs::write(&path, toml).unwrap();
         let shown = home.path().display().to_string();
@@ -604,6 +612,7 @@ pub(crate) mod tests {
                 host.webapps = below(&host.webapps);
                 host.contexts.iter_mut().for_each(|entry| entry.webapp = below(&entry.webapp));
                 host.access_log.iter_mut().for_each(|log| log.folder = below(&log.folder));
+                host.error_pages.iter_mut().for_each(|page| page.file = below(&page.file));
             }
             server
         })
@@ -1139,6 +1148,8 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         assert_eq!(good(SHIPPED), defaults);
         let mut shipped = good(&uncommented());
         let entries = std::mem::take(&mut shipped.hosts[0].contexts);
+        let pages = std::mem::take(&mut shipped.hosts[0].error_pages);
+        assert_eq!(pages, [HostErrorPage { status: Some(404), file: "HOME/conf/404.html".into() }]);
         // What has no default in words: a name as an example, and a table whose presence says something.
         defaults.listeners[0].proxy_name = Some("www.example.com".into());
         defaults.listeners[0].proxy_port = Some(443);
@@ -1164,7 +1175,8 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         let tables = names.map(|name| format!("[{name}]"));
         let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
         let uncommented = uncommented();
-        for table in tables.into_iter().chain(lists).chain(["[[host]]\n[[host.context]]".to_owned()]) {
+        let inner = ["context", "error_page"].map(|name| format!("[[host]]\n[[host.{name}]]"));
+        for table in tables.into_iter().chain(lists).chain(inner) {
             let header = table.lines().last().unwrap();
             let section = uncommented.split_once(&format!("{header}\n")).unwrap_or_else(|| panic!("no {header}")).1;
             let section = section.split("\n[").next().unwrap();

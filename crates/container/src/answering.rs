@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use crate::access_log::Owner;
-use crate::answer;
 use crate::body::ResponseBody;
+use crate::problem::Problem;
 use crate::turn::Turn;
 
 /// The response to one request. Always `Ok`.
@@ -66,7 +66,8 @@ impl From<Response<ResponseBody>> for Answer {
 
 /// Of a call that was given up.
 pub(crate) fn or_failed(answered: Result<Response<ResponseBody>, oneshot::error::RecvError>) -> Response<ResponseBody> {
-    answered.unwrap_or_else(|_| answer::page(StatusCode::INTERNAL_SERVER_ERROR, ""))
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR).page(&HeaderMap::new(), false);
+    answered.unwrap_or_else(failed)
 }
 
 impl Future for Answering {
@@ -74,10 +75,15 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.hear(true);
-        let answered = self.poll_answer(task);
-        answered.map(|response| match self.entry.take() {
-            None => Ok(response),
-            Some(entry) => Ok(entry.answered(response)),
-        })
+        let Poll::Ready(response) = self.poll_answer(task) else { return Poll::Pending };
+        if self.turn.hints.are_waiting() {
+            // They go before it, and who sends them wakes this task.
+            self.answer = response.into();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(match self.entry.take() {
+            None => response,
+            Some(entry) => entry.answered(response),
+        }))
     }
 }

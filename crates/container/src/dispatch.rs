@@ -1,11 +1,13 @@
-//! From a mapped path to an answer: the method, the place where the servlet runs, the static files.
+//! From a mapped path to an answer: the method, the place where the servlet runs, the static files, the page for what goes wrong.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use http::{Method, Response, StatusCode, Version};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{
-    SV_DELETE, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD, SV_METHOD_OTHER,
-    SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE,
+    SV_DELETE, SV_E_BUSY, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD,
+    SV_METHOD_OTHER, SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE, sv_status,
 };
 use serval_loader::filter::Entered;
 use serval_loader::servlet::{Outcome, Scope, Servlet};
@@ -13,17 +15,19 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::Peer;
-use crate::answer;
+use crate::answer::{self, Answered};
 use crate::answering::{Answer, Answering, or_failed};
-use crate::asynchronous::{Work, drive_detached};
+use crate::asynchronous::{NO_THREAD_IN_TIME, Why, Work, drive_detached, run_again};
 use crate::body::ResponseBody;
 use crate::context::Context;
+use crate::error_page;
 use crate::events::Change;
-use crate::exchange::{Exchange, Request};
+use crate::exchange::{Asks, Exchange, Request};
 use crate::execution::{self, Busy, Place, watched};
 use crate::files;
 use crate::generation::Generation;
 use crate::mapping::Match;
+use crate::problem::Problem;
 use crate::turn::{Io, Turn};
 
 /// Answers by the filters of this path and by who was found for it.
@@ -40,21 +44,68 @@ pub fn to(
     let told = generation.listens_to_requests();
     // What the access log asks, only an exchange knows.
     if !told && filters.is_empty() && request.noting.is_none() {
-        let answer = match servlet {
-            Some(servlet) => instead_of(servlet, &request, &context),
-            None => by_file_at_once(&request, &context, &generation),
+        let answered = match servlet {
+            Some(servlet) => instead_of(servlet, &request.method, &request, &context),
+            None => files::answer_at_once(&request, &context),
         };
-        if let Some(answer) = answer {
-            return answer.into();
+        match answered {
+            Some(Ok(response)) => return compressed(response, &request, &generation).into(),
+            Some(Err(problem)) => return to_error_page(turn, request, context, generation, found, problem),
+            None => {}
         }
     }
     let never_blocks = match servlet {
         Some(servlet) => servlet.may_run_inline(),
         None => !files::may_block(&request, &context),
     };
-    let may_run_inline = !turn.is_busy() && !told && promise && never_blocks;
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, turn.clone(), found, head));
+    begin(turn, exchange, answered, !told && promise && never_blocks)
+}
+
+/// Answers what the webapp's servlets and filters are not asked about, but maybe for the page.
+pub fn to_error_page(
+    turn: &Arc<Turn>,
+    request: Box<Request>,
+    context: Arc<Context>,
+    generation: Arc<Generation>,
+    found: Match,
+    problem: Box<Problem>,
+) -> Answer {
+    let told = generation.listens_to_requests();
+    if !told
+        && request.noting.is_none()
+        && let Some(page) = error_page::at_once(&problem, &request.headers, &context, &generation)
+    {
+        return compressed(page, &request, &generation).into();
+    }
+    let (head, answered) = oneshot::channel();
+    let mut exchange = Box::new(Exchange::new(request, context, generation, turn.clone(), found, head));
+    exchange.raise(problem);
+    let may_run_inline = !told && exchange.makes_page_inline();
+    begin(turn, exchange, answered, may_run_inline)
+}
+
+/// An answer that no exchange has made.
+fn compressed(
+    mut response: Response<ResponseBody>,
+    request: &Request,
+    generation: &Generation,
+) -> Response<ResponseBody> {
+    if let Some(compression) = &generation.compression {
+        compression.wanted(&request.method, &request.headers).apply(&mut response);
+    }
+    response
+}
+
+/// Runs the exchange's call where there is a place for it.
+fn begin(
+    turn: &Arc<Turn>,
+    exchange: Box<Exchange>,
+    answered: oneshot::Receiver<Response<ResponseBody>>,
+    promise: bool,
+) -> Answer {
+    let may_run_inline = promise && !turn.is_busy();
     if may_run_inline && let Some(place) = turn.inline.try_enter() {
         turn.hand_in(InlineCall { place, exchange });
         return Answer::Called(answered);
@@ -75,15 +126,6 @@ pub fn to(
             },
         }
     }))
-}
-
-/// The answer of the static files, when nothing else has a say in it and nothing has to be waited for.
-fn by_file_at_once(request: &Request, context: &Context, generation: &Generation) -> Option<Response<ResponseBody>> {
-    let mut response = files::answer_at_once(request, context)?;
-    if let Some(compression) = &generation.compression {
-        compression.wanted(&request.method, &request.headers).apply(&mut response);
-    }
-    Some(response)
 }
 
 /// A call that has its place on an I/O thread.
@@ -121,7 +163,10 @@ fn run(mut exchange: Box<Exchange>, inline: bool) {
 
 fn dispatch(mut exchange: Box<Exchange>, generation: &Generation, inline: bool) {
     let mut scope = Scope::new();
-    let outcome = nested(&mut exchange, &mut scope, generation, false);
+    let outcome = match exchange.has_problem() {
+        true => Outcome::Done,
+        false => nested(&mut exchange, &mut scope, generation, false),
+    };
     settle(exchange, scope, outcome, inline);
 }
 
@@ -151,11 +196,12 @@ fn through_filters(exchange: &mut Exchange, generation: &Generation, by_name: bo
 
 fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) -> Outcome {
     let Some(servlet) = generation.servlet_of(exchange.serving()) else { return Outcome::Next };
-    if let Some(answer) = instead_of(servlet, exchange.request(), exchange.context()) {
-        exchange.answer(answer);
+    if let Some(answered) = instead_of(servlet, exchange.method(), exchange.request(), exchange.context()) {
+        exchange.answer_or_raise(answered);
         return Outcome::Done;
     }
     if !exchange.is_included()
+        && !exchange.is_error_page()
         && matches!(exchange.request().method, Method::GET | Method::HEAD)
         && let Some(modified) = servlet.last_modified(scope, exchange)
         && exchange.is_answered_by_date(modified)
@@ -195,7 +241,28 @@ pub fn settle(mut exchange: Box<Exchange>, scope: Scope, outcome: Outcome, inlin
             status
         }
     };
-    end(exchange, scope, result);
+    conclude(exchange, scope, result, inline);
+}
+
+/// Answers what went wrong, if anything has, and ends. A page goes to a thread of the pool if this one is not for it.
+pub fn conclude(mut exchange: Box<Exchange>, scope: Scope, result: sv_status, inline: bool) {
+    if !inline || exchange.makes_page_inline() {
+        exchange.make_error_page(Asks::Webapp);
+        return end(exchange, scope, result);
+    }
+    let context = exchange.context().clone();
+    drop(Handle::current().spawn(async move {
+        let permit = context.pool.enter().await.ok();
+        let run = tokio::task::spawn_blocking(move || {
+            watched(exchange.call(false), |_| {
+                // Without a place in the pool what runs here are filters that promise not to block.
+                exchange.make_error_page(if permit.is_some() { Asks::Webapp } else { Asks::Nobody });
+                end(exchange, scope, result);
+            });
+            drop(permit);
+        });
+        let _ = run.await;
+    }));
 }
 
 /// Polls a new task for the first time where its servlet has just run, which is most often all that it needs.
@@ -208,19 +275,26 @@ fn go_on(work: Box<Work>, inline: bool) {
 
 /// async_dispatch: the way of a request, once more.
 fn again(mut exchange: Box<Exchange>, scope: Scope) {
+    exchange.hand_over_body();
     exchange.end_filters(SV_OK);
     drop(scope);
     let way = exchange.takes_its_way().flatten();
     exchange.dispatch_again(way);
-    let context = exchange.context().clone();
-    drop(Handle::current().spawn(async move {
-        let permit = context.pool.enter_patiently().await;
-        let run = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            watched(exchange.call(false), |generation| dispatch(exchange, generation, false));
-        });
-        let _ = run.await;
-    }));
+    // Its owner is the generation, which it holds.
+    drop(Handle::current().spawn(run_again(
+        exchange.context().clone(),
+        exchange,
+        |exchange| watched(exchange.call(false), |generation| dispatch(exchange, generation, false)),
+        |mut exchange| {
+            watched(exchange.call(false), |generation| {
+                let (context, number, request) = (&generation.context, generation.number, exchange.request().id);
+                let servlet = exchange.servlet_name();
+                tracing::warn!(%context, generation = number, servlet, request, "a request was ended: {NO_THREAD_IN_TIME}");
+                exchange.cut_off(Why::Busy);
+                end(exchange, Scope::new(), SV_E_BUSY);
+            });
+        },
+    )));
 }
 
 /// The exchange is over: the filters are told, then the listener functions.
@@ -245,19 +319,34 @@ fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {
         %context, generation, servlet = exchange.servlet_name(), request = exchange.request().id,
         "a request was answered 503: all threads are busy (workers_max), and {text}; see which calls are slow, or raise the bound"
     );
-    answer::unavailable(1, "All threads of this application are busy.")
+    let problem = Problem::unavailable(1).because_public("All threads of this application are busy.");
+    error_page::without_servlet(&problem, &exchange.request().headers, exchange.context(), exchange.generation())
 }
 
 /// What the container answers in a servlet's place.
-fn instead_of(servlet: &Servlet, request: &Request, context: &Context) -> Option<Response<ResponseBody>> {
+fn instead_of(servlet: &Servlet, method: &Method, request: &Request, context: &Context) -> Option<Answered> {
     if let Some(seconds) = servlet.unavailable_for() {
-        return Some(answer::servlet_unavailable(seconds, ""));
+        return Some(Err(servlet_unavailable(seconds)));
     }
-    if let Some(answer) = by_method(request, servlet.methods()) {
-        return Some(answer);
+    if let Some(answered) = by_method(method, request, servlet.methods()) {
+        return Some(answered);
     }
     let at_least = request.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
-    (at_least > context.settings.request_body_bytes_max).then(|| answer::closing(StatusCode::PAYLOAD_TOO_LARGE, ""))
+    (at_least > context.settings.request_body_bytes_max).then(|| Err(Problem::closing(StatusCode::PAYLOAD_TOO_LARGE)))
+}
+
+/// What a servlet answers that is unavailable for so long; 0: for good (Servlet 2.3.3.2).
+pub fn servlet_unavailable(seconds: u32) -> Box<Problem> {
+    if seconds == 0 {
+        return Problem::new(StatusCode::NOT_FOUND);
+    }
+    let until = SystemTime::now() + Duration::from_secs(seconds.into());
+    let problem = Problem::unavailable(seconds);
+    // As a date, so that it is the same whenever it is looked at (SEMANTICS 9).
+    match HeaderValue::from_str(&httpdate::fmt_http_date(until)) {
+        Ok(until) => problem.with(RETRY_AFTER, until),
+        Err(_) => problem,
+    }
 }
 
 /// The methods that the container knows, in the order in which it names them.
@@ -273,25 +362,25 @@ const METHODS: [(&str, u32); 8] = [
 ];
 
 /// What the container answers in a servlet's place, because of the method (SEMANTICS 13).
-pub fn by_method(request: &Request, methods: u32) -> Option<Response<ResponseBody>> {
+pub fn by_method(method: &Method, request: &Request, methods: u32) -> Option<Answered> {
     if methods == 0 {
         return None;
     }
-    let Some(&(_, bit)) = METHODS.iter().find(|(name, _)| *name == request.method.as_str()) else {
-        return (methods & SV_METHOD_OTHER == 0).then(|| answer::page(StatusCode::NOT_IMPLEMENTED, ""));
+    let Some(&(_, bit)) = METHODS.iter().find(|(name, _)| *name == method.as_str()) else {
+        return (methods & SV_METHOD_OTHER == 0).then(|| Err(Problem::new(StatusCode::NOT_IMPLEMENTED)));
     };
     if with_head(methods) & bit != 0 {
         return None;
     }
     let traced = request.peer.listener.allow_trace;
-    match request.method {
-        Method::OPTIONS => Some(answer::options(&allowed(methods, traced))),
+    Some(match *method {
+        Method::OPTIONS => Ok(answer::options(&allowed(methods, traced))),
         // Where it is not, it comes no further than to the context.
-        Method::TRACE if traced => Some(answer::trace(request)),
+        Method::TRACE if traced => Ok(answer::trace(request)),
         // An older client does not know 405.
-        _ if request.version < Version::HTTP_11 => Some(answer::page(StatusCode::BAD_REQUEST, "")),
-        _ => Some(answer::not_allowed(&allowed(methods, traced))),
-    }
+        _ if request.version < Version::HTTP_11 => Err(Problem::new(StatusCode::BAD_REQUEST)),
+        _ => Err(Problem::not_allowed(&allowed(methods, traced))),
+    })
 }
 
 /// GET has HEAD with it.
@@ -311,14 +400,14 @@ pub fn options_of_the_server(peer: &Peer) -> Response<ResponseBody> {
 }
 
 /// The answer to TRACE where the listener does not take it, whoever it is for.
-pub fn not_traced(request: &Request, context: &Context, servlet: Option<&Servlet>) -> Response<ResponseBody> {
+pub fn not_traced(request: &Request, context: &Context, servlet: Option<&Servlet>) -> Box<Problem> {
     let allow = match servlet.map(Servlet::methods) {
         None => files::allowed(request, context),
         // It looks at the method by itself.
         Some(0) => allowed(SV_GET | SV_POST | SV_PUT | SV_DELETE, false),
         Some(methods) => allowed(methods, false),
     };
-    answer::not_allowed(&allow)
+    Problem::not_allowed(&allow)
 }
 
 /// Only so that the deployment need not know how servlets are made.

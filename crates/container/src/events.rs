@@ -1,7 +1,7 @@
 //! Listener functions (Servlet 11): what a generation's modules are told of its context, requests and sessions.
 
 use bytes::Bytes;
-use serval_abi::SV_E_STATE;
+use serval_abi::{SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_DESTROYED};
 use serval_loader::exchange::{Answer, Exchange, Fault};
 use serval_loader::module::{Event, Module};
 
@@ -65,22 +65,29 @@ impl Generation {
             });
         });
     }
+}
 
-    /// Of a session that ends without a request.
-    pub fn session_ends(&self, kind: u32, session: &Session) {
-        let id = session.facts().id;
-        self.tell(kind, |module| {
+/// Tells of a session that has ended without a request, and then that each of its attributes is gone; `tell` calls with each module
+/// that listens to that kind of event.
+pub fn session_ends(session: &Session, tell: impl Fn(u32, &mut dyn FnMut(&Module))) {
+    let id = session.facts().id;
+    let event = |kind: u32, name: &str, old_value: Option<&[u8]>| {
+        tell(kind, &mut |module| {
             module.event(&mut Event {
                 kind,
                 exchange: None,
                 session: Some(&mut Ending(session)),
                 has_session: true,
                 session_id: &id,
-                name: "",
+                name,
                 value: None,
-                old_value: None,
+                old_value,
             });
         });
+    };
+    event(SV_EVENT_SESSION_DESTROYED, "", None);
+    for (name, value) in session.attributes() {
+        event(SV_EVENT_SESSION_ATTRIBUTE, &name, Some(&value));
     }
 }
 

@@ -12,10 +12,11 @@ use serval_static_files::{
     respond_at_once, status_when_missing,
 };
 
-use crate::answer;
+use crate::answer::{self, Answered};
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::Request;
+use crate::problem::Problem;
 
 /// What a webapp's folder is opened with.
 pub fn options(settings: &ContextSettings, web: &Web) -> Options {
@@ -50,29 +51,29 @@ pub enum Asker {
 }
 
 /// Answers where nothing may wait; `None`: it has to be asked where the request has an exchange and a thread that may block.
-pub fn answer_at_once(request: &Request, context: &Context) -> Option<Response<ResponseBody>> {
+pub fn answer_at_once(request: &Request, context: &Context) -> Option<Answered> {
     Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.answer()
 }
 
 /// Answers for the path that the target has now; `None`: a file is to be changed.
-pub fn answer(request: &Request, context: &Context, asker: Asker) -> Option<Response<ResponseBody>> {
+pub fn answer(request: &Request, context: &Context, asker: Asker) -> Option<Answered> {
     Asked { request, context, folder: &context.folder.load(), asker, patience: Patience::Long }.answer()
 }
 
-/// Answers a PUT or DELETE that has changed nothing.
-pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Response<ResponseBody> {
+/// Why a PUT or DELETE has changed nothing.
+pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Box<Problem> {
     let folder = &context.folder.load();
     let asked = Asked { request, context, folder, asker: Asker::Client, patience: Patience::Long };
     match refused {
-        Refused::With(StatusCode::METHOD_NOT_ALLOWED) => answer::not_allowed(&asked.allow()),
+        Refused::With(StatusCode::METHOD_NOT_ALLOWED) => Problem::not_allowed(&asked.allow()),
         // Of what does not fit, the rest is not waited for.
         Refused::With(status @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE)) => {
-            answer::closing(*status, "")
+            Problem::closing(*status)
         }
         Refused::With(status @ StatusCode::CONFLICT) => {
-            answer::page(*status, "There is no folder to put it in, or what is there is no file.")
+            Problem::new(*status).because_public("There is no folder to put it in, or what is there is no file.")
         }
-        Refused::With(status) => answer::page(*status, ""),
+        Refused::With(status) => Problem::new(*status),
         Refused::Failed(error) => asked.failed(error),
     }
 }
@@ -93,8 +94,7 @@ pub fn may_block(request: &Request, context: &Context) -> bool {
 
 /// What an include finds at a path.
 pub enum Content {
-    /// With its type.
-    File(ResponseBody, Option<HeaderValue>),
+    File(ResponseBody),
     /// It adds nothing: its redirect or 404 is not the includer's answer (Servlet 9.3).
     Directory,
     Missing,
@@ -107,9 +107,8 @@ pub fn content(context: &Context, path: &str) -> Content {
         Found::Directory => return Content::Directory,
         _ => return Content::Missing,
     };
-    let content_type = file.content_type().cloned();
     match serval_static_files::content(file) {
-        Ok(body) => Content::File(ResponseBody::File(body), content_type),
+        Ok(body) => Content::File(ResponseBody::File(body)),
         Err(error) => {
             tracing::error!(context = %context.name, path, "a file cannot be read: {error}");
             Content::Missing
@@ -132,25 +131,25 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// By the method (SEMANTICS 13). `None`: not without waiting, or not by reading.
-    fn answer(&self) -> Option<Response<ResponseBody>> {
+    fn answer(&self) -> Option<Answered> {
         let method = &self.request.method;
         if *method == Method::GET || *method == Method::HEAD || (*method == Method::POST && self.reads_by_post()) {
             return self.read();
         }
         if let Some(waiting) = waiting(self.context) {
-            return Some(waiting);
+            return Some(Err(waiting));
         }
         let options = self.folder.options();
         if options.writable && writes(method) {
             return None;
         }
         Some(match *method {
-            Method::TRACE if self.request.peer.listener.allow_trace => answer::trace(self.request),
-            Method::OPTIONS => answer::options(&self.allow()),
+            Method::TRACE if self.request.peer.listener.allow_trace => Ok(answer::trace(self.request)),
+            Method::OPTIONS => Ok(answer::options(&self.allow())),
             Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::TRACE => {
-                answer::not_allowed(&self.allow())
+                Err(Problem::not_allowed(&self.allow()))
             }
-            _ => answer::page(StatusCode::NOT_IMPLEMENTED, ""),
+            _ => Err(Problem::new(StatusCode::NOT_IMPLEMENTED)),
         })
     }
 
@@ -159,7 +158,7 @@ impl Asked<'_> {
         self.asker == Asker::Forward || self.folder.options().post_as_get
     }
 
-    fn read(&self) -> Option<Response<ResponseBody>> {
+    fn read(&self) -> Option<Answered> {
         let path = self.request.target.path();
         // The context's root, where the container itself does not redirect it.
         if path.is_empty() {
@@ -170,36 +169,36 @@ impl Asked<'_> {
             Found::Directory if !path.ends_with('/') => Some(self.redirect()),
             Found::Directory if self.folder.options().listings => self.list(path),
             Found::Directory | Found::Missing => self.missing(),
-            Found::Forbidden => Some(answer::page(StatusCode::FORBIDDEN, "")),
-            Found::Failed(error) => Some(self.failed(&error)),
+            Found::Forbidden => Some(Err(Problem::new(StatusCode::FORBIDDEN))),
+            Found::Failed(error) => Some(Err(self.failed(&error))),
         }
     }
 
-    fn file(&self, path: &str, file: File) -> Option<Response<ResponseBody>> {
+    fn file(&self, path: &str, file: File) -> Option<Answered> {
         let (method, headers) = (&self.request.method, &self.request.headers);
         let response = match self.patience {
             Patience::None => respond_at_once(self.folder, path, file, method, headers)?,
             Patience::Long => respond(self.folder, path, file, method, headers),
         };
-        Some(self.with_page(response))
+        Some(self.or_problem(response))
     }
 
-    /// Errors get the page that the container has for them.
-    fn with_page(&self, response: Response<Body>) -> Response<ResponseBody> {
+    /// Errors have no body yet.
+    fn or_problem(&self, response: Response<Body>) -> Answered {
         let (head, body) = response.into_parts();
         if let Some(ReadFailure(error)) = head.extensions.get() {
-            return self.failed(error);
+            return Err(self.failed(error));
         }
         if head.status.is_client_error() {
-            let mut page = answer::page(head.status, "");
-            page.headers_mut().extend(head.headers);
-            return page;
+            let mut problem = Problem::new(head.status);
+            problem.headers = head.headers;
+            return Err(problem);
         }
-        Response::from_parts(head, ResponseBody::File(body))
+        Ok(Response::from_parts(head, ResponseBody::File(body)))
     }
 
     /// To the slash of a directory, with the query (SEMANTICS 6).
-    fn redirect(&self) -> Response<ResponseBody> {
+    fn redirect(&self) -> Answered {
         let mut location = format!("{}/", self.request.target.request_uri());
         if let Some(query) = self.request.target.query() {
             location.push('?');
@@ -208,25 +207,26 @@ impl Asked<'_> {
         answer::redirect(self.request, self.context.current.load().redirect_status(), &location)
     }
 
-    fn list(&self, path: &str) -> Option<Response<ResponseBody>> {
+    fn list(&self, path: &str) -> Option<Answered> {
         if self.patience == Patience::None {
             return None;
         }
         match self.folder.list(path) {
             Ok(Some(listing)) => {
                 let Request { method, target, headers, .. } = self.request;
-                Some(listing.respond(method, target.query(), headers, &self.context.path).map(ResponseBody::Full))
+                let response = listing.respond(method, target.query(), headers, &self.context.path);
+                Some(Ok(response.map(ResponseBody::Full)))
             }
             Ok(None) => self.missing(),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(answer::page(StatusCode::FORBIDDEN, "")),
-            Err(error) => Some(self.failed(&error)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(Err(Problem::new(StatusCode::FORBIDDEN))),
+            Err(error) => Some(Err(self.failed(&error))),
         }
     }
 
     /// Nothing that can be sent is there: an application that starts may have it soon, or a page of its own.
-    fn missing(&self) -> Option<Response<ResponseBody>> {
+    fn missing(&self) -> Option<Answered> {
         if let Some(waiting) = waiting(self.context) {
-            return Some(waiting);
+            return Some(Err(waiting));
         }
         if let Some(fallback) = &self.folder.options().fallback
             && (self.request.method == Method::GET || self.request.method == Method::HEAD)
@@ -234,7 +234,7 @@ impl Asked<'_> {
         {
             return self.fallback(&format!("/{fallback}"));
         }
-        Some(self.not_found())
+        Some(Err(self.not_found()))
     }
 
     /// The page of a single-page application, for a path where nothing is (`[files] fallback`).
@@ -243,21 +243,25 @@ impl Asked<'_> {
     /// needs: there the page would be read as one, and hide that the file is missing; so it is only sent to who asks for
     /// HTML, as browsers do for an address that is typed in (`/users/jane.doe`). nginx's `try_files` sends it for all paths,
     /// development servers by this rule.
-    fn fallback(&self, page: &str) -> Option<Response<ResponseBody>> {
+    fn fallback(&self, page: &str) -> Option<Answered> {
         let by_accept = self.request.target.path().rsplit('/').next().is_some_and(|name| name.contains('.'));
         let is_wanted = !by_accept || accepts_by_name(&self.request.headers, "text/html");
-        let mut response = match is_wanted.then(|| self.folder.lookup(page)) {
+        let mut answered = match is_wanted.then(|| self.folder.lookup(page)) {
             Some(Found::File(file)) => self.file(page, file)?,
-            _ => self.not_found(),
+            _ => Err(self.not_found()),
         };
         if by_accept {
-            response.headers_mut().append(VARY, HeaderValue::from_static("accept"));
+            let headers = match &mut answered {
+                Ok(response) => response.headers_mut(),
+                Err(problem) => &mut problem.headers,
+            };
+            headers.append(VARY, HeaderValue::from_static("accept"));
         }
-        Some(response)
+        Some(answered)
     }
 
-    fn not_found(&self) -> Response<ResponseBody> {
-        answer::page(status_when_missing(&self.request.headers), "")
+    fn not_found(&self) -> Box<Problem> {
+        Problem::new(status_when_missing(&self.request.headers))
     }
 
     /// The methods that files have, as Tomcat lists them.
@@ -275,21 +279,20 @@ impl Asked<'_> {
         allow
     }
 
-    fn failed(&self, error: &std::io::Error) -> Response<ResponseBody> {
+    fn failed(&self, error: &std::io::Error) -> Box<Problem> {
         let (context, request, path) = (&self.context.name, self.request.id, self.request.target.path());
         tracing::error!(%context, request, path, "a file cannot be used: {error}");
-        answer::page(StatusCode::INTERNAL_SERVER_ERROR, "")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR).because(error.to_string())
     }
 }
 
 /// The answer of an application that is not there yet.
-fn waiting(context: &Context) -> Option<Response<ResponseBody>> {
-    match context.waiting() {
-        Waiting::No => None,
-        Waiting::Starting => Some(answer::unavailable(1, "This application is starting.")),
-        Waiting::Building => Some(answer::unavailable(2, "This application is being built. Try again in a moment.")),
-        Waiting::Failed => {
-            Some(answer::unavailable(10, "This application has not started; the server's log says why."))
-        }
-    }
+fn waiting(context: &Context) -> Option<Box<Problem>> {
+    let (retry_after, reason) = match context.waiting() {
+        Waiting::No => return None,
+        Waiting::Starting => (1, "This application is starting."),
+        Waiting::Building => (2, "This application is being built. Try again in a moment."),
+        Waiting::Failed => (10, "This application has not started; the server's log says why."),
+    };
+    Some(Problem::unavailable(retry_after).because_public(reason))
 }

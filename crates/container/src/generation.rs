@@ -4,8 +4,8 @@
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,17 +16,19 @@ use serval_abi::{
 use serval_config::{ContextSettings, SessionSettings, Web};
 use serval_loader::filter::Filter;
 use serval_loader::library::Library;
-use serval_loader::module::Module;
+use serval_loader::module::{Module, is_end};
 use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
 use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
 use crate::compression::Compression;
+use crate::context::Context;
 use crate::declared::{self, Plans, declared};
-use crate::events::{Change, event_of_context};
+use crate::events::{Change, event_of_context, session_ends};
 use crate::filters::FilterMaps;
 use crate::mapping::{By, Mapper};
+use crate::sessions::Sessions;
 use crate::side::Side;
 
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
@@ -57,6 +59,8 @@ pub struct Generation {
     loaded: Option<Loaded>,
     /// All kinds of events that its listener functions want.
     listens_to: u32,
+    /// Those that end with it: of a context that is gone.
+    last_sessions: OnceLock<Arc<Sessions>>,
     lives: Arc<Lives>,
 }
 
@@ -140,6 +144,7 @@ impl Generation {
             temp: None,
             loaded: None,
             listens_to: 0,
+            last_sessions: OnceLock::new(),
             lives,
         })
     }
@@ -171,7 +176,7 @@ impl Generation {
         let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
-                made.destroy(&side, &plan.lives);
+                made.destroy(&side, &plan.lives, None);
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(&plan.temp);
                 return Err(error);
@@ -193,6 +198,7 @@ impl Generation {
             temp: Some(plan.temp.clone()),
             listens_to: made.modules.iter().fold(0, |kinds, module| kinds | module.listens_to()),
             loaded: Some(Loaded { made, copy, side, temp: plan.temp }),
+            last_sessions: OnceLock::new(),
             lives: plan.lives,
         }))
     }
@@ -241,6 +247,12 @@ impl Generation {
         configured.unwrap_or_else(|| self.servlet(number).is_some_and(Servlet::is_multipart))
     }
 
+    /// Whether a servlet answers, as a welcome file, only for files that are there.
+    pub fn needs_files(&self, by: By) -> bool {
+        let name = self.name_of(by);
+        self.web.servlets.iter().any(|servlet| servlet.resource_only && servlet.name == name)
+    }
+
     /// What web.toml says of how long an asynchronous exchange of this servlet may take.
     pub fn async_timeout(&self, number: usize) -> Option<Duration> {
         self.web_servlet(number)?.async_timeout
@@ -257,6 +269,11 @@ impl Generation {
         });
     }
 
+    /// Its context is gone: when the last exchange has ended, the sessions end too.
+    pub fn is_the_last_of(&self, context: &Context) {
+        let _ = self.last_sessions.set(context.sessions.clone());
+    }
+
     /// Ends what goes on by itself.
     pub fn cut(&self) {
         self.stage.send_replace(Stage::Cut);
@@ -267,10 +284,8 @@ impl Generation {
         if self.listens_to & kind == 0 {
             return;
         }
-        for module in self.loaded.iter().flat_map(|loaded| &loaded.made.modules) {
-            if module.listens_to() & kind != 0 {
-                tell(module);
-            }
+        if let Some(loaded) = &self.loaded {
+            loaded.made.tell(kind, &mut tell);
         }
     }
 
@@ -315,9 +330,10 @@ impl Drop for Generation {
     fn drop(&mut self) {
         let lives = self.lives.clone();
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
+        let sessions = self.last_sessions.take();
         let end = move || {
             if let Some(Loaded { made, copy, side, temp }) = loaded {
-                made.destroy(&side, &lives);
+                made.destroy(&side, &lives, sessions.as_deref());
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(temp);
                 tracing::info!(
@@ -365,7 +381,7 @@ impl Made {
             }
         }
         self.initialized = true;
-        self.tell(SV_EVENT_CONTEXT_INITIALIZED);
+        self.tell_of_context(SV_EVENT_CONTEXT_INITIALIZED);
         for filter in &plans.filters {
             let path = libraries[filter.library].path();
             let made = Filter::create(&self.modules[filter.library], filter.index, &filter.name, filter.init.clone());
@@ -391,19 +407,33 @@ impl Made {
         Ok(plans)
     }
 
-    fn tell(&self, kind: u32) {
-        for module in &self.modules {
-            event_of_context(module, kind, Change::default());
+    fn tell_of_context(&self, kind: u32) {
+        self.tell(kind, &mut |module| event_of_context(module, kind, Change::default()));
+    }
+
+    /// Calls `tell` with each module that listens to this kind of event; of an end the last one is told first (SEMANTICS 25).
+    fn tell(&self, kind: u32, tell: &mut dyn FnMut(&Module)) {
+        let tell = |module: &Arc<Module>| {
+            if module.listens_to() & kind != 0 {
+                tell(module);
+            }
+        };
+        match is_end(kind) {
+            true => self.modules.iter().rev().for_each(tell),
+            false => self.modules.iter().for_each(tell),
         }
     }
 
-    /// Servlets before filters before modules, each in reverse order; the libraries stay mapped.
-    fn destroy(mut self, side: &Side, lives: &Lives) {
+    /// Servlets before filters before sessions before modules, each in reverse order; the libraries stay mapped.
+    fn destroy(mut self, side: &Side, lives: &Lives, sessions: Option<&Sessions>) {
         side.jobs.close(&side.context, side.number);
         while self.servlets.pop().is_some() {}
         while self.filters.pop().is_some() {}
+        for session in sessions.map(Sessions::clear).unwrap_or_default() {
+            session_ends(&session, |kind, tell| self.tell(kind, tell));
+        }
         if self.initialized {
-            self.tell(SV_EVENT_CONTEXT_DESTROYED);
+            self.tell_of_context(SV_EVENT_CONTEXT_DESTROYED);
         }
         while self.modules.pop().is_some() {}
         lives.left_mapped.fetch_add(self.libraries.len(), Ordering::Relaxed);

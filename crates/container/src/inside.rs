@@ -4,11 +4,9 @@
 //! `Container::answer` and the dispatches of an exchange walk the steps; each is a function of its own, and shows its rule by what it
 //! returns.
 
-use http::Response;
 use serval_static_files::{Found, is_private};
 
-use crate::answer;
-use crate::body::ResponseBody;
+use crate::answer::{self, Answered};
 use crate::context::Context;
 use crate::exchange::{Request, requested_sessions};
 use crate::generation::Generation;
@@ -29,7 +27,7 @@ pub fn lacks_slash(generation: &Generation, path: &str) -> bool {
 }
 
 /// Sends the client to the context's root, with its query, and its session where the URL carries it.
-pub fn redirect_to_root(request: &Request, context: &Context, generation: &Generation) -> Response<ResponseBody> {
+pub fn redirect_to_root(request: &Request, context: &Context, generation: &Generation) -> Answered {
     let Request { target, headers, .. } = request;
     let mut location = format!("{}/", Target::encoded(&context.path));
     let requested = requested_sessions(target, headers, generation);
@@ -69,9 +67,12 @@ fn welcome(context: &Context, generation: &Generation, folder: &str) -> Option<(
             return Some((found, path));
         }
     }
-    // No such file: whoever takes its extension, as `index.do`.
+    // No such file: whoever takes its extension, as `index.do`, and does not need a file.
     let mut entries = generation.welcome_files().map(|entry| format!("{folder}{entry}"));
-    entries.find_map(|path| Some((mapper.find_extension(&path)?, path)))
+    entries.find_map(|path| {
+        let found = mapper.find_extension(&path)?;
+        (!generation.needs_files(found.by)).then_some((found, path))
+    })
 }
 
 /// WEB-INF and META-INF at the top of a webapp, in any case (SEMANTICS 7). Dispatches inside of the webapp may reach them.

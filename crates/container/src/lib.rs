@@ -2,8 +2,9 @@
 //!
 //! The way of a request: [`Container::handle`] → `target` (what is asked for) → `routes` (host, context, version) → `remote_ip` (what
 //! proxies say of the client) → `inside` (who answers, by `mapping`) → `dispatch` (filters, then a servlet or a file; where it runs is
-//! `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`] → `access_log`. What goes on after
-//! its servlet has returned is in `asynchronous`. Beside it, `deploy` makes contexts, and `generation` their libraries' side.
+//! `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`] → `access_log`. What goes wrong
+//! on the way is a `problem`, answered by an `error_page`. What goes on after its servlet has returned is in `asynchronous`. Beside it,
+//! `deploy` makes contexts, and `generation` their libraries' side.
 #![forbid(unsafe_code)]
 
 mod access_log;
@@ -16,6 +17,7 @@ mod context;
 mod declared;
 mod deploy;
 mod dispatch;
+mod error_page;
 mod events;
 mod exchange;
 mod execution;
@@ -25,12 +27,14 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod generation;
+mod hints;
 mod inside;
 mod jobs;
 mod mapping;
 mod multipart;
 mod parameters;
 mod pipe;
+mod problem;
 mod remote_ip;
 mod routes;
 mod sending;
@@ -49,8 +53,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
-use serval_abi::SV_EVENT_SESSION_DESTROYED;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use access_log::Owner;
 use answering::Answer;
@@ -58,9 +61,13 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
+use events::session_ends;
+pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
+pub use hints::Hints;
 use inside::Mapped;
+use problem::Problem;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use target::{Authority, Refused, Target};
 pub use turn::{Io, Turn};
@@ -152,13 +159,17 @@ pub struct Container {
 
 impl Container {
     /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
-    pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
+    pub fn new(
+        config: Arc<serval_config::Server>,
+        on_event: Box<dyn Fn(&Event) + Send + Sync>,
+        stack_of: StackOf,
+    ) -> Arc<Container> {
         // None at all with one I/O thread: it has to be free of servlets.
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
             hosts: Hosts::new(&config.hosts),
-            _watch: Watch::start(inline.clone()),
+            _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
@@ -181,8 +192,13 @@ impl Container {
         turn: &Arc<Turn>,
     ) -> Answering {
         let (head, _) = request.into_parts();
-        let (_, _, entry) = self.receive(&head, peer);
-        Answering::new(answer::closing(status, "").into(), entry, turn)
+        let (host, _, entry) = self.receive(&head, peer);
+        Answering::new(self.problem(host, &Problem::closing(status), &head.headers).into(), entry, turn)
+    }
+
+    /// The answer to a problem outside of any context.
+    fn problem(&self, host: &Host, problem: &Problem, headers: &HeaderMap) -> Response<ResponseBody> {
+        host.error_pages.page(problem, headers, self.deployment.development())
     }
 
     fn answer(
@@ -195,14 +211,18 @@ impl Container {
         let (host, server, mut entry) = self.receive(&head, peer);
         let target = match server.and_then(|server| Target::read(&mut head, server, &peer.listener.uri)) {
             Ok(target) => target,
-            Err(Refused(status, why)) => return (answer::closing(status, why).into(), entry),
+            Err(Refused(status, why)) => {
+                let problem = Problem::closing(status).because_public(why);
+                return (self.problem(host, &problem, &head.headers).into(), entry);
+            }
         };
         if target.path() == "*" {
             return (dispatch::options_of_the_server(peer).into(), entry);
         }
         let routes = host.routes.load();
         let Some(versions) = routes.find(target.path()) else {
-            return (answer::page(StatusCode::NOT_FOUND, "").into(), entry);
+            let problem = Problem::new(StatusCode::NOT_FOUND);
+            return (self.problem(host, &problem, &head.headers).into(), entry);
         };
         let context = versions.choose(&target, &head.headers).0.clone();
         drop(routes);
@@ -273,7 +293,8 @@ impl Container {
     pub fn expire_sessions(&self) {
         for context in self.hosts.contexts() {
             for session in context.sessions.expired() {
-                context.current.load().session_ends(SV_EVENT_SESSION_DESTROYED, &session);
+                let generation = context.current.load_full();
+                session_ends(&session, |kind, tell| generation.tell(kind, tell));
             }
         }
     }
@@ -312,17 +333,22 @@ fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc
     request.target.enter(&context.path, &listener.uri);
     let generation = context.current.load_full();
     if inside::lacks_slash(&generation, request.target.path()) {
-        return inside::redirect_to_root(&request, &context, &generation).into();
+        return match inside::redirect_to_root(&request, &context, &generation) {
+            Ok(redirect) => redirect.into(),
+            Err(problem) => error_page::without(&problem, &request.headers, &context, &generation).into(),
+        };
     }
     let Mapped { found, welcome } = inside::find(&context, &generation, request.target.path());
     if request.method == Method::TRACE && !listener.allow_trace {
-        return dispatch::not_traced(&request, &context, generation.servlet_of(found.by)).into();
+        let problem = dispatch::not_traced(&request, &context, generation.servlet_of(found.by));
+        return dispatch::to_error_page(turn, request, context, generation, found, problem);
     }
     if let Some(path) = welcome {
         request.target.go_to(path);
     }
     if inside::is_protected(request.target.path()) {
-        return answer::page(StatusCode::NOT_FOUND, "").into();
+        let problem = Problem::new(StatusCode::NOT_FOUND);
+        return dispatch::to_error_page(turn, request, context, generation, found, problem);
     }
     dispatch::to(turn, request, context, generation, found)
 }

@@ -4,7 +4,7 @@
 //! other.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRAILER, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRAILER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT};
 use serval_loader::exchange::{Answer, Fault, HeaderChange};
@@ -36,8 +36,6 @@ pub struct Sending {
     length: Option<u64>,
     /// Filters change the body.
     length_unknown: bool,
-    /// send_error: the error page is made at the end.
-    pub error: Option<String>,
     /// Nothing more is taken of the servlet.
     pub finished: bool,
     /// The client could not be written to any more.
@@ -68,7 +66,6 @@ impl Sending {
             written: 0,
             length: None,
             length_unknown: false,
-            error: None,
             finished: false,
             failed: false,
             for_head,
@@ -236,6 +233,15 @@ impl Sending {
         self.charset = None;
         self.length = None;
         self.reset_buffer();
+    }
+
+    /// The body of before is not sent; what says how long and how coded it is goes with it.
+    pub fn forget_body(&mut self) {
+        self.reset_buffer();
+        (self.length, self.charset) = (None, None);
+        for name in [CONTENT_LENGTH, CONTENT_ENCODING] {
+            self.headers.remove(name);
+        }
     }
 
     pub fn reset_buffer(&mut self) {

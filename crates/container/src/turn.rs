@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::Container;
 use crate::dispatch::InlineCall;
 use crate::execution::Inline;
+use crate::hints::Hints;
 
 /// Where the requests of one connection hand in the call whose turn is next.
 pub struct Turn {
@@ -30,6 +31,8 @@ pub struct Turn {
     has_left: Notify,
     /// The connection's task, while it waits for an answer.
     waits: Mutex<Option<Waker>>,
+    /// To be sent before that. When they are sent, its task is to be woken once more.
+    pub hints: Hints,
 }
 
 impl Turn {
@@ -43,6 +46,7 @@ impl Turn {
             left: AtomicBool::new(false),
             has_left: Notify::new(),
             waits: Mutex::default(),
+            hints: Hints::default(),
         })
     }
 
@@ -59,9 +63,15 @@ impl Turn {
     }
 
     pub(crate) fn watch_client(&self) {
-        if !self.watched.swap(true, Ordering::SeqCst)
-            && let Some(waker) = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if !self.watched.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Wakes the connection's task, if it waits for an answer.
+    pub(crate) fn wake(&self) {
+        let waker = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }

@@ -196,7 +196,7 @@ pub trait Exchange: Session + Send {
     fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer;
     fn informational(&mut self, status: u16, headers: HeaderMap) -> Answer;
     /// With the session's id, if the client needs it there.
-    fn encode_url(&self, url: &str) -> String;
+    fn encode_url(&mut self, url: &str) -> String;
     fn flush(&mut self) -> Answer;
     fn reset(&mut self) -> Answer;
     fn reset_buffer(&mut self) -> Answer;

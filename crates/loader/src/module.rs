@@ -1,5 +1,6 @@
 //! A library after its init, in one generation of a context: its events, and what it hands over.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::table::{last_panic, starting};
 const SAVED_BYTES_MAX: usize = 16 << 20;
 /// What is tried first: most hand over little.
 const SAVED_BYTES: usize = 64 << 10;
+/// LIMIT: events that are told inside of each other.
+const NESTED_MAX: usize = 20;
 
 /// Dropping it runs its destroy: on a control thread, after its servlets and filters.
 pub struct Module {
@@ -47,6 +50,38 @@ pub struct Event<'a> {
     pub name: &'a str,
     pub value: Option<&'a [u8]>,
     pub old_value: Option<&'a [u8]>,
+}
+
+/// Whether it is the end of something, of which listener functions are told in reverse order (Servlet 11.3.3).
+pub fn is_end(kind: u32) -> bool {
+    kind & (SV_EVENT_CONTEXT_DESTROYED | SV_EVENT_REQUEST_DESTROYED | SV_EVENT_SESSION_DESTROYED) != 0
+}
+
+thread_local! {
+    static NESTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// An event that is being told on this thread.
+struct Nested;
+
+impl Nested {
+    /// `None`: it is not told. A listener function that causes the event that it is called for would never come to an end.
+    fn begin(who: &str) -> Option<Nested> {
+        let outer = NESTED.get();
+        if outer >= NESTED_MAX {
+            let fault = Fault::new(SV_E_STATE, "20 events are told inside of each other: this one is not");
+            misuse::report("on_event", &fault, Some(who));
+            return None;
+        }
+        NESTED.set(outer + 1);
+        Some(Nested)
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        NESTED.set(NESTED.get() - 1);
+    }
 }
 
 impl Module {
@@ -81,12 +116,18 @@ impl Module {
         self.listeners.iter().fold(0, |kinds, listener| kinds | listener.kinds)
     }
 
-    /// Tells each listener function of that kind, on the calling thread.
+    /// Tells each listener function of that kind, on the calling thread; of an end the last one first.
     pub fn event(&self, event: &mut Event<'_>) {
-        for listener in &self.listeners {
-            if let (true, Some(on_event)) = (listener.kinds & event.kind != 0, listener.on_event) {
+        let Some(_nested) = Nested::begin(self.name()) else { return };
+        let kind = event.kind;
+        let tell = |listener: &sv_listener| {
+            if let (true, Some(on_event)) = (listener.kinds & kind != 0, listener.on_event) {
                 self.tell(on_event, event);
             }
+        };
+        match is_end(kind) {
+            true => self.listeners.iter().rev().for_each(tell),
+            false => self.listeners.iter().for_each(tell),
         }
     }
 

@@ -273,7 +273,7 @@ fn get(session: Raw<sv_session>, name: &str) -> (sv_status, Option<Vec<u8>>) {
 
 fn set(session: Raw<sv_session>, name: &str, value: Option<&[u8]>) -> sv_status {
     let (value, len) = value.map_or((std::ptr::null(), 0), |value| (value.as_ptr(), value.len()));
-    call!(session_set(session.raw(), name.as_ptr(), name.len(), value, len))
+    call!(session_set_attribute(session.raw(), name.as_ptr(), name.len(), value, len))
 }
 
 fn session(x: X, create: i32) -> (sv_status, Raw<sv_session>) {
@@ -293,7 +293,7 @@ fn each_answers(session: Raw<sv_session>, want: sv_status) {
     assert_eq!(set(session, "a", Some(b"wrong")), want);
     assert_eq!(call!(session_change_id(raw, &mut text)), want);
     assert_eq!(bytes_of(text), None);
-    assert_eq!(call!(session_max_inactive(raw, 1)), want);
+    assert_eq!(call!(session_set_max_inactive(raw, 1)), want);
     assert_eq!(call!(session_invalidate(raw)), want);
 }
 
@@ -342,7 +342,7 @@ fn a_session_is_reached_by_one_handle() {
         assert_eq!(call!(session_attribute(of_x.raw(), b"b".as_ptr(), 1, null_mut())), SV_E_ARG);
         assert_eq!(call!(session_attributes(of_x.raw(), null_mut(), &mut count)), SV_E_ARG);
         assert_eq!(call!(session_attributes(of_x.raw(), &mut pairs, null_mut())), SV_E_ARG);
-        assert_eq!(call!(session_set(of_x.raw(), b"b".as_ptr(), 1, std::ptr::null(), 1)), SV_E_ARG);
+        assert_eq!(call!(session_set_attribute(of_x.raw(), b"b".as_ptr(), 1, std::ptr::null(), 1)), SV_E_ARG);
         assert_eq!(call!(session_change_id(of_x.raw(), null_mut())), SV_E_ARG);
         assert_eq!(call!(session(x.raw(), 1, null_mut())), SV_E_ARG);
         // What went wrong with the session is told by its exchange.
@@ -350,7 +350,7 @@ fn a_session_is_reached_by_one_handle() {
         assert_eq!(get(of_x, "").0, SV_E_ARG);
         assert_eq!(call!(error_text(x.raw(), &mut text)), SV_OK);
         assert_eq!(text_of(text), "the name of an attribute is empty, or longer than 64 KiB");
-        assert_eq!(call!(session_max_inactive(of_x.raw(), -1)), SV_OK);
+        assert_eq!(call!(session_set_max_inactive(of_x.raw(), -1)), SV_OK);
     });
     let session = exchange.session.unwrap();
     assert_eq!((session.id, session.max_inactive, session.attributes.len()), (1, -1, 1));

@@ -645,9 +645,9 @@ static void no_session(said *said, sv_exchange *x) {
     results r;
     TEXT(SV_E_STALE, session_attribute(session, SV_LIT("a"), &r.s));
     PAIRS(SV_E_STALE, session_attributes(session, &r.pairs, &r.n));
-    NONE(SV_E_STALE, session_set(session, SV_LIT("a"), SV_LIT("b")));
+    NONE(SV_E_STALE, session_set_attribute(session, SV_LIT("a"), SV_LIT("b")));
     TEXT(SV_E_STALE, session_change_id(session, &r.s));
-    NONE(SV_E_STALE, session_max_inactive(session, 1));
+    NONE(SV_E_STALE, session_set_max_inactive(session, 1));
     NONE(SV_E_STALE, session_invalidate(session));
     NONE(SV_E_ARG, session_invalidate(NULL));
     PLACE(SV_NONE, session(x, 0, (sv_session **)&r.p));

@@ -5,7 +5,7 @@ use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serval_container::Turn;
@@ -67,6 +67,20 @@ impl Patient {
     }
 }
 
+impl Patient {
+    /// hyper flushes when nothing is left in its hands: what is written now comes between the last response and the next one.
+    fn send_hints(&mut self, task: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.turn.hints.are_waiting() {
+            let hints = self.turn.hints.unsent();
+            let sent = ready!(self.within(task, |stream, task| stream.poll_write(task, &hints)))?;
+            self.turn.hints.were_sent(sent);
+            // The response may wait for that.
+            task.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buffer.filled().len();
@@ -95,6 +109,7 @@ impl AsyncWrite for Patient {
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
         self.look_for_the_end(task);
+        ready!(self.send_hints(task))?;
         Pin::new(&mut self.stream).poll_flush(task)
     }
 

@@ -465,6 +465,16 @@ impl Exchange {
         self.done(status, "set_trailer")
     }
 
+    /// Early hints. `false`: they cannot be sent.
+    pub fn hint(self, headers: &[sv_pair]) -> Result<bool> {
+        let status =
+            call!(self.host, informational(self.handle, 103, headers.as_ptr(), headers.len()) or SV_E_UNSUPPORTED);
+        if status == SV_E_UNSUPPORTED {
+            return Ok(false);
+        }
+        self.done(status, "informational").map(|()| true)
+    }
+
     /// It lives as long as the handle.
     pub fn encode_url(self, url: &str) -> Result<Option<sv_str>> {
         self.value(

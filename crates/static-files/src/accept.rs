@@ -1,6 +1,6 @@
 //! What a client says of a media type by Accept (RFC 9110 12.5.1).
 //!
-//! Called for lists, which are pages or JSON, and by the container for the page of a single-page application.
+//! Called for lists, which are pages or JSON, and by the container for the page of a single-page application and pages for errors.
 
 use http::header::{ACCEPT, HeaderMap};
 
@@ -12,10 +12,16 @@ pub fn accepts_by_name(headers: &HeaderMap, media_type: &str) -> bool {
     closeness == BY_NAME && quality > 0
 }
 
+/// Says whether one of these media types is liked better than HTML, or as well and asked for more closely.
+pub fn prefers_to_html(headers: &HeaderMap, media_types: &[&str]) -> bool {
+    let best = media_types.iter().map(|media_type| preference(headers, media_type)).max().unwrap_or_default();
+    best > preference(headers, "text/html") && best.0 > 0
+}
+
 const BY_NAME: usize = 3;
 
 /// Returns the quality of a media type, and how closely it was named: of several that fit it the closest counts.
-pub(crate) fn preference(headers: &HeaderMap, media_type: &str) -> (u16, usize) {
+fn preference(headers: &HeaderMap, media_type: &str) -> (u16, usize) {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let ranges = lines.flat_map(|line| line.split(',')).filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);

@@ -40,14 +40,14 @@ mod respond;
 mod strong;
 mod variants;
 
-pub use accept::accepts_by_name;
+pub use accept::{accepts_by_name, prefers_to_html};
 pub use body::Body;
 pub use cache_control::CacheRule;
 pub use coding::preferred;
 pub use file::File;
 pub use folder::{Folder, Found, Options};
 pub use listing::Listing;
-pub use media_type::{TypePattern, media_type};
+pub use media_type::{TypePattern, content_type, media_type};
 pub use put::{Refused, Upload};
 pub use resolve::is_private;
 pub use respond::{ReadFailure, content, respond, respond_at_once, status_when_missing};

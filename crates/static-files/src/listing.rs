@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 use rustix::fs::{Dir, OFlags};
 use serde::{Serialize, Serializer};
 
-use crate::accept::preference;
+use crate::accept::prefers_to_html;
 use crate::file::HTTP_DATE_SECONDS_MAX;
 use crate::folder::{Folder, Found, found_by, is_hidden, visible};
 use crate::resolve::is_private;
@@ -128,7 +128,7 @@ impl Listing {
         let order = Order::read(query.unwrap_or_default());
         self.entries.sort_by(|one, other| order.compare(one, other));
         let mut response = Response::new(Bytes::new());
-        let body = if wants_json(headers) {
+        let body = if prefers_to_html(headers, &["application/json"]) {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             serde_json::to_string(&self.entries).expect("strings and numbers can be written")
         } else {
@@ -215,12 +215,6 @@ fn natural(one: &str, other: &str) -> Ordering {
 fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> String {
     let digits: String = std::iter::from_fn(|| chars.next_if(char::is_ascii_digit)).collect();
     digits.trim_start_matches('0').to_owned()
-}
-
-/// Whether JSON is liked better than HTML (RFC 9110 12.5.1), or as well and asked for more closely.
-fn wants_json(headers: &HeaderMap) -> bool {
-    let json = preference(headers, "application/json");
-    json > preference(headers, "text/html") && json.0 > 0
 }
 
 /// As RFC 3339 has it, in whole seconds; of a time that it has no year for, the nearest one that it has.
@@ -393,7 +387,7 @@ mod tests {
             ("image/png", false),
             (",;,q=,/,*", false),
         ] {
-            assert_eq!(wants_json(&headers(accept)), expected, "{accept}");
+            assert_eq!(prefers_to_html(&headers(accept), &["application/json"]), expected, "{accept}");
         }
     }
 

@@ -29,6 +29,11 @@ pub fn media_type(file_name: &str) -> Option<&'static str> {
     by_extension(extension(file_name)?)
 }
 
+/// The same, as the value of Content-Type.
+pub fn content_type(file_name: &str) -> Option<HeaderValue> {
+    media_type(file_name).map(in_utf8)
+}
+
 /// Returns what stands behind the last dot of the last segment, unless the dot begins that segment.
 fn extension(path: &str) -> Option<&str> {
     let (stem, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
@@ -71,13 +76,13 @@ impl MediaTypes {
         {
             return Some(value.clone());
         }
-        by_extension(extension).map(content_type)
+        by_extension(extension).map(in_utf8)
     }
 }
 
 /// Tells the client that text is UTF-8. JSON needs no charset (RFC 8259 11), and XML declares its own, which one in the header
 /// would overrule (RFC 7303 3).
-fn content_type(media_type: &'static str) -> HeaderValue {
+fn in_utf8(media_type: &'static str) -> HeaderValue {
     match media_type {
         // What most requests are for, without an allocation.
         "text/html" => HeaderValue::from_static("text/html; charset=utf-8"),

@@ -9,9 +9,10 @@ use serval_abi::SV_DISPATCH_ASYNC;
 use serval_loader::exchange::Fault;
 
 use super::{Async, Exchange, Way};
-use crate::answer;
-use crate::asynchronous::{Completion, TaskWake};
+use crate::asynchronous::{Completion, TaskWake, Why};
+use crate::error_page;
 use crate::inside::{self, Mapped};
+use crate::problem::Problem;
 
 impl Exchange {
     /// Polled from now on, or not any more.
@@ -75,8 +76,7 @@ impl Exchange {
 
     /// Another dispatch of it begins.
     pub fn dispatch_again(&mut self, way: Option<Way>) {
-        // Attributes over their bound are told nobody; the request goes on all the same.
-        let _ = self.note_paths("async", false);
+        self.note_paths("async");
         if let Some(Way { target, query }) = way {
             // It was looked at when it was taken.
             let _ = self.add_parameters(query.as_deref().unwrap_or(""));
@@ -92,15 +92,20 @@ impl Exchange {
         self.polled = None;
     }
 
-    /// What its time-out answers, or that the server has no more time for it.
-    pub fn cut_off(&mut self, status: StatusCode, reason: &str) {
+    /// It is ended in the middle. A time-out is for an error page; to others the webapp has nothing to say any more.
+    pub fn cut_off(&mut self, why: Why) {
         if self.response.is_committed() {
             return self.response.give_up();
         }
-        let shown = if self.context.development { reason } else { "" };
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => self.answer(answer::unavailable(1, shown)),
-            status => self.answer(answer::page(status, shown)),
+        let (status, _, reason) = why.answer();
+        match why {
+            Why::TimedOut => self.raise(Problem::new(status).because(reason)),
+            Why::Cut | Why::Busy => self.answer_plainly(&Problem::unavailable(1).because(reason)),
+            _ => self.answer_plainly(&Problem::new(status).because(reason)),
         }
+    }
+
+    fn answer_plainly(&mut self, problem: &Problem) {
+        self.answer(error_page::without(problem, &self.request.headers, &self.context, &self.generation));
     }
 }

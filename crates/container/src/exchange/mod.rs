@@ -1,17 +1,21 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
-//! `uploading` what it does to files, `going_on` what it is after its servlet has returned, and `table` what libraries call.
+//! is the request's side, `writing` the response's, `session` the client's record, `urls` what it hands to the client, `dispatching`
+//! what it does inside of itself, `uploading` what it does to files, `error_page` what goes wrong, `going_on` what it is after its
+//! servlet has returned, and `table` what libraries call.
 
 mod dispatching;
+mod error_page;
 mod going_on;
 mod reading;
 mod session;
 mod table;
 mod uploading;
+mod urls;
 mod writing;
 
+pub use error_page::Asks;
 pub use session::requested_sessions;
 
 use std::sync::Arc;
@@ -22,13 +26,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
-use serval_loader::exchange::{Answer, Exchange as _, Fault, Session as _, printable};
+use serval_loader::exchange::{Answer, Exchange as _, Fault, Session as _};
 use serval_loader::filter::Entered;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::access_log::{Noting, Question};
-use crate::answer;
 use crate::asynchronous::{Completion, TaskWake};
 use crate::body::ResponseBody;
 use crate::context::Context;
@@ -37,11 +40,13 @@ use crate::files::{self, Asker};
 use crate::generation::Generation;
 use crate::mapping::{By, Match};
 use crate::multipart;
+use crate::problem::Problem;
 use crate::remote_ip::Client;
 use crate::sending::Sending;
 use crate::target::Target;
 use crate::turn::Turn;
 use crate::{Peer, RequestBody};
+use error_page::Failure;
 
 /// LIMIT: bytes of all request attributes together.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
@@ -111,10 +116,15 @@ pub struct Exchange {
     session: session::Use,
     chain: Chain,
     response: Sending,
-    failure: Option<String>,
+    failure: Option<Failure>,
+    /// What went wrong, until the end, when it is answered.
+    problem: Option<Box<Problem>>,
+    /// An error page is being made, for this status.
+    page_of: Option<StatusCode>,
     /// A panic, by the library's report, and not yet by the status.
     panic_was_said: bool,
-    unavailable: Option<u32>,
+    /// Who said so, and for how many seconds.
+    unavailable: Option<(By, u32)>,
     asynchronous: Async,
     /// In a poll: what to wake when it is worth trying again.
     polled: Option<Waker>,
@@ -139,6 +149,8 @@ struct Chain {
     /// on_response has been called.
     responded: bool,
     stage: Stage,
+    /// The first so many see nothing of the response any more, because one of them has failed over it.
+    silent: usize,
     /// What a filter writes in place of a piece.
     output: Option<Vec<u8>>,
 }
@@ -230,6 +242,8 @@ impl Exchange {
             chain: Chain::default(),
             response,
             failure: None,
+            problem: None,
+            page_of: None,
             panic_was_said: false,
             unavailable: None,
             asynchronous: Async::default(),
@@ -330,56 +344,14 @@ impl Exchange {
         returned == SV_E_PANIC && std::mem::take(&mut self.panic_was_said)
     }
 
-    /// A servlet or filter has returned an error status; `text` is for the log.
-    pub fn failed(&mut self, returned: i32, text: &str) {
-        // Another error than the one that it met is the servlet's own.
-        self.hindered = self.hindered.take().filter(|(_, met)| met.status == returned);
-        let reason = self.failure.take().unwrap_or_else(|| text.to_owned());
-        let was_said = self.panic_was_said(returned);
-        let (context, generation) = (&self.generation.context, self.generation.number);
-        let (servlet, request) = (self.servlet_name(), self.request.id);
-        match &self.hindered {
-            None if was_said => {}
-            // It was told that it is too late, and has ended.
-            None if self.asynchronous.over.is_some() => {
-                tracing::debug!(%context, generation, %servlet, request, "a request ended: {}", printable(&reason));
-            }
-            None => {
-                tracing::error!(%context, generation, %servlet, request, "a servlet failed: {}", printable(&reason));
-            }
-            Some((StatusCode::SERVICE_UNAVAILABLE, why)) => {
-                tracing::warn!(%context, generation, %servlet, request, "a request was given up: {}", why.text);
-            }
-            // What clients do is no error of ours.
-            Some((_, why)) => tracing::debug!(%context, generation, %servlet, request, "a request ended: {}", why.text),
-        }
-        if self.response.is_committed() {
-            // What was sent is cut, so that the client sees it is not whole.
-            return self.response.give_up();
-        }
-        if let (Some(seconds), Some(servlet)) = (self.unavailable, self.generation.servlet_of(self.serving)) {
-            servlet.is_unavailable_for(seconds);
-        }
-        let shown = if self.context.development { reason.as_str() } else { "" };
-        let page = match (self.unavailable, &self.hindered) {
-            (Some(seconds), _) => answer::servlet_unavailable(seconds, shown),
-            (None, Some((StatusCode::SERVICE_UNAVAILABLE, _))) => answer::unavailable(1, shown),
-            // The client may know what is wrong with its request.
-            (None, Some((status, why))) if status.is_client_error() && !self.body_is_lost => {
-                answer::page(*status, &why.text)
-            }
-            (None, Some((status, why))) if status.is_client_error() => answer::closing(*status, &why.text),
-            (None, Some((status, _))) => answer::closing(*status, shown),
-            (None, None) => answer::page(StatusCode::INTERNAL_SERVER_ERROR, shown),
-        };
-        self.answer(page);
-    }
-
     /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
     pub fn answer_by_file(&mut self) {
+        if self.is_error_page() {
+            return self.answer_by_page_file();
+        }
         let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
         match files::answer(&self.request, &self.context, asker) {
-            Some(response) => self.answer(response),
+            Some(answered) => self.answer_or_raise(answered),
             None => self.change_file(),
         }
     }

@@ -6,16 +6,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{COOKIE, LOCATION};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
 use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
 
+use super::error_page::Failure;
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
 use crate::asynchronous::Completion;
 use crate::events::Change;
 use crate::execution::{leave_connection, let_connection_go_on};
 use crate::parameters;
+use crate::problem::Problem;
 use crate::sending::BUFFER_BYTES_MAX;
 
 impl serval_loader::exchange::Exchange for Exchange {
@@ -32,10 +34,10 @@ impl serval_loader::exchange::Exchange for Exchange {
 
     fn head(&self) -> Head<'_> {
         let request = &*self.request;
-        let Request { id, method, version, headers, target, peer, .. } = request;
+        let Request { id, version, headers, target, peer, .. } = request;
         let path = target.path();
         Head {
-            method: method.as_str(),
+            method: self.method().as_str(),
             http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
             dispatch: self.dispatch,
             scheme: if request.is_secure() { "https" } else { "http" },
@@ -98,7 +100,8 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
-        let others = || self.attributes.iter().filter(|(known, _)| known != name);
+        // The server's own do not count.
+        let others = || self.attributes.iter().filter(|(known, _)| known != name && !known.starts_with("servlet."));
         let used: usize = others().map(|(name, value)| name.len() + value.len()).sum();
         if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
             return Err(Fault::new(SV_E_LIMIT, "the request attributes are over 1 MiB"));
@@ -211,6 +214,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.open()?;
         if self.response.is_committed() && !self.response.announces(&name) {
             let text = "the response is committed, and its header Trailer does not name this one";
@@ -223,9 +229,20 @@ impl serval_loader::exchange::Exchange for Exchange {
         Ok(())
     }
 
-    fn informational(&mut self, _: u16, _: HeaderMap) -> Answer {
+    fn informational(&mut self, status: u16, headers: HeaderMap) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
-        Err(Fault::new(SV_E_UNSUPPORTED, "this connection cannot send informational responses"))
+        if self.request.version < Version::HTTP_11 {
+            return Err(Fault::new(SV_E_UNSUPPORTED, "HTTP/1.0 has no informational responses"));
+        }
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.turn.hints.add(status, &headers)?;
+        // Now, and not when the call is over.
+        let_connection_go_on();
+        self.turn.wake();
+        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Answer<usize> {
@@ -247,6 +264,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.uncommitted()?;
         self.open()?;
         self.response.reset();
+        // An error page's status is that of the error, until it says another one.
+        self.response.status = self.page_of.unwrap_or(StatusCode::OK);
         Ok(())
     }
 
@@ -267,10 +286,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.uncommitted()?;
         self.open()?;
         let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
-        self.response.reset_buffer();
-        self.response.status = status;
-        self.response.error = Some(text.to_owned());
-        self.response.finished = true;
+        self.say_error(status, text);
+        self.raise(Problem::new(status).because(text.to_owned()));
         Ok(())
     }
 
@@ -281,7 +298,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.uncommitted()?;
         self.open()?;
         self.response.redirect(location);
-        if self.request.version == Version::HTTP_10 {
+        if self.request.version == Version::HTTP_10 || !self.generation.web.redirects.relative {
             self.make_location_absolute();
         }
         Ok(())
@@ -291,17 +308,17 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.response.is_committed()
     }
 
-    fn encode_url(&self, url: &str) -> String {
+    fn encode_url(&mut self, url: &str) -> String {
         self.with_session_id(url)
     }
 
     fn fail(&mut self, kind: &str, text: &str) {
-        self.failure = Some(if kind.is_empty() { text.to_owned() } else { format!("{kind}: {text}") });
+        self.failure = Some(Failure { kind: kind.to_owned(), text: text.to_owned() });
     }
 
     fn unavailable(&mut self, seconds: u32, text: &str) {
-        self.unavailable = Some(seconds);
-        self.failure = Some(text.to_owned());
+        self.unavailable = Some((self.serving, seconds));
+        self.failure = Some(Failure { kind: String::new(), text: text.to_owned() });
     }
 
     fn dispatch(&mut self, how: Dispatch, target: &str) -> Answer<sv_status> {
@@ -394,20 +411,5 @@ impl Exchange {
     /// Whether its servlet has a poll.
     fn makes_tasks(&self) -> bool {
         self.generation.servlet_of(self.serving).is_some_and(|servlet| servlet.has_poll())
-    }
-
-    /// HTTP/1.0 knows no relative Location.
-    fn make_location_absolute(&mut self) {
-        let target = &self.request.target;
-        let Some(location) = self.response.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
-        if location.contains("://") || target.server_name.is_empty() {
-            return;
-        }
-        let folder = target.request_uri().rsplit_once('/').map_or("", |(folder, _)| folder);
-        let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
-        let absolute = format!("{}{path}", target.origin(self.request.is_secure()));
-        if let Ok(absolute) = HeaderValue::from_str(&absolute) {
-            self.response.headers.insert(LOCATION, absolute);
-        }
     }
 }

@@ -32,7 +32,7 @@ impl Exchange {
         };
         match changed {
             Ok(status) => self.answer(answer::empty(status)),
-            Err(Stopped::ByFile(refused)) => self.answer(files::unchanged(&self.request, &self.context, &refused)),
+            Err(Stopped::ByFile(refused)) => self.raise(files::unchanged(&self.request, &self.context, &refused)),
             Err(Stopped::ByBody(fault)) => self.failed(fault.status, &fault.text),
         }
     }

@@ -9,18 +9,19 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::TRAILER;
+use http::header::{SET_COOKIE, TRAILER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};
 use serval_loader::exchange::{Answer, Fault, printable};
 use serval_loader::filter::Failed;
 
+use super::error_page::Failure;
 use super::{Exchange, NO_THREAD, Stage};
-use crate::answer;
 use crate::body::ResponseBody;
 use crate::execution::{NoThread, let_connection_go_on, wait};
 use crate::pipe::UNDER_WAY_MAX;
+use crate::problem::Problem;
 
 /// What goes into the pipe at once.
 const PIECE_BYTES: usize = 32 << 10;
@@ -165,17 +166,22 @@ impl Exchange {
         if self.chain.rewrites && !self.response.has_no_body() {
             body = self.rewritten(body, true)?;
         }
+        self.send_whole(body);
+        Ok(())
+    }
+
+    /// Sends a body that is there, and its trailers.
+    fn send_whole(&mut self, body: Bytes) {
         let trailers = std::mem::take(&mut self.response.trailers);
         if trailers.is_empty() || self.response.has_no_body() {
-            self.response.send_whole(body);
-        } else {
-            self.response.send_stream();
-            let _ = self.response.push(body);
-            if let Some(stream) = self.response.stream.take() {
-                stream.finish(trailers);
-            }
+            return self.response.send_whole(body);
         }
-        Ok(())
+        self.response.send_stream();
+        let _ = self.response.push(body);
+        if let Some(stream) = self.response.stream.take() {
+            stream.finish(trailers);
+        }
+        self.response.finished = true;
     }
 
     /// Sends the head, if that has not happened; the body follows.
@@ -207,7 +213,8 @@ impl Exchange {
         let generation = self.generation.clone();
         let mut entered = std::mem::take(&mut self.chain.entered);
         let stage = std::mem::replace(&mut self.chain.stage, Stage::Head);
-        let failed = entered.iter_mut().rev().filter(|passed| !passed.included).find_map(|passed| {
+        let seeing = entered.iter_mut().skip(self.chain.silent);
+        let failed = seeing.rev().filter(|passed| !passed.included).find_map(|passed| {
             let filter = generation.filter(passed.filter).filter(|filter| filter.has_on_response())?;
             let failed = filter.on_response(&mut passed.entered, self).err()?;
             Some((filter.name().to_owned(), failed))
@@ -227,18 +234,18 @@ impl Exchange {
 
     /// 500, or what was sent is cut.
     fn filter_failed(&mut self, filter: &str, (status, text): Failed) {
+        let failure = self.failure.take().unwrap_or_else(|| Failure::of(status, &text));
         if !self.panic_was_said(status) {
             let (context, generation, request) = (&self.generation.context, self.generation.number, self.request.id);
-            let servlet = self.servlet_name();
-            tracing::error!(%context, generation, servlet, request, "the filter `{filter}` failed: {}", printable(&text));
+            let (servlet, text) = (self.servlet_name(), printable(&failure.text));
+            tracing::error!(%context, generation, servlet, request, "the filter `{filter}` failed: {text}");
         }
         if self.response.is_committed() {
             return self.response.give_up();
         }
-        let (head, body) = answer::page(StatusCode::INTERNAL_SERVER_ERROR, "").into_parts();
-        self.response.headers = HeaderMap::new();
-        self.response.adopt(head.status, head.headers);
-        self.response.send_head(body);
+        (self.chain.silent, self.chain.rewrites, self.chain.responded) = (self.chain.entered.len(), false, false);
+        let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR).because(failure.text);
+        self.note_problem(problem.of_kind(failure.kind));
     }
 
     /// What the filters make of a piece, innermost first; for those from `last` on it is the last one.
@@ -248,7 +255,7 @@ impl Exchange {
         let stage = std::mem::replace(&mut self.chain.stage, Stage::Body);
         let is_flush = piece.is_empty();
         let mut failed = None;
-        for (at, passed) in entered.iter_mut().enumerate().rev() {
+        for (at, passed) in entered.iter_mut().enumerate().skip(self.chain.silent).rev() {
             let Some(filter) = generation.filter(passed.filter).filter(|filter| filter.has_on_body()) else { continue };
             if piece.is_empty() && !is_flush && at < last {
                 break;
@@ -280,6 +287,20 @@ impl Exchange {
         if let Ok(rest) = self.drain().and_then(|()| self.rewritten_by(Bytes::new(), first)) {
             let _ = self.push(rest);
         }
+    }
+
+    /// All filters end, and another dispatch goes on with the body that has begun: they see the end of it, and what was held back goes
+    /// out, beyond the bound.
+    pub fn hand_over_body(&mut self) {
+        let has_begun = self.response.stream.is_some() || !self.response.buffer.is_empty();
+        if !self.chain.rewrites || !has_begun || self.response.has_no_body() {
+            return;
+        }
+        let _ = self.commit().and_then(|()| {
+            let rest = std::mem::take(&mut self.response.buffer).freeze();
+            let rest = self.rewritten(rest, true)?;
+            self.push(rest)
+        });
     }
 
     /// Waits until the client has read enough of what is under way.
@@ -340,8 +361,9 @@ impl Exchange {
 
     /// The servlet has returned, and has nothing more to say.
     pub(super) fn finish_response(&mut self) {
-        if let Some(text) = self.response.error.take() {
-            return self.finish_by_error_page(&text);
+        if self.has_problem() {
+            // It is answered when all else is over.
+            return;
         }
         if !self.response.is_committed() {
             self.response.drop_surplus();
@@ -387,19 +409,6 @@ impl Exchange {
         Ok(())
     }
 
-    fn finish_by_error_page(&mut self, text: &str) {
-        let (context, generation) = (&self.generation.context, self.generation.number);
-        let (servlet, request, status) = (self.servlet_name(), self.request.id, self.response.status.as_u16());
-        // Quoted: it may come from the client.
-        if status < 500 {
-            tracing::debug!(%context, generation, %servlet, request, status, "a servlet sent an error: {text:?}");
-        } else {
-            tracing::warn!(%context, generation, %servlet, request, status, "a servlet sent an error: {text:?}");
-        }
-        let reason = if self.context.development { text } else { "" };
-        self.answer(answer::page(self.response.status, reason));
-    }
-
     /// A whole answer of the servlet; `may_respond` has been asked.
     pub(super) fn respond_with(&mut self, status: u16, headers: HeaderMap, body: Bytes) {
         if self.including > 0 {
@@ -407,20 +416,22 @@ impl Exchange {
             let _ = self.take_all(&body);
             return;
         }
+        // What answers by the way 200 says nothing about an error page's status.
+        let status = self.page_of.filter(|_| status == 200).map_or(status, |status| status.as_u16());
         self.response.set_answer(status, headers, body.len());
-        if !self.chain.entered.is_empty() || self.session.has_news() {
+        if !self.chain.entered.is_empty() || self.session.has_news() || !self.response.trailers.is_empty() {
             if self.before_head().is_err() {
                 return;
             }
             if self.chain.rewrites && !self.response.has_no_body() {
                 if let Ok(body) = self.rewritten(body, true) {
-                    self.response.send_whole(body);
+                    self.send_whole(body);
                 }
                 return;
             }
         }
         self.chain.responded = true;
-        self.response.send_whole(body);
+        self.send_whole(body);
     }
 
     /// Something else answers in the servlet's place. What was set before under other names stays, filters see it as any answer.

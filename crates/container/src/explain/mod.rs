@@ -18,6 +18,7 @@ use serval_config::lines::{Part, line_of};
 use serval_config::{ContextName, Host, Server};
 use serval_static_files::Folder;
 
+use crate::answer::Answered;
 use crate::body::ResponseBody;
 use crate::context::Context;
 use crate::generation::Generation;
@@ -352,6 +353,11 @@ impl Explanation<'_> {
     }
 }
 
+/// Of an error, all but its page.
+fn without_page(answered: Answered) -> Response<ResponseBody> {
+    answered.unwrap_or_else(|problem| problem.response(ResponseBody::empty(), None))
+}
+
 /// The first of these places that the file has.
 fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
     places.iter().find_map(|place| Some(At::Line(file.to_owned(), line_of(file, place)?)))
@@ -363,5 +369,5 @@ fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Resu
     let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
     let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
     let first = Generation::of_files(0, name.display().into(), web, &settings, Arc::default());
-    Ok(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, host))
+    Ok(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, (host, Arc::default())))
 }

@@ -13,7 +13,7 @@ use serval_loader::library::Library;
 use serval_loader::private_copy::Fingerprint;
 use serval_static_files::Found;
 
-use super::{At, Explanation, Note, below, first_line};
+use super::{At, Explanation, Note, below, first_line, without_page};
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::declared::{Instance, Plans, declared};
@@ -46,7 +46,7 @@ impl Explanation<'_> {
             let why =
                 Note::new("no servlet takes it as it is; `context_root = false` in [redirects] of web.toml serves it");
             self.step("redirect", "a slash is added to the context's root").note(why);
-            return self.redirect(&webapp, &inside::redirect_to_root(&request, context, generation));
+            return self.redirect(&webapp, &without_page(inside::redirect_to_root(&request, context, generation)));
         }
         let Mapped { found, welcome } = inside::find(context, generation, request.target.path());
         if request.method == Method::TRACE && !listener.allow_trace {
@@ -189,13 +189,13 @@ impl Explanation<'_> {
         let servlet = &webapp.servlets[number];
         let library = &webapp.libraries[servlet.library];
         let methods = library.declared().servlets[servlet.index].methods;
-        match dispatch::by_method(request, methods) {
-            Some(answer) => {
+        match dispatch::by_method(&request.method, request, methods) {
+            Some(answered) => {
                 let at = Some(At::Library(library.path().to_owned()));
                 let what = format!("{} is not among those of the servlet", request.method);
                 self.step("method", what)
                     .note(Note::new("the servlet says which methods it has").by("RFC 9110 9.1").at(at));
-                self.answer(&answer);
+                self.answer(&without_page(answered));
             }
             None => drop(self.step("answer", format!("by the servlet {}", servlet.name))),
         }
@@ -209,7 +209,7 @@ impl Explanation<'_> {
         let folder = context.folder.load();
         let options = folder.options();
         let key = |key: &'static str| webapp.line(&[&[Part::Key("files"), Part::Key(key)]]);
-        let Some(answer) = files::answer(request, context, Asker::Client) else {
+        let Some(answer) = files::answer(request, context, Asker::Client).map(without_page) else {
             let status = folder.foresee(&request.method, path);
             let what = match (status, request.method == Method::DELETE) {
                 (StatusCode::CREATED, _) => "is made",

@@ -50,7 +50,7 @@ fn steps(world: &World, plan: &Plan, case: &Case) -> Result<Ended> {
     let mut variables = BTreeMap::from([("port".to_owned(), address.port().to_string())]);
     for (index, step) in steps.iter().enumerate() {
         let (request, expect) = read(step, &variables).with_context(|| format!("step {}", index + 1))?;
-        if let Some(ended) = lacking(plan, &request, &expect) {
+        if let Some(ended) = lacking(plan, &request) {
             return Ok(ended);
         }
         thread::sleep(Duration::try_from_secs_f64(request.sleep.unwrap_or_default())?);
@@ -95,12 +95,11 @@ fn put_in(value: &Value, variables: &BTreeMap<String, String>) -> Value {
     }
 }
 
-fn lacking(plan: &Plan, request: &Request, expect: &Expect) -> Option<Ended> {
+fn lacking(plan: &Plan, request: &Request) -> Option<Ended> {
     let not_yet = |key: &str| Ended::Wrong(format!("needs {key}, which is not there yet"));
-    plan.lacks(request.host.as_deref(), &request.target).into_iter().find_map(|lack| match lack {
-        Lack::Missing(key) => Some(not_yet(key)),
-        Lack::MissingForErrors(key) => expect.status.iter().any(|status| *status >= 400).then(|| not_yet(key)),
-        Lack::NotApplicable(reason) => Some(Ended::NotApplicable(reason)),
+    plan.lacks(request.host.as_deref(), &request.target).into_iter().next().map(|lack| match lack {
+        Lack::Missing(key) => not_yet(key),
+        Lack::NotApplicable(reason) => Ended::NotApplicable(reason),
     })
 }
 

@@ -231,7 +231,7 @@ pub struct App {
     pub filters: Vec<Filter>,
     pub welcome: Option<Vec<String>>,
     #[serde(default)]
-    pub error_pages: Vec<Value>,
+    pub error_pages: Vec<ErrorPage>,
     #[serde(default)]
     pub mime: BTreeMap<String, String>,
     #[serde(default)]
@@ -285,6 +285,15 @@ pub struct Filter {
     pub init: BTreeMap<String, Scalar>,
     #[serde(default)]
     pub maps: Vec<FilterMap>,
+}
+
+/// The page for a status, for an exception, or for all others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorPage {
+    pub code: Option<Scalar>,
+    pub exception: Option<String>,
+    pub location: String,
 }
 
 #[derive(Deserialize)]

@@ -14,8 +14,10 @@ pub enum Means {
     Context(&'static str, As),
     /// A key of `[host.context.remote_ip]`.
     RemoteIp(&'static str, As),
-    /// A key of a table of web.toml.
+    /// A key of a table of web.toml; "": of the file itself.
     Web(&'static str, &'static str, As),
+    /// A flag of each `[[servlet]]` that the text names.
+    Servlets(&'static str),
     /// Nothing is to be written; with the reason.
     Nothing(&'static str),
     /// The key that it would be.
@@ -132,14 +134,23 @@ pub const CONTEXT: &[(&str, Means)] = &[
     ("sessionCookiePath", Web("session", "cookie_path", Text)),
     ("sessionCookieDomain", Web("session", "cookie_domain", Text)),
     ("useHttpOnly", Web("session", "http_only", Flag)),
-    ("usePartitioned", NotYet("partitioned in [session] of web.toml")),
-    ("sessionCookiePathUsesTrailingSlash", NotYet("cookie_path_slash in [session] of web.toml")),
-    ("crossContext", NotYet("cross_context in [[host.context]]")),
-    ("dispatchersUseEncodedPaths", NotYet("encoded_paths in [dispatch] of web.toml")),
-    ("useRelativeRedirects", NotYet("relative in [redirects] of web.toml")),
-    ("resourceOnlyServlets", NotYet("resource_only in [[servlet]] of web.toml")),
+    ("usePartitioned", Web("session", "partitioned", Flag)),
+    ("sessionCookiePathUsesTrailingSlash", Web("session", "cookie_path_slash", Flag)),
+    (
+        "crossContext",
+        NotApplicable(
+            "a webapp's code, pool and sessions are reached through its own requests alone, so that it can be reloaded, bounded and \
+             put into its own process by itself: redirect to the other one, or ask it over HTTP",
+        ),
+    ),
+    ("dispatchersUseEncodedPaths", Web("", "plain_dispatch_paths", NotFlag)),
+    ("useRelativeRedirects", Web("redirects", "relative", Flag)),
+    ("resourceOnlyServlets", Servlets("resource_only")),
     ("allowCasualMultipartParsing", NotYet("multipart = \"all\" in web.toml")),
-    ("failCtxIfServletStartFails", NotYet("required in [[servlet]] of web.toml")),
+    (
+        "failCtxIfServletStartFails",
+        NotApplicable("a generation whose servlet does not start is always refused, and the one before serves on"),
+    ),
     ("alwaysAccessSession", Nothing("a session that is asked for counts as used")),
     ("reloadable", Nothing("a changed library is always loaded")),
     ("cachingAllowed", Nothing("a changed file is always served changed")),
@@ -190,12 +201,17 @@ pub const COOKIES: &[(&str, Means)] = &[
     ("partitioned", NotYet("partitioned in [cookies] of web.toml")),
 ];
 
-/// Valves but remote-ip, and the container's own filters: none is there yet.
+/// Attributes of Tomcat's ErrorReportValve.
+pub const ERROR_REPORT: &[(&str, Means)] = &[
+    ("showReport", Web("error_report", "reason", Flag)),
+    ("showServerInfo", Nothing("no page names the server's software")),
+];
+
+/// Valves but remote-ip and error-report, and the container's own filters: none is there yet.
 pub const VALVES: &[(&str, Means)] = &[
     ("rewrite", NotYet("[[rewrite]] in web.toml")),
     ("health", NotYet("[health] in web.toml")),
     ("cidr", NotYet("[addresses] in web.toml")),
-    ("error-report", NotYet("[error_report] in web.toml")),
 ];
 pub const FILTERS: &[(&str, Means)] = &[
     ("cors", NotYet("a [[filter]] of the class \"cors\" in web.toml")),
@@ -207,11 +223,9 @@ pub const FILTERS: &[(&str, Means)] = &[
 ];
 
 /// Parts of a descriptor that have no keys yet.
-pub const ERROR_PAGES: &str = "[[error_page]] in web.toml";
 pub const LOGIN: &str = "[login] in web.toml";
 pub const CONSTRAINTS: &str = "[[constraint]] in web.toml";
 pub const MANAGER: &str = "manager = true in [[host]]";
-pub const TRACKING_BY_URL_ALONE: &str = "cookies = false in [session] of web.toml";
 
 /// Java's exceptions, and the kinds of failures here.
 pub const KINDS: &[(&str, &str)] = &[

@@ -168,8 +168,8 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         sv_session *session;
         sv_status status = host->session(exchange, 1, &session);
         if (status == SV_OK) {
-            host->session_set(session, SV_LIT("a"), SV_LIT("1"));
-            host->session_set(session, SV_LIT("a"), SV_LIT("2"));
+            host->session_set_attribute(session, SV_LIT("a"), SV_LIT("1"));
+            host->session_set_attribute(session, SV_LIT("a"), SV_LIT("2"));
             host->session_invalidate(session);
         }
         return status;

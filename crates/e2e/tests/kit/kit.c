@@ -220,7 +220,7 @@ static sv_status session(void *servlet, sv_exchange *x, void **task)
     if (status != SV_OK && status != SV_NONE) return status;
     snprintf(text, sizeof text, "%.*s", TEXT(visits));
     snprintf(text, sizeof text, "%d", atoi(text) + 1);
-    status = host->session_set(session, SV_LIT("visits"), text, strlen(text));
+    status = host->session_set_attribute(session, SV_LIT("visits"), text, strlen(text));
     if (status == SV_OK) status = plain(x);
     return status == SV_OK ? say(x, "visits: %s\n", text) : status;
 }

@@ -288,11 +288,14 @@ pub unsafe extern "C" fn informational(
     count: usize,
 ) -> sv_status {
     on_exchange("informational", exchange, |frame| {
-        if !(102..=199).contains(&status) {
-            return Err(argument("the status of an informational response is 102 to 199"));
+        if status != 103 {
+            return Err(argument("the status of an informational response is 103"));
         }
         // SAFETY: as in `respond`.
         let headers = unsafe { headers(pairs, count) }?;
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Err(argument("an informational response has no content-length (RFC 9110 8.6)"));
+        }
         frame.exchange.informational(status as u16, headers)?;
         Ok(SV_OK)
     })
