@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::context_settings::{ContextSettings, DAY, YEAR};
+use crate::cookies::same_site;
 use crate::raw::Table;
 use crate::value::is_token;
 use crate::web::Web;
@@ -130,8 +131,8 @@ impl Web {
             cookie_max_age: session.cookie_max_age,
             http_only: session.http_only.unwrap_or(true),
             secure: session.secure.unwrap_or(Secure::Auto),
-            same_site: session.same_site.unwrap_or(Some(SameSite::Lax)),
-            partitioned: session.partitioned.unwrap_or(false),
+            same_site: session.same_site.or(self.cookies.same_site).unwrap_or(Some(SameSite::Lax)),
+            partitioned: session.partitioned.unwrap_or(self.cookies.partitioned),
             url_rewriting: session.url_rewriting.unwrap_or(false),
             sessions_max: defaults.sessions_max,
             session_bytes_max: defaults.session_bytes_max,
@@ -140,12 +141,6 @@ impl Web {
 }
 
 pub(crate) fn session(top: &Table<'_, '_>) -> WebSession {
-    const SAME_SITE: [(&str, Option<SameSite>); 4] = [
-        ("lax", Some(SameSite::Lax)),
-        ("strict", Some(SameSite::Strict)),
-        ("none", Some(SameSite::None)),
-        ("unset", None),
-    ];
     let Some(table) = top.table("session") else { return WebSession::default() };
     let (half_hour, second) = (Duration::from_secs(1800), Duration::from_secs(1));
     let session = WebSession {
@@ -163,7 +158,7 @@ pub(crate) fn session(top: &Table<'_, '_>) -> WebSession {
             Some(true) => Secure::Always,
             Some(false) => Secure::Never,
         }),
-        same_site: table.given("same_site", |key| table.choice(key, &SAME_SITE)),
+        same_site: same_site(&table, ("lax", Some(SameSite::Lax))),
         partitioned: table.given("partitioned", |key| table.flag(key, false)),
         url_rewriting: table.given("url_rewriting", |key| table.flag(key, false)),
     };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::cookies::{WebCookies, cookies};
 use crate::error_pages::{WebErrorPage, error_pages, error_report};
 use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
@@ -42,6 +43,8 @@ pub struct Web {
     pub error_reason: Option<bool>,
     /// `[session]`; see [`Web::session_settings`].
     pub session: WebSession,
+    /// `[cookies]`.
+    pub cookies: WebCookies,
     /// `[multipart]`; see [`Web::multipart_settings`].
     pub multipart: WebMultipart,
     /// `[files]`.
@@ -90,6 +93,7 @@ pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problem
         error_pages: error_pages(top),
         error_reason: error_report(top),
         session: session(top),
+        cookies: cookies(top),
         multipart: multipart(top),
         files: files(top),
         compression: compression(top),
@@ -373,7 +377,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }
@@ -392,6 +396,7 @@ web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_
             "[[error_page]]",
             "[error_report]",
             "[session]",
+            "[cookies]",
             "[multipart]",
             "[files]",
             "[[files.cache_control]]",

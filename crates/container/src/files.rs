@@ -92,9 +92,10 @@ pub fn may_block(request: &Request, context: &Context) -> bool {
         || (options.listings && request.target.path().ends_with('/'))
 }
 
-/// What an include finds at a path.
+/// What an include, or an error page, finds at a path.
 pub enum Content {
-    File(ResponseBody),
+    /// With its type.
+    File(ResponseBody, Option<HeaderValue>),
     /// It adds nothing: its redirect or 404 is not the includer's answer (Servlet 9.3).
     Directory,
     Missing,
@@ -107,8 +108,9 @@ pub fn content(context: &Context, path: &str) -> Content {
         Found::Directory => return Content::Directory,
         _ => return Content::Missing,
     };
+    let content_type = file.content_type().cloned();
     match serval_static_files::content(file) {
-        Ok(body) => Content::File(ResponseBody::File(body)),
+        Ok(body) => Content::File(ResponseBody::File(body), content_type),
         Err(error) => {
             tracing::error!(context = %context.name, path, "a file cannot be read: {error}");
             Content::Missing

@@ -244,7 +244,7 @@ impl Generation {
     /// Whether a servlet takes multipart bodies: by web.toml, else by its declaration.
     pub fn is_multipart(&self, number: usize) -> bool {
         let configured = self.web_servlet(number).and_then(|servlet| servlet.multipart);
-        configured.unwrap_or_else(|| self.servlet(number).is_some_and(Servlet::is_multipart))
+        configured.unwrap_or(self.web.multipart.everywhere || self.servlet(number).is_some_and(Servlet::is_multipart))
     }
 
     /// Whether a servlet answers, as a welcome file, only for files that are there.

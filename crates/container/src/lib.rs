@@ -43,6 +43,7 @@ mod side;
 mod target;
 mod tokens;
 mod turn;
+mod unread;
 mod webapp;
 
 use std::net::SocketAddr;
@@ -209,6 +210,10 @@ impl Container {
     ) -> (Answer, Option<Owner>) {
         let (mut head, body) = request.into_parts();
         let (host, server, mut entry) = self.receive(&head, peer);
+        if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > peer.listener.target_bytes_max) {
+            let problem = Problem::closing(StatusCode::URI_TOO_LONG);
+            return (self.problem(host, &problem, &head.headers).into(), entry);
+        }
         let target = match server.and_then(|server| Target::read(&mut head, server, &peer.listener.uri)) {
             Ok(target) => target,
             Err(Refused(status, why)) => {
@@ -332,6 +337,10 @@ fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc
     let listener = &request.peer.listener;
     request.target.enter(&context.path, &listener.uri);
     let generation = context.current.load_full();
+    if parameters::has_more_cookies(&request.headers, context.settings.cookie_count_max) {
+        let problem = Problem::new(StatusCode::BAD_REQUEST).because_public("The request has too many cookies.");
+        return error_page::without_servlet(&problem, &request.headers, &context, &generation).into();
+    }
     if inside::lacks_slash(&generation, request.target.path()) {
         return match inside::redirect_to_root(&request, &context, &generation) {
             Ok(redirect) => redirect.into(),

@@ -111,6 +111,13 @@ pub enum PartContent {
     File(String),
 }
 
+/// What cookies have that do not say it themselves, as web.toml says.
+#[derive(Debug, Clone, Default)]
+pub struct CookieDefaults {
+    pub same_site: Option<&'static str>,
+    pub partitioned: bool,
+}
+
 /// Facts of an exchange's session.
 #[derive(Debug, Clone, Default)]
 pub struct SessionInfo {
@@ -177,6 +184,11 @@ pub trait Exchange: Session + Send {
 
     /// Notes that the body is longer than the servlet takes: this and each later read is SV_E_LIMIT, and 413 if it returns that.
     fn refuse_body(&mut self, text: String) -> Fault;
+
+    /// What a cookie has that does not say it itself.
+    fn cookie_defaults(&self) -> CookieDefaults {
+        CookieDefaults::default()
+    }
 
     /// Whether `respond` with these may follow now, which then does not fail.
     fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer;

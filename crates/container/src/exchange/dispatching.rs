@@ -256,7 +256,7 @@ impl Exchange {
         // Of a dispatch by name, or of a forward inside of an include, it is the one that the request is for then.
         let path = self.included_path.take().unwrap_or_else(|| self.request.target.path().to_owned());
         let body = match files::content(&self.context, &path) {
-            Content::File(body) => body,
+            Content::File(body, _) => body,
             Content::Directory => return SV_OK,
             Content::Missing => {
                 let text = format!("there is no file {path}");

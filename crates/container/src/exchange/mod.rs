@@ -23,7 +23,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_LENGTH, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
 use serval_loader::exchange::{Answer, Exchange as _, Fault, Session as _};
@@ -45,6 +45,7 @@ use crate::remote_ip::Client;
 use crate::sending::Sending;
 use crate::target::Target;
 use crate::turn::Turn;
+use crate::unread;
 use crate::{Peer, RequestBody};
 use error_page::Failure;
 
@@ -65,6 +66,15 @@ pub struct Request {
     pub body: Option<RequestBody>,
     /// What the access log asks at the end, if it asks anything.
     pub noting: Option<Noting>,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        // One that is still waiting to be asked for it sends no body, or the next request in its place (RFC 9110 10.1.1).
+        if let Some(body) = self.body.take().filter(|_| !self.headers.contains_key(EXPECT)) {
+            unread::take(body, &self.peer.listener);
+        }
+    }
 }
 
 impl Request {

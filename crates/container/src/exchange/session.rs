@@ -9,7 +9,7 @@ use serval_abi::{
     SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_CREATED, SV_EVENT_SESSION_DESTROYED,
     SV_EVENT_SESSION_ID_CHANGED,
 };
-use serval_config::{Secure, SessionSettings};
+use serval_config::{Secure, SessionSettings, WithoutEquals};
 use serval_loader::exchange::{Answer, Exchange as _, Fault, SessionInfo};
 
 use super::{Exchange, Stage};
@@ -57,7 +57,10 @@ impl Requested {
 /// The ids of sessions that a request has for a context, before there is an exchange.
 pub fn requested_sessions(target: &Target, headers: &HeaderMap, generation: &Generation) -> Requested {
     let mut cookies = Vec::new();
-    headers.get_all(COOKIE).iter().for_each(|header| parameters::cookies(header.as_bytes(), &mut cookies));
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .for_each(|header| parameters::cookies(header.as_bytes(), WithoutEquals::Name, &mut cookies));
     Requested::new(cookies, id_in_url(target, generation), &generation.session_settings)
 }
 

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
-use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
+use serval_config::{SameSite, WebCookies};
+use serval_loader::exchange::{Answer, CookieDefaults, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
 
 use super::error_page::Failure;
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
@@ -82,7 +83,9 @@ impl serval_loader::exchange::Exchange for Exchange {
         let headers = &self.request.headers;
         Ok(self.cookies.get_or_insert_with(|| {
             let mut all = Vec::new();
-            headers.get_all(COOKIE).iter().for_each(|header| parameters::cookies(header.as_bytes(), &mut all));
+            let without_equals = self.generation.web.cookies.without_equals;
+            let headers = headers.get_all(COOKIE).iter();
+            headers.for_each(|header| parameters::cookies(header.as_bytes(), without_equals, &mut all));
             all
         }))
     }
@@ -146,6 +149,11 @@ impl serval_loader::exchange::Exchange for Exchange {
             return Err(Fault::new(SV_E_STATE, "the trailers come after the body, which was not read to its end"));
         }
         Ok(self.trailers.get_or_insert_default())
+    }
+
+    fn cookie_defaults(&self) -> CookieDefaults {
+        let WebCookies { same_site, partitioned, .. } = self.generation.web.cookies;
+        CookieDefaults { same_site: same_site.flatten().map(SameSite::as_str), partitioned }
     }
 
     fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::{SET_COOKIE, TRAILER};
+use http::header::TRAILER;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};

@@ -106,6 +106,8 @@ pub(super) struct Inner {
     pub attributes: BTreeMap<String, Vec<u8>>,
     pub session: Option<(usize, Arc<Session>)>,
     pub said: String,
+    /// What the servlet has asked for of it, last.
+    pub last_said: String,
 
     pub status: u16,
     pub headers: Vec<(String, Vec<u8>)>,
@@ -218,6 +220,7 @@ impl Exchange {
                 attributes: BTreeMap::new(),
                 session: None,
                 said: String::new(),
+                last_said: String::new(),
                 status: 200,
                 headers: Vec::new(),
                 content_type: None,

@@ -30,9 +30,9 @@ pub(super) unsafe extern "C" fn alloc(exchange: *mut sv_exchange, size: usize, a
 
 pub(super) unsafe extern "C" fn error_text(exchange: *mut sv_exchange, out: *mut sv_str) -> sv_status {
     with(exchange, |dispatch, inner| {
-        let said = std::mem::take(&mut inner.said);
+        inner.last_said = std::mem::take(&mut inner.said);
         // SAFETY: the caller's promise.
-        unsafe { put(out, dispatch.exchange.arena.text(&said)) }
+        unsafe { put(out, dispatch.exchange.arena.text(&inner.last_said)) }
     })
 }
 
