@@ -335,7 +335,7 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
                     exchange.make_error_page(asks);
                 });
             }
-            same.tell();
+            same.tell(code);
         });
         told.await;
         drop(permit);

@@ -156,8 +156,12 @@ async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> 
 /// The way of a request through the libraries: listener functions, filters, servlet.
 fn run(mut exchange: Box<Exchange>, inline: bool) {
     watched(exchange.call(inline), |generation| {
-        generation.request_event(SV_EVENT_REQUEST_INITIALIZED, &mut *exchange, Change::default());
-        dispatch(exchange, generation, inline);
+        let told = exchange
+            .shown(|exchange| generation.request_event(SV_EVENT_REQUEST_INITIALIZED, exchange, Change::default()));
+        match told {
+            Ok(()) => dispatch(exchange, generation, inline),
+            Err((status, text)) => settle(exchange, Scope::new(), Outcome::Failed(status, text), inline),
+        }
     });
 }
 
@@ -303,8 +307,7 @@ pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
     // Its memory lives until the servlet has returned, and it has.
     drop(scope);
     if exchange.generation().listens_to_requests() {
-        let generation = exchange.generation().clone();
-        generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
+        exchange.request_event(SV_EVENT_REQUEST_DESTROYED, Change::default());
     }
     exchange.note();
 }

@@ -14,7 +14,7 @@ use serval_abi::{
     SV_EVENT_REQUEST_INITIALIZED,
 };
 use serval_config::{ContextSettings, SessionSettings, Web};
-use serval_loader::filter::Filter;
+use serval_loader::filter::{Failed, Filter};
 use serval_loader::library::Library;
 use serval_loader::module::{Module, is_end};
 use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use crate::compression::Compression;
 use crate::context::Context;
 use crate::declared::{self, Plans, declared};
-use crate::events::{Change, event_of_context, session_ends};
+use crate::events::{Change, event_of_context, log_failure, session_ends};
 use crate::filters::FilterMaps;
 use crate::mapping::{By, Mapper};
 use crate::sessions::Sessions;
@@ -279,13 +279,11 @@ impl Generation {
         self.stage.send_replace(Stage::Cut);
     }
 
-    /// Calls `tell` with each module that has listener functions for this kind of event.
-    pub fn tell(&self, kind: u32, mut tell: impl FnMut(&Module)) {
-        if self.listens_to & kind == 0 {
-            return;
-        }
-        if let Some(loaded) = &self.loaded {
-            loaded.made.tell(kind, &mut tell);
+    /// Calls `tell` with each module that has listener functions for this kind of event, and returns the first error.
+    pub fn tell(&self, kind: u32, mut tell: impl FnMut(&Module) -> Result<(), Failed>) -> Result<(), Failed> {
+        match &self.loaded {
+            Some(loaded) if self.listens_to & kind != 0 => loaded.made.tell(kind, &mut tell),
+            _ => Ok(()),
         }
     }
 
@@ -381,7 +379,12 @@ impl Made {
             }
         }
         self.initialized = true;
-        self.tell_of_context(SV_EVENT_CONTEXT_INITIALIZED);
+        let mut told = Ok(());
+        for (module, library) in self.modules.iter().zip(&libraries) {
+            let one = event_of_context(module, SV_EVENT_CONTEXT_INITIALIZED, Change::default());
+            told = told.and(one.map_err(|(_, text)| refused(library.path(), Refusal::Initialized(text))));
+        }
+        told?;
         for filter in &plans.filters {
             let path = libraries[filter.library].path();
             let made = Filter::create(&self.modules[filter.library], filter.index, &filter.name, filter.init.clone());
@@ -407,21 +410,20 @@ impl Made {
         Ok(plans)
     }
 
-    fn tell_of_context(&self, kind: u32) {
-        self.tell(kind, &mut |module| event_of_context(module, kind, Change::default()));
-    }
-
-    /// Calls `tell` with each module that listens to this kind of event; of an end the last one is told first (SEMANTICS 25).
-    fn tell(&self, kind: u32, tell: &mut dyn FnMut(&Module)) {
-        let tell = |module: &Arc<Module>| {
+    /// Calls `tell` with each module that listens to this kind of event; of an end with the last one first (SEMANTICS 25).
+    fn tell(&self, kind: u32, tell: &mut dyn FnMut(&Module) -> Result<(), Failed>) -> Result<(), Failed> {
+        let mut told = Ok(());
+        let mut one = |module: &Arc<Module>| {
             if module.listens_to() & kind != 0 {
-                tell(module);
+                let of_one = tell(module);
+                told = std::mem::replace(&mut told, Ok(())).and(of_one);
             }
         };
         match is_end(kind) {
-            true => self.modules.iter().rev().for_each(tell),
-            false => self.modules.iter().for_each(tell),
+            true => self.modules.iter().rev().for_each(&mut one),
+            false => self.modules.iter().for_each(&mut one),
         }
+        told
     }
 
     /// Servlets before filters before sessions before modules, each in reverse order; the libraries stay mapped.
@@ -430,10 +432,12 @@ impl Made {
         while self.servlets.pop().is_some() {}
         while self.filters.pop().is_some() {}
         for session in sessions.map(Sessions::clear).unwrap_or_default() {
-            session_ends(&session, |kind, tell| self.tell(kind, tell));
+            session_ends(&session, |kind, tell| log_failure(&side.context, side.number, self.tell(kind, tell)));
         }
         if self.initialized {
-            self.tell_of_context(SV_EVENT_CONTEXT_DESTROYED);
+            let kind = SV_EVENT_CONTEXT_DESTROYED;
+            let told = self.tell(kind, &mut |module| event_of_context(module, kind, Change::default()));
+            log_failure(&side.context, side.number, told);
         }
         while self.modules.pop().is_some() {}
         lives.left_mapped.fetch_add(self.libraries.len(), Ordering::Relaxed);

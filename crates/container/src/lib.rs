@@ -62,7 +62,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
-use events::session_ends;
+use events::{log_failure, session_ends};
 pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
@@ -299,7 +299,10 @@ impl Container {
         for context in self.hosts.contexts() {
             for session in context.sessions.expired() {
                 let generation = context.current.load_full();
-                session_ends(&session, |kind, tell| generation.tell(kind, tell));
+                let context = &generation.context;
+                session_ends(&session, |kind, tell| {
+                    log_failure(context, generation.number, generation.tell(kind, tell))
+                });
             }
         }
     }

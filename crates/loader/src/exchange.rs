@@ -213,7 +213,7 @@ pub trait Exchange: Session + Send {
     fn reset(&mut self) -> Answer;
     fn reset_buffer(&mut self) -> Answer;
     fn send_error(&mut self, status: u16, text: &str) -> Answer;
-    fn redirect(&mut self, location: HeaderValue) -> Answer;
+    fn redirect(&mut self, status: u16, location: HeaderValue) -> Answer;
     fn committed(&self) -> bool;
 
     /// Why the servlet is about to return an error.

@@ -9,9 +9,10 @@ use serval_abi::*;
 
 use crate::error::Refusal;
 use crate::exchange::{Exchange, Fault, Session};
+use crate::filter::Failed;
 use crate::library::Library;
 use crate::misuse;
-use crate::servlet::Scope;
+use crate::servlet::{Outcome, Scope};
 use crate::sized::sized;
 use crate::slots::{ContextHandle, Handle};
 use crate::table::{last_panic, starting};
@@ -22,6 +23,8 @@ const SAVED_BYTES_MAX: usize = 16 << 20;
 const SAVED_BYTES: usize = 64 << 10;
 /// LIMIT: events that are told inside of each other.
 const NESTED_MAX: usize = 20;
+
+type OnEvent = unsafe extern "C" fn(*mut c_void, *const sv_event) -> sv_status;
 
 /// Dropping it runs its destroy: on a control thread, after its servlets and filters.
 pub struct Module {
@@ -116,22 +119,35 @@ impl Module {
         self.listeners.iter().fold(0, |kinds, listener| kinds | listener.kinds)
     }
 
-    /// Tells each listener function of that kind, on the calling thread; of an end the last one first.
-    pub fn event(&self, event: &mut Event<'_>) {
-        let Some(_nested) = Nested::begin(self.name()) else { return };
+    /// Tells each listener function of that kind, on the calling thread; of an end the last one first. An error of one keeps it from
+    /// no other: the first error is returned.
+    pub fn event(&self, event: &mut Event<'_>) -> Result<(), Failed> {
+        let Some(_nested) = Nested::begin(self.name()) else { return Ok(()) };
         let kind = event.kind;
-        let tell = |listener: &sv_listener| {
-            if let (true, Some(on_event)) = (listener.kinds & kind != 0, listener.on_event) {
-                self.tell(on_event, event);
+        let mut told = Ok(());
+        let mut tell = |listener: &sv_listener| {
+            let Some(on_event) = listener.on_event.filter(|_| listener.kinds & kind != 0) else { return };
+            let status = match kind {
+                SV_EVENT_CONTEXT_INITIALIZED => starting(self.context(), || self.tell(on_event, event)),
+                _ => self.tell(on_event, event),
+            };
+            let failed = match Outcome::of(status) {
+                Outcome::Done => return,
+                Outcome::Failed(status, text) => (status, text),
+                _ => (SV_E_STATE, "it returned a status that means nothing here".to_owned()),
+            };
+            if told.is_ok() {
+                told = Err(failed);
             }
         };
         match is_end(kind) {
-            true => self.listeners.iter().rev().for_each(tell),
-            false => self.listeners.iter().for_each(tell),
+            true => self.listeners.iter().rev().for_each(&mut tell),
+            false => self.listeners.iter().for_each(&mut tell),
         }
+        told
     }
 
-    fn tell(&self, on_event: unsafe extern "C" fn(*mut c_void, *const sv_event), event: &mut Event<'_>) {
+    fn tell(&self, on_event: OnEvent, event: &mut Event<'_>) -> sv_status {
         let optional = |value: Option<&[u8]>| value.map_or(sv_str::ABSENT, sv_str::from_bytes);
         let text = |text: &str| if text.is_empty() { sv_str::ABSENT } else { sv_str::from_bytes(text.as_bytes()) };
         let mut view = sv_event {
@@ -150,7 +166,7 @@ impl Module {
         let who = self.name();
         let call = |view: &sv_event| {
             // SAFETY: by servlet.h: after init, with an event that lives until it returns.
-            unsafe { on_event(self.this, view) };
+            unsafe { on_event(self.this, view) }
         };
         // Without a handle there is nothing to look at, but the event is told.
         scope.handle = Handle::open().ok();
@@ -159,12 +175,12 @@ impl Module {
                 view.exchange = handle.raw();
                 view.session = if event.has_session { handle.raw_session() } else { null_mut() };
                 let _entry = handle.enter(&mut **exchange, &mut scope.memory, who);
-                call(&view);
+                call(&view)
             }
             (Some(handle), None, Some(session)) => {
                 view.session = handle.raw_session();
                 let _entry = handle.enter_session(&mut **session, &mut scope.memory, who);
-                call(&view);
+                call(&view)
             }
             _ => call(&view),
         }

@@ -509,8 +509,11 @@ impl Exchange {
         self.done(status, "send_error")
     }
 
-    pub fn redirect(self, location: &str) -> Result {
-        let status = call!(self.host, redirect(self.handle, location.as_ptr(), location.len()) or SV_E_UNSUPPORTED);
+    pub fn redirect(self, status: u16, location: &str) -> Result {
+        let status = call!(
+            self.host,
+            redirect(self.handle, status.into(), location.as_ptr(), location.len()) or SV_E_UNSUPPORTED
+        );
         self.done(status, "redirect")
     }
 

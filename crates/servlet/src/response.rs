@@ -339,9 +339,14 @@ impl Response {
         }
     }
 
-    /// Answers with 302 and a `Location`, as it stands.
+    /// Answers with 302 and a `Location`: a path or a URL.
     pub fn redirect(&mut self, location: &str) -> Result {
-        self.exchange.redirect(location)?;
+        self.redirect_with(302, location)
+    }
+
+    /// Answers with another status of redirects (300 to 399, but 304), such as 303 after a form was taken, and a `Location`.
+    pub fn redirect_with(&mut self, status: u16, location: &str) -> Result {
+        self.exchange.redirect(status, location)?;
         self.forget_held();
         Ok(())
     }

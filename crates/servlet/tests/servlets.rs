@@ -298,7 +298,7 @@ fn headers_cookies_and_redirects() {
     check(
         "nice",
         Exchange::get(""),
-        "302\nx-names: host+user-agent\nset-cookie: a=b; 5; /; SameSite=Lax (1)\nlocation: there\n",
+        "302\nx-names: host+user-agent\nset-cookie: a=b; 5; /; SameSite=Lax (5)\nlocation: there\n",
     );
 }
 

@@ -238,11 +238,6 @@ impl Exchange {
         cookie
     }
 
-    fn session_event(&mut self, kind: u32, id: &str, change: Change<'_>) {
-        let generation = self.generation.clone();
-        generation.session_event(kind, self, id, change);
-    }
-
     /// The id that URLs carry, when the client does not send it otherwise (SEMANTICS 12).
     pub(super) fn id_for_urls(&mut self) -> Option<Arc<str>> {
         self.look_for_session();

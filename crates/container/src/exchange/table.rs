@@ -114,8 +114,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.attributes.extend(value.map(|value| (name.to_owned(), Bytes::copy_from_slice(value))));
         if old.is_some() || value.is_some() {
             let change = Change { name, value, old_value: old.as_deref() };
-            let generation = self.generation.clone();
-            generation.request_event(SV_EVENT_REQUEST_ATTRIBUTE, self, change);
+            self.request_event(SV_EVENT_REQUEST_ATTRIBUTE, change);
         }
         Ok(())
     }
@@ -299,13 +298,14 @@ impl serval_loader::exchange::Exchange for Exchange {
         Ok(())
     }
 
-    fn redirect(&mut self, location: HeaderValue) -> Answer {
+    fn redirect(&mut self, status: u16, location: HeaderValue) -> Answer {
         if self.has_no_say() {
             return Ok(());
         }
         self.uncommitted()?;
         self.open()?;
-        self.response.redirect(location);
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.response.redirect(status, location);
         if self.request.version == Version::HTTP_10 || !self.generation.web.redirects.relative {
             self.make_location_absolute();
         }
@@ -371,8 +371,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.asynchronous.completion.is_none() && self.polled.is_none() {
             return Err(Fault::new(SV_E_STATE, "the exchange is neither a task's nor detached"));
         }
-        if self.depth > 0 {
-            return Err(Fault::new(SV_E_STATE, "inside of another dispatch a task goes nowhere else"));
+        if self.depth > 0 || self.chain.stage == Stage::Event {
+            return Err(Fault::new(SV_E_STATE, "inside of another dispatch, or of an event, a task goes nowhere else"));
         }
         if self.asynchronous.goes_to.is_some() {
             return Err(Fault::new(SV_E_STATE, "async_dispatch was called already"));

@@ -8,7 +8,7 @@ use serval_abi::*;
 
 use super::{argument, on_exchange, quoted, text};
 use crate::exchange::{Answer, CookieDefaults, Fault, HeaderChange};
-use crate::sized::sized;
+use crate::sized;
 
 /// LIMIT: attributes beside the known ones.
 const ATTRIBUTES_MAX: usize = 100;
@@ -22,8 +22,7 @@ const LONG_AGO: Duration = Duration::from_secs(10);
 pub unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *const sv_cookie) -> sv_status {
     on_exchange("set_cookie", exchange, |frame| {
         // SAFETY: NULL or a struct that is as long as it says (servlet.h 6), here and below.
-        let given = unsafe { sized(cookie, SV_COOKIE_SIZE_1_0) }
-            .ok_or_else(|| argument("the cookie is NULL, or its struct_size is not sizeof(sv_cookie)"))?;
+        let given = unsafe { sized::argument(cookie, SV_COOKIE_SIZE_1_0, "cookie") }?;
         // SAFETY: as above.
         let value = unsafe { written(&given, &frame.exchange.cookie_defaults()) }?;
         let value =
@@ -58,12 +57,13 @@ unsafe fn written(cookie: &sv_cookie, defaults: &CookieDefaults) -> Answer<Strin
         return wrong("value", value, "has a character that is not allowed: encode it");
     }
     let mut out = format!("{name}={value}");
-    if cookie.max_age > 0 {
-        let age = cookie.max_age.min(MAX_AGE_MAX);
-        let expires = SystemTime::now() + Duration::from_secs(age.unsigned_abs());
+    if cookie.flags & SV_COOKIE_MAX_AGE != 0 {
+        let age = cookie.max_age.clamp(0, MAX_AGE_MAX).unsigned_abs();
+        let expires = match age {
+            0 => SystemTime::UNIX_EPOCH + LONG_AGO,
+            _ => SystemTime::now() + Duration::from_secs(age),
+        };
         out.push_str(&format!("; Max-Age={age}; Expires={}", httpdate::fmt_http_date(expires)));
-    } else if cookie.max_age < 0 {
-        out.push_str(&format!("; Max-Age=0; Expires={}", httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + LONG_AGO)));
     }
     if let Some(domain) = optional(cookie.domain)?.filter(|domain| !domain.is_empty()) {
         let label = |label: &str| {

@@ -63,17 +63,22 @@ unsafe impl Send for Memory {}
 
 /// What a detached exchange is told by.
 pub struct Told {
-    tell: unsafe extern "C" fn(*mut c_void),
+    tell: unsafe extern "C" fn(*mut c_void, sv_status),
     arg: *mut c_void,
+    has_retired: bool,
 }
 
 // SAFETY: servlet.h: it is called on any thread.
 unsafe impl Send for Told {}
 
 impl Told {
-    pub(crate) fn tell(self) {
-        // SAFETY: servlet.h: once, and not after complete has returned, which waits for the lock that this is called under.
-        slots::telling(|| unsafe { (self.tell)(self.arg) });
+    /// SV_OK, that it retires, is told once.
+    pub(crate) fn tell(&mut self, why: sv_status) {
+        if why == SV_OK && std::mem::replace(&mut self.has_retired, true) {
+            return;
+        }
+        // SAFETY: servlet.h: not after complete has returned, which waits for the lock that this is called under.
+        slots::telling(|| unsafe { (self.tell)(self.arg, why) });
     }
 }
 

@@ -391,8 +391,9 @@ impl Exchange for MockExchange {
         (self.status, self.committed) = (status, true);
         Ok(())
     }
-    fn redirect(&mut self, location: HeaderValue) -> Answer {
+    fn redirect(&mut self, status: u16, location: HeaderValue) -> Answer {
         self.open()?;
+        self.status = status;
         self.answer.insert("location", location);
         self.committed = true;
         Ok(())

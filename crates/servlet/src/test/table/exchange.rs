@@ -98,7 +98,7 @@ pub(super) unsafe extern "C" fn retiring(exchange: *mut sv_exchange) -> i32 {
 
 pub(super) unsafe extern "C" fn detach(
     exchange: *mut sv_exchange,
-    told: Option<unsafe extern "C" fn(*mut c_void)>,
+    told: Option<unsafe extern "C" fn(*mut c_void, sv_status)>,
     argument: *mut c_void,
 ) -> sv_status {
     with(exchange, |dispatch, inner| {
