@@ -59,7 +59,7 @@ fn check() -> Result<()> {
     let lacking: Vec<&str> =
         LANGUAGES.iter().filter(|language| !is_there(language.version)).map(|language| language.version[0]).collect();
     if !lacking.is_empty() {
-        bail!("this machine lacks {}: put it on the PATH", lacking.join(" and "));
+        bail!("the PATH of this machine lacks {}", lacking.join(" and "));
     }
     let home = Home::new()?;
     for language in &LANGUAGES {
@@ -111,8 +111,8 @@ fn serve(language: &Language, home: &Home, serval: &Serval) -> Result<()> {
     let next = library.with_extension("next");
     fs::copy(&library, &next)?;
     fs::rename(&next, &library)?;
-    let is_second = |line: &str| line.contains("generation=2") && line.contains(&format!("context=/{name}"));
-    serval.program().wait_for_line(0, SHORT, is_second).context("wait for the reload")?;
+    let ready = format!("/{name} ready (generation 2");
+    serval.wait_for_log(&ready, SHORT)?;
     says(&get(serval, &target, &cookie)?, &format!("hello nobody from {name}, visit 3\n"))
 }
 
