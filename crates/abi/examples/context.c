@@ -106,7 +106,7 @@ static sv_status about(void *servlet, sv_exchange *x, void **task)
     if (status == SV_OK || status == SV_NONE) status = put(x, "currency", value);
     if (status == SV_OK) status = host->context_mime_type(context, SV_LIT("cat.jpg"), &value);
     if (status == SV_OK || status == SV_NONE) status = put(x, "cat.jpg", value);
-    if (status == SV_OK) status = host->context_resource(context, SV_LIT("database"), &value); /* of server.toml */
+    if (status == SV_OK) status = host->context_resource(context, SV_LIT("database"), &value); /* of [env] */
     if (status == SV_OK || status == SV_NONE) status = put(x, "database", value);
 
     const sv_pair *all;
