@@ -109,7 +109,7 @@ impl AccessLogKeys {
 fn pattern(table: &Table<'_, '_>) -> Option<LogPattern> {
     let text = table.text("pattern", "a string", "\"combined\"")?;
     LogPattern::parse(&text.value)
-        .map_err(|instead| table.wrong(&text, "pattern", "is not the pattern of an access log", instead))
+        .map_err(|instead| table.wrong(&text, "pattern", "is not the pattern of an access log", text.advice(instead)))
         .ok()
 }
 
@@ -295,7 +295,7 @@ name = "d"
 [host.access_log]
 enabled = false
 ----
-server.toml:6:1: the hosts `a` and `b` have one access log, `HOME/var/log/access.log`; give each a `file` of its own in [host.access_log], or leave `file` out
+server.toml:6:1: the hosts `a` and `b` have one access log; give each a `file` of its own in [host.access_log], or leave `file` out
 "#,
         );
     }

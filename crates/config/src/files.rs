@@ -214,7 +214,7 @@ fn precompressed(table: &Table<'_, '_>) -> Vec<Precompressed> {
     let mut variants: Vec<Precompressed> = Vec::new();
     for text in table.texts("precompressed", "[\"br\", \"gzip\"]").unwrap_or_default() {
         match variant(&text.value) {
-            Err(instead) => table.wrong(&text, "precompressed", "is not a coding of files", instead),
+            Err(instead) => table.wrong(&text, "precompressed", "is not a coding of files", text.advice(instead)),
             Ok(variant) if variants.contains(&variant) => {}
             Ok(variant) => variants.push(variant),
         }
@@ -258,7 +258,7 @@ fn cache_control(table: &Table<'_, '_>) -> CacheControl {
     let mut url_patterns: Vec<String> = Vec::new();
     for text in table.texts("url_patterns", "[\"/assets/*\"]").unwrap_or_default() {
         match url_pattern::check_of_filter(&text.value) {
-            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern", instead),
+            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern", text.advice(instead)),
             Ok(()) => url_patterns.push(text.value),
         }
     }

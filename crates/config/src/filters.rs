@@ -3,7 +3,8 @@
 use crate::problem::{list, near_miss};
 use crate::raw::Table;
 use crate::url_pattern;
-use crate::web::{name_of, values};
+use crate::values::Values;
+use crate::web::name_of;
 
 /// Holds one `[[filter]]`: changes to a filter that a library declares, or another filter of the same class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct WebFilter {
     /// What it is called for, in place of the library's own; never empty. None: the library's own stays.
     pub maps: Option<Vec<WebFilterMap>>,
     /// Init parameters, `[filter.init]`, in the order of the file; they go before the library's own.
-    pub init: Vec<(String, String)>,
+    pub init: Values,
     /// Filters are called in ascending order; None: the library's own.
     pub order: Option<i32>,
     /// False takes the filter out of service; default true.
@@ -64,7 +65,7 @@ pub(crate) fn filters(top: &Table<'_, '_>) -> Vec<WebFilter> {
             name: name_of(&table, "\"log\"", |name| filters.iter().any(|other| other.name == name)),
             class: table.text("class", "a string", "\"log\"").map(|text| text.value),
             maps: maps(&table),
-            init: values(table.pairs("init", "level = \"high\"")),
+            init: table.pairs("init", "level = \"high\"").into(),
             order: table.signed("order", "1"),
             enabled: table.flag("enabled", true),
         };
@@ -122,7 +123,9 @@ fn map(table: &Table<'_, '_>) -> WebFilterMap {
     let mut map = WebFilterMap { url_patterns: Vec::new(), servlets: Vec::new(), dispatchers: Vec::new() };
     for text in table.texts("url_patterns", "[\"/*\"]").unwrap_or_default() {
         match url_pattern::check_of_filter(&text.value) {
-            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern of a filter", instead),
+            Err(instead) => {
+                table.wrong(&text, "url_patterns", "is not a URL pattern of a filter", text.advice(instead))
+            }
             Ok(()) if map.url_patterns.contains(&text.value) => {}
             Ok(()) => map.url_patterns.push(text.value),
         }
@@ -189,14 +192,20 @@ mod tests {
         )
         .unwrap();
         use Dispatcher::{Async, Error, Forward, Include, Request};
-        let plain =
-            WebFilter { name: "log".into(), class: None, maps: None, init: Vec::new(), order: None, enabled: true };
+        let plain = WebFilter {
+            name: "log".into(),
+            class: None,
+            maps: None,
+            init: Values::default(),
+            order: None,
+            enabled: true,
+        };
         let one = map(&["/a/*", "*", ""], &["cart", "*"], &[Request, Forward, Include, Error, Async]);
         let guard = WebFilter {
             name: "guard".into(),
             class: Some("Guard".into()),
             maps: Some(vec![one]),
-            init: vec![("realm".into(), "shop".into())],
+            init: vec![("realm".to_owned(), "shop".to_owned())].into(),
             order: Some(-5),
             enabled: false,
         };

@@ -7,14 +7,16 @@
 //!
 //! In any string, `${env:NAME}`, `${env:NAME:-default}` and `${file:path}` are replaced, and where a number, a size or
 //! true and false are wanted, a string with one of them may stand. A relative `${file:...}` lies in the home for
-//! server.toml, and beside web.toml for that. `$${` stands for `${`.
+//! server.toml, and beside web.toml for that. `$${` stands for `${`. What is put in may be a secret: a problem shows the string as
+//! it is written, and the `Debug` of [`Values`], which nobody but a webapp reads, shows names alone. What Serval itself goes by
+//! (addresses, paths, names) is shown to whoever may see it.
 //!
 //! Durations are whole numbers with `ms`, `s`, `m`, `h` or `d`; sizes are whole numbers of bytes, or with `B`, `KiB`,
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `error_pages`, `session`, `multipart`, `files`, `url_pattern`), `context_name`, `lines`; below them `raw` (the file as
-//! it is written), `value`, `substitute`, `problem`.
+//! `servlets`, `filters`, `error_pages`, `session`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`; below them
+//! `raw` (the file as it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
 
@@ -46,6 +48,8 @@ mod files;
 
 mod url_pattern;
 
+mod values;
+
 mod context_name;
 
 pub mod lines;
@@ -72,4 +76,5 @@ pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Server, load_serv
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use uri_rules::{Escape, UriRules};
+pub use values::Values;
 pub use web::{DEFAULT_WELCOME_FILES, Web, WebBuild, load_web};

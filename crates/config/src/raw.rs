@@ -32,8 +32,8 @@ pub(crate) struct Document<'a> {
     problems_left_off: Cell<usize>,
 }
 
-/// A string of the file.
-#[derive(Debug, Clone)]
+/// A string of the file. It has no `Debug`, which would show what may be a secret.
+#[derive(Clone)]
 pub(crate) struct Text {
     /// With `${...}` replaced.
     pub value: String,
@@ -52,6 +52,20 @@ impl Text {
     pub(crate) fn shown(&self) -> String {
         quoted(&self.written)
     }
+
+    /// Returns advice that was made of the value, but where that was put in, since it may be a secret.
+    pub(crate) fn advice(&self, made_of_value: String) -> String {
+        match self.is_substituted() {
+            true => "correct what is put in".to_owned(),
+            false => made_of_value,
+        }
+    }
+}
+
+/// What a key of the user's own has.
+pub(crate) enum Entry<'d, 'a> {
+    Text(Text),
+    Table(Table<'d, 'a>),
 }
 
 /// Reads a file's text. `Ok(None)` if there is no such file.
@@ -409,30 +423,49 @@ impl<'d, 'a> Table<'d, 'a> {
 
     /// Returns the keys and values of a table whose keys are the user's own, in the order of the file.
     pub(crate) fn pairs(&self, key: &'static str, example: &str) -> Vec<(Text, Text)> {
+        let mut pairs = Vec::new();
+        for (name, entry) in self.entries(key, "a string", example) {
+            match entry {
+                Entry::Text(text) => pairs.push((name, text)),
+                Entry::Table(inner) => {
+                    let what =
+                        format!("{} in [{}] is a table, but a string is needed", name.shown(), self.inner_name(key));
+                    self.document.problem(inner.at, what, format!("write for example `{example}`"));
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Returns what a table has whose keys are the user's own, in the order of the file: strings and tables. `kind` says which
+    /// of them are right.
+    pub(crate) fn entries(&self, key: &'static str, kind: &str, example: &str) -> Vec<(Text, Entry<'d, 'a>)> {
         let Some(table) = self.table(key) else { return Vec::new() };
         let mut entries: Vec<_> = table.entries.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
-        let mut pairs = Vec::new();
+        let mut read = Vec::new();
         for (name, found) in entries {
-            let Some(written) = found.get_ref().as_str() else {
-                let what = format!(
-                    "{} in {} is {}, but a string is needed",
-                    quoted(name.get_ref()),
-                    table.name,
-                    describe(found.get_ref())
-                );
-                let instead = match found.get_ref() {
-                    DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => "put it in quotes".to_owned(),
-                    _ => format!("write for example `{example}`"),
-                };
-                self.document.problem(Some(found.span().start), what, instead);
-                continue;
+            let at = found.span().start;
+            let entry = match found.get_ref() {
+                DeValue::String(written) => self.document.text(written, at).map(Entry::Text),
+                DeValue::Table(inner) => {
+                    let name = format!("[{}]", table.inner_name(name.get_ref()));
+                    Some(Entry::Table(Table::new(self.document, inner, Some(at), name)))
+                }
+                other => {
+                    let (shown, found) = (quoted(name.get_ref()), describe(other));
+                    let instead = match other {
+                        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => "put it in quotes".to_owned(),
+                        _ => format!("write for example `{example}`"),
+                    };
+                    let what = format!("{shown} in {} is {found}, but {kind} is needed", table.name);
+                    self.document.problem(Some(at), what, instead);
+                    None
+                }
             };
-            let Some(text) = self.document.text(written, found.span().start) else { continue };
-            let name = name_text(name);
-            pairs.push((name, text));
+            read.extend(entry.map(|entry| (name_text(name), entry)));
         }
-        pairs
+        read
     }
 
     /// Returns a table inside this one, if it is there.
@@ -549,6 +582,11 @@ impl<'d, 'a> Table<'d, 'a> {
 
     fn place(&self) -> String {
         if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) }
+    }
+
+    /// Returns a string as the file has it, in quotes, if the key is there and has one.
+    pub(crate) fn written(&self, key: &str) -> Option<String> {
+        self.entries.get(key)?.get_ref().as_str().map(quoted)
     }
 
     fn inner_name(&self, key: &str) -> String {

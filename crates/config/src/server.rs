@@ -15,6 +15,8 @@ use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{self, Document, Table, Text};
 use crate::substitute::Sources;
 use crate::uri_rules::{UriRules, uri_rules};
+use crate::values::{self, Given, Values};
+use crate::web::{self, Web};
 
 /// Holds all of server.toml, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Server {
     pub log: Log,
     /// Shows the reasons of errors on error pages; default false.
     pub development: bool,
+    /// `[resources]`: named values of the whole server, of which a webapp sees those that it links.
+    pub resources: Values,
     /// Never empty; default one with its defaults. No two have one address, but for port 0.
     pub listeners: Vec<Listener>,
     /// Never empty; default one with its defaults. The first is the default host.
@@ -124,13 +128,31 @@ pub struct ContextEntry {
     pub webapp: PathBuf,
     /// Its settings, with `[defaults.context]` for what the entry does not say.
     pub settings: ContextSettings,
+    /// `[host.context.params]`; they go before the webapp's own.
+    pub params: Values,
+    /// `[host.context.env]`, with each link to a global resource resolved; they go before the webapp's own.
+    pub env: Values,
+}
+
+impl Server {
+    /// Reads the web.toml of a webapp that is served at a path of a host, whose number is its place in `hosts`, with what this
+    /// server gives it.
+    pub fn load_web(&self, host: usize, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
+        let none = Values::default();
+        let entry = self.hosts[host].entry(context_path);
+        let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
+        web::load(&webapp.join("WEB-INF/web.toml"), Some(Given { params, env, resources: &self.resources }))
+    }
 }
 
 impl Host {
     /// Returns the settings of the context at a path: its entry's, else those of `[defaults.context]`.
     pub fn settings_for(&self, context_path: &str) -> ContextSettings {
-        let entry = self.contexts.iter().find(|entry| entry.path == context_path);
-        entry.map_or(&self.context_defaults, |entry| &entry.settings).clone()
+        self.entry(context_path).map_or(&self.context_defaults, |entry| &entry.settings).clone()
+    }
+
+    fn entry(&self, context_path: &str) -> Option<&ContextEntry> {
+        self.contexts.iter().find(|entry| entry.path == context_path)
     }
 }
 
@@ -183,6 +205,7 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
         build_timeout: seconds(600),
         log: Log { format: LogFormat::Terminal, level: "info".to_owned() },
         development: false,
+        resources: Values::default(),
         listeners: Vec::new(),
         hosts: Vec::new(),
     };
@@ -209,7 +232,9 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
         server.io_threads = std::thread::available_parallelism().map_or(1, NonZero::get) + 1;
     }
     let access_log = top.table("access_log").map(|table| access_log(&table, &AccessLogKeys::new(&server.var), home));
-    let defaults = Defaults { home, var: server.var.clone(), context: context_defaults(top), access_log };
+    server.resources = top.pairs("resources", "database = \"postgres://db.example.com/shop\"").into();
+    let (var, context, resources) = (server.var.clone(), context_defaults(top), &server.resources);
+    let defaults = Defaults { home, var, context, access_log, resources };
     server.listeners = listeners(document, top);
     server.hosts = hosts(document, top, &defaults);
     server
@@ -221,6 +246,7 @@ struct Defaults<'a> {
     var: PathBuf,
     context: ContextSettings,
     access_log: Option<AccessLogKeys>,
+    resources: &'a Values,
 }
 
 fn access_log(table: &Table<'_, '_>, defaults: &AccessLogKeys, home: &Path) -> AccessLogKeys {
@@ -269,22 +295,23 @@ fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
         let instead = "write [[listener]] and `address = \"127.0.0.1:8080\"`, or leave `listener` out for that one";
         document.problem(top.place_of("listener"), "no listener", instead);
     }
-    let mut listeners: Vec<Listener> = Vec::new();
+    // Each with its address as it is written.
+    let mut listeners: Vec<(Listener, String)> = Vec::new();
     for table in &tables {
         let listener = listener(table);
         table.finish();
-        let twin = listeners.iter().find(|other| cannot_both_listen(other.address, listener.address));
-        if let Some(twin) = twin {
-            let what = if twin.address == listener.address {
-                format!("a second [[listener]] at `{}`", listener.address)
-            } else {
-                format!("the listener `{}` takes the port of `{}`", listener.address, twin.address)
+        let shown = table.written("address").unwrap_or_else(|| quoted(&listener.address.to_string()));
+        let twin = listeners.iter().find(|(other, _)| cannot_both_listen(other.address, listener.address));
+        if let Some((twin, twin_shown)) = twin {
+            let what = match twin.address == listener.address {
+                true => format!("a second [[listener]] at {shown}"),
+                false => format!("the listener {shown} takes the port of {twin_shown}"),
             };
             document.problem(table.place_of("address").or(table.at), what, "give it another port, or remove it");
         }
-        listeners.push(listener);
+        listeners.push((listener, shown));
     }
-    listeners
+    listeners.into_iter().map(|(listener, _)| listener).collect()
 }
 
 fn listener(table: &Table<'_, '_>) -> Listener {
@@ -294,7 +321,8 @@ fn listener(table: &Table<'_, '_>) -> Listener {
     let refused = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let address = match table.text("address", "an address", "\"127.0.0.1:8080\"") {
         Some(text) => text.value.parse().unwrap_or_else(|_| {
-            table.wrong(&text, "address", "is not an address", format!("write {}", address_advice(&text.value)));
+            let instead = text.advice(format!("write {}", address_advice(&text.value)));
+            table.wrong(&text, "address", "is not an address", instead);
             refused
         }),
         None if table.place_of("address").is_some() => refused,
@@ -348,7 +376,7 @@ fn cannot_both_listen(one: SocketAddr, other: SocketAddr) -> bool {
 fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) -> Vec<Host> {
     let Some(tables) = top.tables("host") else {
         let webapps = defaults.home.join("webapps");
-        check_webapps(document, &webapps, None);
+        check_webapps(document, &webapps, &quoted(&webapps.display().to_string()), None);
         let name = "localhost".to_owned();
         return vec![Host {
             access_log: defaults.access_log.clone().and_then(|keys| keys.of_host(&name)),
@@ -370,9 +398,8 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) 
     for table in &tables {
         let host = host(table, defaults, &mut names);
         table.finish();
-        if let Some((twin, file)) = hosts.iter().find_map(|other| Some((&other.name, same_log(other, &host)?))) {
-            let (twin, name, file) = (quoted(twin), quoted(&host.name), quoted(&file.display().to_string()));
-            let what = format!("the hosts {twin} and {name} have one access log, {file}");
+        if let Some(twin) = hosts.iter().position(|other| have_one_log(other, &host)) {
+            let what = format!("the hosts {} and {} have one access log", name_shown(&tables[twin]), name_shown(table));
             let instead = "give each a `file` of its own in [host.access_log], or leave `file` out";
             document.problem(table.at, what, instead);
         }
@@ -381,10 +408,15 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) 
     hosts
 }
 
-/// Returns the file that both hosts would write their requests to, and put aside.
-fn same_log(one: &Host, other: &Host) -> Option<PathBuf> {
+/// Returns true if both hosts would write their requests to one file, and put it aside.
+fn have_one_log(one: &Host, other: &Host) -> bool {
     let file = |host: &Host| host.access_log.as_ref().map(|log| log.folder.join(&log.file));
-    file(one).filter(|found| Some(found) == file(other).as_ref())
+    file(one).is_some_and(|found| Some(found) == file(other))
+}
+
+/// Returns the name of a [[host]] as it is written.
+fn name_shown(table: &Table<'_, '_>) -> String {
+    table.written("name").unwrap_or_else(|| quoted("localhost"))
 }
 
 fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<String>) -> Host {
@@ -394,25 +426,26 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<String>)
         None if table.place_of("name").is_some() => String::new(),
         None => "localhost".to_owned(),
     };
-    take_name(table, &name, table.place_of("name"), names);
+    take_name(table, &name, (&name_shown(table), table.place_of("name")), names);
     let mut aliases = Vec::new();
     for text in table.texts("aliases", "[\"www.example.com\"]").unwrap_or_default() {
         let alias = host_name(table, "aliases", &text);
-        take_name(table, &alias, Some(text.at), names);
+        take_name(table, &alias, (&text.shown(), Some(text.at)), names);
         aliases.push(alias);
     }
     let home = defaults.home;
     let webapps = folder(table, ("webapps", "webapps"), home).unwrap_or_else(|| home.join("webapps"));
-    check_webapps(table.document, &webapps, table.place_of("webapps").or(table.at));
+    let shown = path_shown(table, "webapps", &webapps);
+    check_webapps(table.document, &webapps, &shown, table.place_of("webapps").or(table.at));
     let auto_deploy = table.flag("auto_deploy", true);
     let mut contexts: Vec<ContextEntry> = Vec::new();
     for inner in table.tables("context").unwrap_or_default() {
-        let entry = context(&inner, &webapps, auto_deploy, &defaults.context);
+        let entry = context(&inner, &webapps, auto_deploy, defaults);
         inner.finish();
         let Some(entry) = entry else { continue };
         if contexts.iter().any(|other| other.path == entry.path) {
-            let shown = if entry.path.is_empty() { "/" } else { &entry.path };
-            let what = format!("a second [[host.context]] at {} in the host {}", quoted(shown), quoted(&name));
+            let path = inner.written("path").unwrap_or_default();
+            let what = format!("a second [[host.context]] at {path} in the host {}", name_shown(table));
             inner.document.problem(inner.place_of("path"), what, "give it another path, or join the two");
         }
         contexts.push(entry);
@@ -452,23 +485,20 @@ fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
     name
 }
 
-fn take_name(table: &Table<'_, '_>, name: &str, at: Option<usize>, names: &mut Vec<String>) {
+fn take_name(table: &Table<'_, '_>, name: &str, (shown, at): (&str, Option<usize>), names: &mut Vec<String>) {
     if !name.is_empty() && names.iter().any(|other| other == name) {
-        let what = format!("a second host with the name {}", quoted(name));
+        let what = format!("a second host with the name {shown}");
         table.document.problem(at.or(table.at), what, "give it another `name`, or remove one of the two");
     }
     names.push(name.to_owned());
 }
 
-fn context(
-    table: &Table<'_, '_>,
-    webapps: &Path,
-    auto_deploy: bool,
-    defaults: &ContextSettings,
-) -> Option<ContextEntry> {
+fn context(table: &Table<'_, '_>, webapps: &Path, auto_deploy: bool, defaults: &Defaults<'_>) -> Option<ContextEntry> {
     let path = table.text("path", "a string", "\"/shop\"");
     let webapp = table.text("webapp", "a string", "\"shop\"");
-    let settings = ContextSettings::read(table, defaults);
+    let settings = ContextSettings::read(table, &defaults.context);
+    let params = table.pairs("params", "currency = \"EUR\"").into();
+    let env = values::env(table, &Values::default(), Some(defaults.resources));
     let Some(path) = path else {
         // A `path` of a wrong type has been noted already.
         if table.place_of("path").is_none() {
@@ -488,7 +518,12 @@ fn context(
     let by_name = ContextName { path: normal.clone(), version: None }.folder();
     let webapp_path = match &webapp {
         Some(text) if text.value.is_empty() => {
-            table.wrong(text, "webapp", "is not a folder", format!("write its name, as in `webapp = \"{by_name}\"`"));
+            table.wrong(
+                text,
+                "webapp",
+                "is not a folder",
+                path.advice(format!("write its name, as in `webapp = \"{by_name}\"`")),
+            );
             return None;
         }
         Some(text) => webapps.join(&text.value),
@@ -497,12 +532,13 @@ fn context(
     // A folder of `webapps` may come and go; no other is looked at again.
     let comes_and_goes = auto_deploy && webapp_path.parent() == Some(webapps);
     if !comes_and_goes && let Err((why, instead)) = look_into(&webapp_path) {
-        let what = format!("the webapp {} {why}", quoted(&webapp_path.display().to_string()));
+        let key = if webapp.is_some() { "webapp" } else { "path" };
+        let what = format!("the webapp {} {why}", path_shown(table, key, &webapp_path));
         let at = webapp.as_ref().map(|text| text.at).or(table.at);
         let instead = format!("{instead}, or correct `webapp`, which is relative to the host's `webapps`");
         table.document.problem(at, what, instead);
     }
-    Some(ContextEntry { path: normal, webapp: webapp_path, settings })
+    Some(ContextEntry { path: normal, webapp: webapp_path, settings, params, env })
 }
 
 /// Returns the absolute path of a folder, if the key is there.
@@ -520,9 +556,14 @@ pub(crate) fn folder(table: &Table<'_, '_>, (key, example): (&'static str, &str)
     Some(path)
 }
 
-fn check_webapps(document: &Document<'_>, webapps: &Path, at: Option<usize>) {
+/// Returns the path that a key has led to; as it is written, if something was put in.
+fn path_shown(table: &Table<'_, '_>, key: &str, path: &Path) -> String {
+    table.written(key).filter(|written| written.contains("${")).unwrap_or_else(|| quoted(&path.display().to_string()))
+}
+
+fn check_webapps(document: &Document<'_>, webapps: &Path, shown: &str, at: Option<usize>) {
     if let Err((why, instead)) = look_into(webapps) {
-        let what = format!("the webapps folder {} {why}", quoted(&webapps.display().to_string()));
+        let what = format!("the webapps folder {shown} {why}");
         let instead = format!("{instead}, or set `webapps` in [[host]] to the folder of your webapps");
         document.problem(at, what, instead);
     }
@@ -546,7 +587,7 @@ pub(crate) mod tests {
     use crate::remote_ip::RemoteIp;
 
     /// Makes a home with `webapps/` and loads `toml` in it. In messages the home is `HOME`.
-    fn load(toml: &[u8]) -> Result<Server, String> {
+    pub(crate) fn load(toml: &[u8]) -> Result<Server, String> {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.path().join("webapps/shop")).unwrap();
         fs::create_dir_all(home.path().join("other/blog")).unwrap();
@@ -561,7 +602,9 @@ pub(crate) mod tests {
             problems.to_string().replace(&format!("{shown}/server.toml"), "server.toml").replace(&shown, "HOME")
         });
         result.map(|mut server| {
-            let below = |path: &Path| Path::new("HOME").join(path.strip_prefix(home.path()).expect("below the home"));
+            let below = |path: &Path| {
+                path.strip_prefix(home.path()).map_or(path.to_owned(), |path| Path::new("HOME").join(path))
+            };
             server.file = below(&server.file);
             server.home = below(&server.home);
             server.var = below(&server.var);
@@ -714,11 +757,11 @@ server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
 server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`, `params`, `env`
 "#,
         );
         check(
-            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `access_log`, `defaults`, `listener`, `host`",
+            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `access_log`, `resources`, `defaults`, `listener`, `host`",
         );
     }
 
@@ -891,7 +934,7 @@ name = 3
 [[host]]
 name = 4
 ----
-server.toml:4:17: a second host with the name `a`; give it another `name`, or remove one of the two
+server.toml:4:17: a second host with the name `A`; give it another `name`, or remove one of the two
 server.toml:6:8: a second host with the name `b`; give it another `name`, or remove one of the two
 server.toml:7:11: the webapps folder `HOME/missing` does not exist; create it, or set `webapps` in [[host]] to the folder of your webapps
 server.toml:9:8: `name` in [[host]]: `c:80` is not the name of a host; write a name without port and path, as in `www.example.com`
@@ -1112,8 +1155,17 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         defaults.listeners[0].proxy_port = Some(443);
         let settings = ContextSettings { remote_ip: Some(RemoteIp::default()), ..ContextSettings::default() };
         defaults.hosts[0].context_defaults = settings.clone();
+        // Names of the user's own, as examples.
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(a, b)| (String::from(*a), String::from(*b))).collect::<Vec<_>>()
+        };
+        let database = "postgres://db.example.com/shop";
+        defaults.resources = pairs(&[("database", database)]).into();
         assert_eq!(shipped, defaults);
-        assert_eq!(entries, [ContextEntry { path: "/shop".into(), webapp: "HOME/webapps/shop".into(), settings }]);
+        let params = pairs(&[("currency", "EUR")]).into();
+        let env = pairs(&[("mail_from", "shop@example.com"), ("db", database)]).into();
+        let webapp = "HOME/webapps/shop".into();
+        assert_eq!(entries, [ContextEntry { path: "/shop".into(), webapp, settings, params, env }]);
     }
 
     #[test]

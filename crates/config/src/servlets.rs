@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::context_settings::DAY;
-use crate::problem::quoted;
 use crate::raw::{Table, Text};
 use crate::url_pattern;
-use crate::web::{name_of, values};
+use crate::values::Values;
+use crate::web::name_of;
 
 /// Holds one `[[servlet]]`: changes to a servlet that a library declares, or another servlet of the same class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct WebServlet {
     /// digits, `_` and `-`, and no `*` beside them.
     pub url_patterns: Option<Vec<String>>,
     /// Init parameters, `[servlet.init]`, in the order of the file; they go before the library's own.
-    pub init: Vec<(String, String)>,
+    pub init: Values,
     /// The order in which servlets are started: 0 and above, lower first; negative: after those.
     pub load_on_startup: Option<i32>,
     /// Reads `multipart/form-data` bodies, as `[multipart]` limits them; None: as the library says.
@@ -35,7 +35,7 @@ pub struct WebServlet {
 
 pub(crate) fn servlets(top: &Table<'_, '_>) -> Vec<WebServlet> {
     let mut servlets: Vec<WebServlet> = Vec::new();
-    // The shape of each pattern of a servlet that is in service, and whose it is.
+    // The shape of each pattern of a servlet that is in service, and whose it is, as it is written.
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
     for table in top.tables("servlet").unwrap_or_default() {
         let name = name_of(&table, "\"cart\"", |name| servlets.iter().any(|other| other.name == name));
@@ -45,7 +45,7 @@ pub(crate) fn servlets(top: &Table<'_, '_>) -> Vec<WebServlet> {
             name,
             class: table.text("class", "a string", "\"cart\"").map(|text| text.value),
             url_patterns: url_patterns.as_ref().map(|texts| texts.iter().map(|text| text.value.clone()).collect()),
-            init: values(table.pairs("init", "greeting = \"Hello\"")),
+            init: table.pairs("init", "greeting = \"Hello\"").into(),
             load_on_startup: table.signed("load_on_startup", "1"),
             multipart: table.given("multipart", |key| table.flag(key, true)),
             async_timeout: table
@@ -54,8 +54,9 @@ pub(crate) fn servlets(top: &Table<'_, '_>) -> Vec<WebServlet> {
         };
         table.finish();
         for pattern in url_patterns.iter().flatten().filter(|_| servlet.enabled) {
-            if let Some(owner) = owners.insert(url_pattern::shape(&pattern.value), servlet.name.clone()) {
-                let what = format!("{} is a URL pattern of the servlet {} already", pattern.shown(), quoted(&owner));
+            let shown = table.written("name").unwrap_or_default();
+            if let Some(owner) = owners.insert(url_pattern::shape(&pattern.value), shown) {
+                let what = format!("{} is a URL pattern of the servlet {owner} already", pattern.shown());
                 table.document.problem(Some(pattern.at), what, "remove it from one of the two");
             }
         }
@@ -69,7 +70,7 @@ fn url_patterns(table: &Table<'_, '_>) -> Option<Vec<Text>> {
     let mut patterns: Vec<Text> = Vec::new();
     for text in table.texts("url_patterns", "[\"/cart/*\"]")? {
         match url_pattern::check_of_servlet(&text.value) {
-            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern", instead),
+            Err(instead) => table.wrong(&text, "url_patterns", "is not a URL pattern", text.advice(instead)),
             Ok(()) if patterns.iter().any(|other| other.value == text.value) => {}
             Ok(()) => patterns.push(text),
         }

@@ -3,7 +3,8 @@
 //! What is put in is not looked at again, so a secret may contain `${`. It is never shown in a message either.
 
 use std::env::VarError;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::Path;
 
 /// LIMIT: a password, a key or a certificate is far smaller; a device or a log file named by mistake is not read whole.
@@ -101,16 +102,17 @@ fn file_value(path: &Path) -> Result<String, Refusal> {
     match fs::metadata(path) {
         Err(error) => return refuse(&format!("cannot be read ({error})"), "create it, or correct the path"),
         Ok(found) if !found.is_file() => return refuse("is not a file", "name a file with the value in it"),
-        Ok(found) if found.len() > FILE_BYTES_MAX => {
+        Ok(_) => {}
+    }
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
+        Err(error) => return refuse(&format!("cannot be read ({error})"), "let the user that Serval runs as read it"),
+        Ok(len) if len as u64 > FILE_BYTES_MAX => {
             return refuse("is larger than 64KiB", "name a file with nothing but the value in it");
         }
         Ok(_) => {}
     }
-    let mut text = match fs::read(path).map(String::from_utf8) {
-        Err(error) => return refuse(&format!("cannot be read ({error})"), "let the user that Serval runs as read it"),
-        Ok(Err(_)) => return refuse("is not UTF-8", "name a text file"),
-        Ok(Ok(text)) => text,
-    };
+    let Ok(mut text) = String::from_utf8(bytes) else { return refuse("is not UTF-8", "name a text file") };
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -129,7 +131,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), "pa${ss\n").unwrap();
         fs::write(folder.path().join("binary"), [0xff]).unwrap();
-        fs::write(folder.path().join("large"), vec![b'x'; 65 * 1024]).unwrap();
+        fs::write(folder.path().join("large"), vec![b'x'; 64 * 1024 + 1]).unwrap();
+        fs::write(folder.path().join("windows"), "a\n\r\n").unwrap();
+        fs::write(folder.path().join("empty"), "").unwrap();
         let environment = |name: &str| match name {
             "USER" => Ok("ada".to_owned()),
             "EMPTY" => Ok(String::new()),
@@ -154,6 +158,7 @@ mod tests {
         check("${env:EMPTY:-eve}", "eve");
         check("${env:EMPTY}", "");
         check("é${file:secret}é", "épa${ssé");
+        check("${file:windows}${file:empty}", "a\n");
         check("$${env:USER}", "${env:USER}");
         check("$$${env:USER}", "$${env:USER}");
     }

@@ -7,10 +7,11 @@ use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, r
 use crate::filters::{WebFilter, filters};
 use crate::multipart::{WebMultipart, multipart};
 use crate::problem::Problems;
-use crate::raw::{self, Document, Table, Text};
+use crate::raw::{self, Document, Table};
 use crate::servlets::{WebServlet, servlets};
 use crate::session::{WebSession, session};
 use crate::substitute::Sources;
+use crate::values::{self, Given, Values};
 
 /// The welcome files of a webapp that names none.
 pub const DEFAULT_WELCOME_FILES: [&str; 2] = ["index.html", "index.htm"];
@@ -22,8 +23,10 @@ pub struct Web {
     pub display_name: Option<String>,
     /// Files that answer for a folder, in this order, relative to it; None: [`DEFAULT_WELCOME_FILES`].
     pub welcome_files: Option<Vec<String>>,
-    /// `[params]`: the context's parameters, in the order of the file.
-    pub params: Vec<(String, String)>,
+    /// The context's parameters: those of server.toml, then `[params]`.
+    pub params: Values,
+    /// The named values of the webapp: those of server.toml, then `[env]`, with each link to a global resource resolved.
+    pub env: Values,
     /// `[mime]`: media types by extension, which is lower case and without its dot.
     pub mime: Vec<(String, String)>,
     /// `[[servlet]]`, in the order of the file; no two have one name.
@@ -55,17 +58,28 @@ pub struct WebBuild {
     pub command: Vec<String>,
 }
 
-/// Reads a web.toml. A missing file is a webapp without a descriptor: `Ok(Web::default())`.
+/// Reads a web.toml by itself. A missing file is a webapp without a descriptor: `Ok(Web::default())`.
 ///
-/// A relative `${file:...}` lies in the folder of the file.
+/// A relative `${file:...}` lies in the folder of the file. Links to global resources are left out: see
+/// [`Server::load_web`](crate::Server::load_web) for a webapp that is served.
 pub fn load_web(path: &Path) -> Result<Web, Problems> {
-    let Some(text) = raw::read(path)? else { return Ok(Web::default()) };
+    load(path, None)
+}
+
+/// Reads the web.toml of a webapp to which server.toml gives something.
+pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problems> {
+    let none = Values::default();
+    let (params, env) = given.map_or((&none, &none), |given| (given.params, given.env));
+    let Some(text) = raw::read(path)? else {
+        return Ok(Web { params: params.clone(), env: env.clone(), ..Web::default() });
+    };
     let folder = path.parent().unwrap_or(Path::new(""));
     let sources = Sources { environment: &|name| std::env::var(name), folder };
     Document::load(path, &text, sources, |_, top| Web {
         display_name: top.text("display_name", "a string", "\"My shop\"").map(|text| text.value),
         welcome_files: welcome_files(top),
-        params: values(top.pairs("params", "currency = \"EUR\"")),
+        params: params.before(top.pairs("params", "currency = \"EUR\"").into()),
+        env: values::env(top, env, given.map(|given| given.resources)),
         mime: mime(top),
         servlets: servlets(top),
         filters: filters(top),
@@ -110,7 +124,7 @@ fn mime(top: &Table<'_, '_>) -> Vec<(String, String)> {
             top.document.problem(Some(media_type.at), what, format!("write type/subtype, as in `{example}`"));
         }
     }
-    values(pairs).into_iter().map(|(extension, media_type)| (extension.to_lowercase(), media_type)).collect()
+    pairs.into_iter().map(|(extension, media_type)| (extension.value.to_lowercase(), media_type.value)).collect()
 }
 
 /// Returns true for text that can be the value of Content-Type: `type/subtype`, and what follows in printable ASCII.
@@ -160,10 +174,6 @@ pub(crate) fn name_of(table: &Table<'_, '_>, example: &str, taken: impl Fn(&str)
     name.value
 }
 
-pub(crate) fn values(pairs: Vec<(Text, Text)>) -> Vec<(String, String)> {
-    pairs.into_iter().map(|(name, value)| (name.value, value.value)).collect()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fs;
@@ -172,11 +182,16 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn load(toml: &str) -> Result<Web, String> {
+        load_with(toml, None)
+    }
+
+    pub(crate) fn load_with(toml: &str, given: Option<Given<'_>>) -> Result<Web, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.toml");
         fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
         fs::write(&path, toml).unwrap();
-        load_web(&path).map_err(|problems| problems.to_string().replace(&format!("{}/", folder.path().display()), ""))
+        let web = super::load(&path, given);
+        web.map_err(|problems| problems.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
     /// The file, a line of dashes, and what is said about it.
@@ -227,7 +242,7 @@ pub(crate) mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(web.display_name.as_deref(), Some("Shop"));
         assert_eq!(web.welcome_files.unwrap(), ["start.html", "sub/three.html"]);
-        assert_eq!(web.params, [pair("z", "1"), pair("a b.c", "s3cret")]);
+        assert_eq!(*web.params, [pair("z", "1"), pair("a b.c", "s3cret")]);
         assert_eq!(web.mime, [pair("wasm", "application/wasm"), pair("txt", "text/plain; charset=utf-8")]);
         let cart = &web.servlets[0];
         assert_eq!((cart.name.as_str(), cart.class.as_deref()), ("cart", Some("Cart")));
@@ -235,7 +250,7 @@ pub(crate) mod tests {
         assert_eq!((cart.multipart, cart.async_timeout), (Some(false), Some(Duration::ZERO)));
         assert_eq!((web.servlets[1].multipart, web.servlets[1].async_timeout), (None, None));
         assert_eq!((cart.load_on_startup, cart.enabled), (Some(-1), true));
-        assert_eq!(cart.init, [pair("size", "10")]);
+        assert_eq!(*cart.init, [pair("size", "10")]);
         assert!(!web.servlets[1].enabled);
         assert_eq!(web.build.unwrap().command, ["make", ""]);
     }
@@ -351,7 +366,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `mime`, `servlet`, `filter`, `error_page`, `error_report`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `error_page`, `error_report`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }

@@ -119,7 +119,7 @@ fn servlets(libraries: &[Arc<Library>], web: &Web) -> Result<Vec<Instance>, Refu
         if let Some(patterns) = &servlet.url_patterns {
             instance.patterns.clone_from(patterns);
         }
-        for (name, value) in &servlet.init {
+        for (name, value) in servlet.init.iter() {
             instance.init.retain(|(known, _)| known != name);
             instance.init.push((name.clone(), value.clone()));
         }
@@ -236,7 +236,7 @@ fn mapped(library: usize, index: usize, declared: &DeclaredFilter, name: &str) -
 
 fn change(mapped: &mut Mapped, filter: &WebFilter) {
     mapped.order = filter.order.unwrap_or(mapped.order);
-    for (name, value) in &filter.init {
+    for (name, value) in filter.init.iter() {
         mapped.instance.init.retain(|(known, _)| known != name);
         mapped.instance.init.push((name.clone(), value.clone()));
     }

@@ -232,15 +232,16 @@ impl Container {
 
     fn mount(&self, host: usize, webapp: &Path, name: ContextName) -> Result<Mounted, String> {
         let began = Instant::now();
-        let settings = self.deployment.config.hosts[host].settings_for(&name.path);
-        let web = serval_config::load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
+        let config = &self.deployment.config;
+        let settings = config.hosts[host].settings_for(&name.path);
+        let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
         let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
         let now = Inputs::of(webapp)?;
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
         let first = Generation::of_files(number, name.display().into(), web, &settings, self.lives.clone());
-        let development = self.deployment.config.development;
         let of_host = (host, self.hosts.all[host].error_pages.clone());
+        let development = config.development;
         let context = Arc::new(Context::new(name, webapp.to_owned(), settings, development, folder, first, of_host));
         let mut serving = Inputs::default();
         if files_only {
@@ -351,7 +352,7 @@ impl Container {
         let began = Instant::now();
         let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
         let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
-        let web = match serval_config::load_web(&context.webapp.join("WEB-INF/web.toml")) {
+        let web = match self.deployment.config.load_web(context.host, &context.path, &context.webapp) {
             Ok(web) => web,
             Err(problems) => return refused(problems.to_string()),
         };

@@ -1,9 +1,10 @@
-//! A generation as its libraries see it: parameters, folders, attributes, the log, and the jobs that they post.
+//! A generation as its libraries see it: parameters, named values, folders, attributes, the log, and the jobs that they post.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serval_abi::{SV_E_LIMIT, SV_EVENT_CONTEXT_ATTRIBUTE};
+use serval_config::Values;
 use serval_loader::exchange::{Answer, Fault, Level, Place};
 use serval_loader::module::Module;
 
@@ -19,7 +20,8 @@ pub struct Side {
     pub context: Arc<str>,
     path: String,
     pub number: u64,
-    parameters: Vec<(String, String)>,
+    parameters: Values,
+    env: Values,
     mime: Vec<(String, String)>,
     root: Option<String>,
     work: Option<String>,
@@ -41,6 +43,7 @@ impl Side {
             path,
             number: plan.number,
             parameters: plan.web.params.clone(),
+            env: plan.web.env.clone(),
             mime: plan.web.mime.clone(),
             root: text(&plan.webapp),
             work: text(&plan.work).filter(|_| std::fs::create_dir_all(&plan.work).is_ok()),
@@ -137,7 +140,7 @@ impl serval_loader::exchange::Context for Side {
         self.jobs.post(job)
     }
 
-    fn resource(&self, _: &str) -> Option<&str> {
-        None
+    fn resource(&self, name: &str) -> Option<&str> {
+        self.env.get(name)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use e2e::conformance::fixtures::Fixtures;
 use e2e::conformance::{Selection, run};
 
 /// What must hold.
@@ -49,8 +50,11 @@ const LATER: &[&str] = &[
 #[track_caller]
 fn check(text: &str) {
     let areas = NOW.iter().map(|area| (*area).to_owned()).collect();
-    let report = run(text, &Selection { areas, case: None }).expect("the cases can be run");
-    assert_eq!(report.failed(), 0, "\n{report}");
+    let selection = Selection { areas, case: None };
+    for (fixtures, language) in [(Fixtures::Rust, "Rust"), (Fixtures::C, "C")] {
+        let report = run(text, &selection, &fixtures).expect("the cases can be run");
+        assert_eq!(report.failed(), 0, "with the fixtures in {language}\n{report}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serval_config::{ContextName, Server, load_web};
+use serval_config::{ContextName, Server};
 
 use crate::{doubts, listener};
 
@@ -21,41 +21,43 @@ pub fn run(config: &Server) -> ExitCode {
     for doubt in doubts::of_server(config).into_iter().chain(unserved) {
         eprintln!("warning: {doubt}");
     }
-    let mut good = vec![config.file.clone()];
-    let mut wrong = false;
-    for descriptor in descriptors(config) {
-        match load_web(&descriptor) {
+    let mut good = BTreeSet::from([config.file.clone()]);
+    // Contexts that share a webapp have the same problems, but for what server.toml gives them.
+    let mut wrong = BTreeSet::new();
+    for (webapp, host, path) in contexts(config) {
+        let descriptor = webapp.join("WEB-INF/web.toml");
+        match config.load_web(host, &path, &webapp) {
             // Most webapps have none.
             Ok(_) if !descriptor.exists() => {}
             Ok(web) => {
-                let webapp = descriptor.ancestors().nth(2).unwrap_or(&descriptor);
-                doubts::of_web(&descriptor, webapp, &web).iter().for_each(|doubt| eprintln!("warning: {doubt}"));
-                good.push(descriptor);
+                if good.insert(descriptor.clone()) {
+                    doubts::of_web(&descriptor, &webapp, &web).iter().for_each(|doubt| eprintln!("warning: {doubt}"));
+                }
             }
-            Err(problems) => {
-                wrong = true;
-                eprintln!("{problems}");
-            }
+            Err(problems) => drop(wrong.insert(problems.to_string())),
         }
     }
-    if wrong {
+    wrong.iter().for_each(|problems| eprintln!("{problems}"));
+    if !wrong.is_empty() {
         return ExitCode::FAILURE;
     }
     good.iter().for_each(|file| println!("{}: ok", file.display()));
     ExitCode::SUCCESS
 }
 
-/// Where the webapps of all hosts have their descriptors.
-fn descriptors(config: &Server) -> BTreeSet<PathBuf> {
-    let mut webapps: BTreeSet<PathBuf> = BTreeSet::new();
-    for host in &config.hosts {
-        webapps.extend(host.contexts.iter().map(|entry| entry.webapp.clone()));
+/// The webapps of all hosts, each with the number of its host and the path that it is served at.
+fn contexts(config: &Server) -> BTreeSet<(PathBuf, usize, String)> {
+    let mut contexts = BTreeSet::new();
+    for (number, host) in config.hosts.iter().enumerate() {
+        contexts.extend(host.contexts.iter().map(|entry| (entry.webapp.clone(), number, entry.path.clone())));
         let folders = std::fs::read_dir(&host.webapps).into_iter().flatten().flatten().map(|entry| entry.path());
-        let is_webapp = |folder: &PathBuf| {
-            let name = folder.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| ContextName::from_folder(name).is_ok()) && folder.is_dir()
-        };
-        webapps.extend(folders.filter(|_| host.auto_deploy).filter(is_webapp));
+        let has_entry = |folder: &PathBuf| host.contexts.iter().any(|entry| entry.webapp == *folder);
+        for folder in folders.filter(|folder| host.auto_deploy && !has_entry(folder) && folder.is_dir()) {
+            let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            if let Ok(name) = ContextName::from_folder(name) {
+                contexts.insert((folder, number, name.path));
+            }
+        }
     }
-    webapps.into_iter().map(|webapp| webapp.join("WEB-INF/web.toml")).collect()
+    contexts
 }

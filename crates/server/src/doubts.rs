@@ -19,7 +19,8 @@ pub fn of_server(config: &Server) -> BTreeSet<String> {
             let pattern = [Part::Key("access_log"), Part::Key("pattern")];
             let line = line_of(&config.file, &[&[Part::Key("host"), Part::Nth(number)], &pattern[..]].concat())
                 .or_else(|| line_of(&config.file, &pattern));
-            let code = key.as_ref().map_or_else(|| format!("%{code}"), |key| format!("%{{{key}}}{code}"));
+            // What is in the braces may have been put in from elsewhere.
+            let code = key.as_ref().map_or_else(|| format!("%{code}"), |_| format!("%{{…}}{code}"));
             let why =
                 format!("`pattern` in [access_log]: `{code}` stands for nothing, so each line will have `{written}`");
             doubts.insert(placed(&config.file, line, &why));

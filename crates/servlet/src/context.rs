@@ -11,7 +11,7 @@ use crate::Result;
 use crate::background::{Background, Stopping};
 use crate::host::{self, ContextHandle};
 
-/// The webapp: its parameters, folders and shared attributes. It may be used on any thread.
+/// The webapp: its parameters, named values, folders and shared attributes. It may be used on any thread.
 ///
 /// ```
 /// use servlet::prelude::*;
@@ -47,7 +47,7 @@ impl Context {
         self.handle.path().and_then(|path| self.text(path)).unwrap_or_default()
     }
 
-    /// Returns a context parameter of web.toml.
+    /// Returns a context parameter, of `[params]` in web.toml or of server.toml.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.handle.parameter(name).and_then(|value| self.text(value))
     }
@@ -58,6 +58,26 @@ impl Context {
         // SAFETY: as in `text`.
         let pairs = unsafe { host::pairs(first, count) };
         pairs.iter().map(|pair| (self.text(pair.name).unwrap_or_default(), self.text(pair.value).unwrap_or_default()))
+    }
+
+    /// Returns a named value of the webapp: of `[env]` in web.toml or of server.toml, as text or as a link to what the server
+    /// calls so. It may be a secret, which the server never shows; do not log it either. It stays as it is until a reload.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[start]
+    /// fn start(context: &Context) -> Result<Shop> {
+    ///     let database = context.resource("database").ok_or_else(|| error(500, "[env] has no `database`"))?;
+    ///     Ok(Shop { database: database.to_owned() })
+    /// }
+    ///
+    /// struct Shop {
+    ///     database: String,
+    /// }
+    /// ```
+    pub fn resource(&self, name: &str) -> Option<&str> {
+        self.handle.resource(name).and_then(|value| self.text(value))
     }
 
     /// Returns the webapp's folder. Read it; do not write into it.

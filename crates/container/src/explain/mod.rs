@@ -15,7 +15,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, H
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serval_config::lines::{Part, line_of};
-use serval_config::{ContextName, Host, Server, load_web};
+use serval_config::{ContextName, Host, Server};
 use serval_static_files::Folder;
 
 use crate::answer::Answered;
@@ -366,7 +366,7 @@ fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
 /// A context as `deploy` mounts it, before its libraries are there.
 fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Result<Context, String> {
     let settings = config.hosts[host].settings_for(&name.path);
-    let web = load_web(&webapp.join("WEB-INF/web.toml")).map_err(|problems| problems.to_string())?;
+    let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
     let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
     let first = Generation::of_files(0, name.display().into(), web, &settings, Arc::default());
     Ok(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, (host, Arc::default())))

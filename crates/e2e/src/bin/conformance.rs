@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use e2e::conformance::fixtures::Fixtures;
 use e2e::conformance::{Selection, run};
 
 /// Runs conformance vectors against serval.
@@ -20,27 +21,17 @@ struct Arguments {
     /// Only this case.
     #[arg(long)]
     case: Option<String>,
-    /// In which language the servlets of the cases are written.
-    #[arg(long, value_enum, default_value_t = Fixtures::Rust)]
+    /// The servlets of the cases: those in Rust, those in C, or those of a library that is there.
+    #[arg(long, value_name = "rust|c|LIBRARY", default_value = "rust")]
     fixtures: Fixtures,
     /// Writes a list of all cases here, each with what became of it.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Fixtures {
-    Rust,
-    C,
-}
-
 /// 0: nothing failed; 1: something did; 2: the cases could not be run.
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.fixtures == Fixtures::C {
-        eprintln!("conformance: the fixtures in C are not written yet; use --fixtures rust");
-        return ExitCode::from(2);
-    }
     match conform(arguments) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -54,7 +45,7 @@ fn main() -> ExitCode {
 fn conform(arguments: Arguments) -> Result<usize> {
     let of = || format!("read {}", arguments.file.display());
     let text = fs::read_to_string(&arguments.file).with_context(of)?;
-    let report = run(&text, &Selection { areas: arguments.area, case: arguments.case })?;
+    let report = run(&text, &Selection { areas: arguments.area, case: arguments.case }, &arguments.fixtures)?;
     print!("{report}");
     if let Some(path) = arguments.json {
         let list = serde_json::to_string_pretty(&report.json())?;

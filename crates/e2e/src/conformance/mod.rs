@@ -6,6 +6,8 @@
 
 pub mod format;
 
+pub mod fixtures;
+
 mod keys;
 
 mod setup;
@@ -21,15 +23,14 @@ mod compare;
 pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::serval::{cargo, repository};
+use fixtures::Fixtures;
 use format::{Case, File, Setup};
 use report::{Outcome, Report, Verdict};
 use setup::Plan;
@@ -55,7 +56,7 @@ impl Selection {
 }
 
 /// Runs the cases of a file. What cannot be run of it fails as a case; an error is something that concerns all of them.
-pub fn run(text: &str, selection: &Selection) -> Result<Report> {
+pub fn run(text: &str, selection: &Selection, fixtures: &Fixtures) -> Result<Report> {
     let file: File = serde_json::from_str(text).context("this is no file of vectors")?;
     let mut report = Report::default();
     let mut cases: Vec<Case> = Vec::new();
@@ -74,7 +75,7 @@ pub fn run(text: &str, selection: &Selection) -> Result<Report> {
     }
     let readable: BTreeMap<&str, &(Setup, Plan)> =
         setups.iter().filter_map(|(name, read)| Some((name.as_str(), read.as_ref().ok()?))).collect();
-    let library = library()?;
+    let library = &fixtures.library()?;
     let worlds = share(&readable).into_iter().map(|names| {
         let setups: Vec<(&Setup, &Plan)> = names.iter().map(|name| readable[name]).map(|(s, p)| (s, p)).collect();
         Ok((names, World::start(&setups, library)?))
@@ -168,27 +169,4 @@ fn run_setups<'a>(
         }
     });
     verdicts
-}
-
-/// Returns the library of the fixtures, built once for each process, in a target folder of its own.
-fn library() -> Result<&'static Path> {
-    static LIBRARY: std::sync::OnceLock<std::result::Result<PathBuf, String>> = std::sync::OnceLock::new();
-    match LIBRARY.get_or_init(|| build_library().map_err(|error| format!("{error:#}"))) {
-        Ok(path) => Ok(path),
-        Err(text) => bail!("{text}"),
-    }
-}
-
-fn build_library() -> Result<PathBuf> {
-    let package = repository().join("crates/e2e/fixtures/conformance");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let target = repository().join(target).join("conformance-fixtures");
-    let mut command = Command::new(cargo());
-    command.args(["build", "--quiet", "--release", "--locked", "--manifest-path"]).arg(package.join("Cargo.toml"));
-    command.arg("--target-dir").arg(&target).current_dir(repository()).stdin(Stdio::null());
-    let status = command.status().with_context(|| format!("start {command:?}"))?;
-    if !status.success() {
-        bail!("the fixtures do not build: {command:?} ended with {status}");
-    }
-    Ok(target.join("release/libfixtures.so"))
 }

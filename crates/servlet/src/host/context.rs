@@ -63,6 +63,12 @@ impl ContextHandle {
         })
     }
 
+    pub fn resource(self, name: &str) -> Option<sv_str> {
+        self.value(|value| {
+            call!(self.host, context_resource(self.handle, name.as_ptr(), name.len(), value) or SV_E_UNSUPPORTED)
+        })
+    }
+
     /// Copies an attribute; tries again when it has grown meanwhile.
     pub fn attribute(self, name: &str) -> Result<Option<Vec<u8>>> {
         let mut copy = vec![0; 256];
