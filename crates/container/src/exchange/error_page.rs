@@ -7,7 +7,7 @@ use http::{Method, Response, StatusCode};
 use serval_abi::{SV_DISPATCH_ERROR, SV_E_PANIC, SV_NONE, SV_OK};
 use serval_loader::exchange::{Answer, Dispatch, printable};
 
-use super::{Exchange, Parts};
+use super::Exchange;
 use crate::answer::Answered;
 use crate::body::ResponseBody;
 use crate::dispatch::servlet_unavailable;
@@ -197,8 +197,11 @@ impl Exchange {
     fn is_made_by(&mut self, problem: &Problem, location: &str) -> bool {
         let made = self.dispatch_error(problem, location, Dispatch::Forward);
         let why = match made {
-            _ if self.response.is_committed() => return true,
             Ok(Some(SV_OK)) if self.problem.is_none() => return true,
+            _ if self.response.is_committed() => {
+                self.response.give_up();
+                return true;
+            }
             Ok(Some(SV_OK)) => self.problem.take().map(|problem| format!("{}: {}", problem.status, problem.reason)),
             Ok(Some(_)) => self.failure.take().map(|failure| failure.text),
             Ok(None) => Some("there is no such path".to_owned()),
@@ -227,9 +230,6 @@ impl Exchange {
         if matches!(self.parameters, Some(Err(_))) {
             // What could not be read does not hinder the page that says so.
             self.parameters = Some(Ok(Vec::new()));
-        }
-        if matches!(self.parts, Parts::Read(Err(_)) | Parts::Reading(_)) {
-            self.parts = Parts::Unread;
         }
         // It is the exchange's state of before that is over, or detached: the page begins anew.
         let asynchronous = std::mem::take(&mut self.asynchronous);
