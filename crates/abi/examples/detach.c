@@ -19,7 +19,7 @@ static const sv_host *host;
 typedef struct job {
     struct job *next;
     sv_exchange *exchange;
-    int told; /* under the lock */
+    int is_over; /* under the lock */
 } job;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,25 +28,26 @@ static job *first;
 static int ending;
 static pthread_t worker;
 
-/* Something has happened: the client has gone, the time is up, or a newer generation has taken over. Called on any
- * thread, so it only leaves a note: it must not block, and calls no function for the exchange. It never comes after
- * complete has returned, so the job is still there. A job that takes long looks at the note from time to time; one that
- * waits would be woken here. */
-static void told(void *argument)
+/* It is over: the client has gone, the time is up, or the server has no more time for it. Called on any thread, so it
+ * only leaves a note: it must not block, and calls no function for the exchange. It never comes after complete has
+ * returned, so the job is still there. A job that takes long looks at the note from time to time; one that waits would
+ * be woken here. */
+static void told(void *argument, sv_status why)
 {
     job *self = argument;
+    /* A newer generation is no reason to stop: the client waits for this one's answer. */
+    if (why == SV_OK) return;
     pthread_mutex_lock(&lock);
-    self->told = 1;
+    self->is_over = 1;
     pthread_mutex_unlock(&lock);
 }
 
 static sv_status answer(job *self)
 {
     pthread_mutex_lock(&lock);
-    const int was_told = self->told;
+    const int is_over = self->is_over;
     pthread_mutex_unlock(&lock);
-    /* A newer generation (retiring) is no reason to stop: the client waits for this one's answer. */
-    if (was_told && host->cancelled(self->exchange) == 1) return SV_E_CANCELLED;
+    if (is_over) return SV_E_CANCELLED;
     const sv_request *request = host->request(self->exchange);
     if (request == NULL) return SV_E_FAILED;
     sv_status status = host->set_content_type(self->exchange, SV_LIT("text/plain"));

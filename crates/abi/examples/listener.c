@@ -39,8 +39,9 @@ static const char *what(const sv_event *event)
 }
 
 /* The event's memory lives until this returns. Of an attribute, old_value absent says that it was added, value absent
-   that it was removed. */
-static void on_event(void *module, const sv_event *event)
+   that it was removed. An error of the first two kinds would refuse the generation, or the request; of others the server
+   writes a line. */
+static sv_status on_event(void *module, const sv_event *event)
 {
     (void)module;
     const char *text = what(event);
@@ -53,6 +54,7 @@ static void on_event(void *module, const sv_event *event)
                              event->name.ptr != NULL ? event->name.ptr : "", how);
     if (len > 0 && (size_t)len < LOG_BYTES_MAX - log_len) log_len += (size_t)len;
     pthread_mutex_unlock(&lock);
+    return SV_OK;
 }
 
 /* Two listeners, as an example: one for the life of things, one for attributes. */
@@ -96,7 +98,7 @@ static sv_status act(void *servlet, sv_exchange *x, void **task)
     if (status == SV_OK) status = host->context_set_attribute(context, SV_LIT("b"), NULL, 0);
     sv_session *session;
     if (status == SV_OK) status = host->session(x, 1, &session);
-    if (status == SV_OK) status = host->session_set(session, SV_LIT("c"), SV_LIT("1"));
+    if (status == SV_OK) status = host->session_set_attribute(session, SV_LIT("c"), SV_LIT("1"));
     sv_str id;
     if (status == SV_OK) status = host->session_change_id(session, &id);
     if (status == SV_OK) status = host->session_invalidate(session);

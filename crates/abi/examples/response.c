@@ -148,7 +148,7 @@ static sv_status cookie(sv_exchange *x)
     static const sv_pair attributes[] = {{SV_STR("SameSite"), SV_STR("Lax")}};
     const sv_cookie taste = {
         .struct_size = sizeof(sv_cookie),
-        .flags = SV_COOKIE_HTTP_ONLY,
+        .flags = SV_COOKIE_HTTP_ONLY | SV_COOKIE_MAX_AGE,
         .name = SV_STR("taste"),
         .value = SV_STR("sweet"),
         .path = SV_STR("/"),
@@ -165,7 +165,7 @@ static sv_status redirect(sv_exchange *x)
 {
     sv_str url;
     const sv_status status = host->encode_url(x, SV_LIT("static?from=here"), &url);
-    return status == SV_OK ? host->redirect(x, url.ptr, url.len) : status;
+    return status == SV_OK ? host->redirect(x, 0, url.ptr, url.len) : status;
 }
 
 /* /teapot: the error page for a status. The text is for the log; clients see it only in development. */

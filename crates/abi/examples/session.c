@@ -32,7 +32,7 @@ static sv_status visit(void *servlet, sv_exchange *x, void **task)
     for (size_t i = 0; i < count.len; i++) visits = visits * 10 + (unsigned)(count.ptr[i] - '0');
     char text[32];
     snprintf(text, sizeof text, "%u", ++visits);
-    status = host->session_set(session, SV_LIT("visits"), text, strlen(text));
+    status = host->session_set_attribute(session, SV_LIT("visits"), text, strlen(text));
 
     /* All attributes, and what is known of the session itself. */
     const sv_pair *all;
@@ -63,9 +63,9 @@ static sv_status enter(void *servlet, sv_exchange *x, void **task)
     if (status == SV_NONE) return host->send_error(x, 400, SV_LIT("say who you are: ?name=..."));
     sv_session *session;
     if (status == SV_OK) status = host->session(x, 1, &session);
-    if (status == SV_OK) status = host->session_set(session, SV_LIT("name"), name.ptr, name.len);
-    if (status == SV_OK) status = host->session_set(session, SV_LIT("visits"), NULL, 0); /* removes it */
-    if (status == SV_OK) status = host->session_max_inactive(session, 600);
+    if (status == SV_OK) status = host->session_set_attribute(session, SV_LIT("name"), name.ptr, name.len);
+    if (status == SV_OK) status = host->session_set_attribute(session, SV_LIT("visits"), NULL, 0); /* removes it */
+    if (status == SV_OK) status = host->session_set_max_inactive(session, 600);
     /* A new id for somebody who has proved who they are: whoever knew the old one is left out. */
     sv_str id;
     if (status == SV_OK) status = host->session_change_id(session, &id);

@@ -11,13 +11,13 @@
  *   cc -std=c99 -O2 -shared -fPIC -fvisibility=hidden -I<folder of this file> -o hello.so hello.c
  *
  * 1. WORDS
- *   context    a webapp mounted at a path of a host. Each load of it is a generation; the next one starts beside it.
+ *   context    a webapp mounted at a path of a host. Each load of it is a generation; most often the next one starts beside it.
  *   module     what a library makes of itself in one generation: one call of init, one call of destroy.
  *   servlet    answers the exchanges that are mapped to it. filter, listener function: as in the Servlet specification.
  *   exchange   one request and its response. A handle stands for one dispatch of it to one servlet or filter.
  *
  * 2. WHO CALLS, AND WHERE (the tag behind each function)
- *   [control]  called by the server on a control thread, never two of one module at once; may block.
+ *   [control]  called by the server on a control thread, not always the same one, never two of one module at once; may block.
  *   [worker]   called by the server on any of its threads, concurrently with itself; or, for a detached exchange (filters,
  *              events), on the thread of the library that has called the function which leads to it.
  *   [exchange] called by the library, only by the thread that owns the exchange: the one on which the server called
@@ -25,14 +25,16 @@
  *              returns. Another thread gets SV_E_THREAD and changes nothing. After detach no thread owns it: any one may
  *              call, and a second one waits until the first has returned.
  *   [any]      called by the library on any thread, from the beginning of init to the return of destroy.
- *   A function that has to wait for the client, for a body, or for another servlet waits in service, in a filter, and on a
- *   detached exchange. In poll it answers SV_WOULD_BLOCK instead, having changed nothing, and is called again with the same
- *   arguments when the task is polled again, which happens by itself: no waker has to be taken for it.
+ *   parameter, parameters, part_count, part, login, read, read_chunk, read_all, write, write_owned and flush may have to wait.
+ *   They do so in service, last_modified, on_event, a filter, and on a detached exchange. In poll they answer SV_WOULD_BLOCK
+ *   instead: nothing of the arguments was taken (the response may be committed by then), and they are called again with the
+ *   same ones when the task is polled again, which happens by itself: no waker has to be taken for it. No other function
+ *   answers SV_WOULD_BLOCK. dispatch, which waits for another servlet, is SV_E_STATE in poll.
  *
  * 3. TEXT AND BYTES are a pointer and a length in bytes, never NUL-terminated (but the ids of extensions). Text is UTF-8
  *   unless it says "bytes". An absent value is ptr == NULL; an empty one is ptr != NULL and len == 0. As an argument
- *   (NULL, 0) is the empty text or no bytes; an attribute or charset that is set to it is removed. A length over PTRDIFF_MAX,
- *   and NULL with another length, is SV_E_ARG. Values of headers, cookies and parts are bytes as they came.
+ *   (NULL, 0), also in a struct, is the empty text or no bytes, unless its comment says what absent means. A length over
+ *   PTRDIFF_MAX, and NULL with another length, is SV_E_ARG. Values of headers, cookies and parts are bytes as they came.
  *
  * 4. WHO OWNS MEMORY
  *   - What the server returns for an exchange (views, header values, parameters, alloc) lives until the function to which
@@ -46,19 +48,24 @@
  *   - module, servlet, filter, and task pointers belong to the library, from their create to their destroy or drop.
  *
  * 5. ERRORS. A function returns an sv_status: 0 done, > 0 not an error, < 0 an error; treat an unknown negative one as an
- *   error. After an error nothing has changed unless the function says so, and error_text tells it in words. With any other
- *   status than SV_OK, places for results are set to absent, NULL or 0. Wrong use (NULL, a handle that has ended, the wrong
- *   thread or state) gets a status and one line in the log; it never harms the server. Handles are checked values, not
- *   addresses: do not look inside, compare, or keep them.
+ *   error. After an error nothing has changed unless the function says so, and error_text tells it in words, for functions on
+ *   an exchange or a session. With any other status than SV_OK, places for results are set to absent, NULL or 0. Wrong use
+ *   (NULL, a handle that has ended, the wrong thread or state) gets a status and one line in the log; it never harms the
+ *   server. Handles are checked values, not addresses: do not look inside, compare, or keep them, nor give them another type:
+ *   their bits may look like addresses.
  *   Nothing may unwind (C++ exception, Rust panic, longjmp) through a function of this header, in either direction.
  *
  * 6. HOW IT GROWS. Inside major 1 nothing that was released is changed, moved, or removed, neither shape nor documented
  *   behaviour. A struct that has a member struct_size grows at its end, in steps of 8 bytes and without padding there; its
- *   writer sets struct_size to its own sizeof, and the reader takes what is missing as zero. Structs without it never change.
- *   Unknown bits in `flags` are ignored; with an unknown one in `flags_required` the server refuses the library. Reserved
- *   members are 0, or the server refuses the library. Values that a library does not know may come in kinds, versions and
- *   statuses. A library built with 1.x runs on each server 1.y, y >= x, and on older ones down to its need_minor, if it asks
- *   SV_HAS before it uses what came later. A new major is a new symbol (servlet_module_v2); a library may export both.
+ *   writer sets struct_size to its own sizeof, and the reader takes what is missing as zero. Of what is there beyond its own
+ *   sizeof, the server ignores all in descriptions; in an argument (sv_response, sv_cookie) it is zero, or SV_E_UNSUPPORTED.
+ *   Structs without struct_size never change. Unknown bits in `flags` are ignored; with an unknown one in `flags_required` the
+ *   server refuses the library. Reserved members are 0: else the server refuses the library, or the call with SV_E_ARG.
+ *   Values that a library does not know may come in dispatch, match_kind, http_version, kinds and statuses. A method that got
+ *   its bit in a later minor than the library's abi_minor stays SV_METHOD_OTHER for it.
+ *   A library built with 1.x runs on each server 1.y, y >= x, and on older ones down to its need_minor. If it uses what came
+ *   after that, it asks SV_HAS for functions, and host->abi_minor for members, values and bits. Functions of sv_host up to its
+ *   abi_minor are never NULL. A new major is a new symbol (servlet_module_v2); a library may export both.
  *   A function whose behaviour a server does not have yet answers SV_E_UNSUPPORTED (a pointer: NULL), and a library that
  *   declares what a server does not run yet, such as a filter, is refused.
  *
@@ -68,7 +75,7 @@
  *   Locks that belong to the process (fcntl, and so SQLite's own) do not keep two generations apart, which live side by side
  *   during a reload: take one of flock's kind around them.
  *
- * Sources of the rules: Jakarta Servlet 6.0 (chapter numbers below), RFC 9110, RFC 9112, RFC 6265.
+ * Sources of the rules: Jakarta Servlet 6.1 (chapter numbers below), RFC 9110, RFC 9112, RFC 6265.
  * This header is a draft until Serval 1.0; then it is frozen as 1.0.
  */
 #ifndef SERVLET_H
@@ -92,7 +99,7 @@ extern "C" {
 #endif
 
 #define SV_LIT(s) (s), (sizeof(s) - 1) /* a literal as the two arguments pointer, length */
-#define SV_STR(s) { (s), sizeof(s) - 1 } /* a literal as the initialiser of an sv_str */
+#define SV_STR(s) { (s), sizeof(s) - 1 } /* a literal as the initialiser of an sv_str; as a value, in C: (sv_str)SV_STR(s) */
 
 /* Is member m there in table or struct p (a pointer), which may come from an older peer? */
 #define SV_HAS_MEMBER(p, type, m) ((p)->struct_size >= offsetof(type, m) + sizeof((p)->m))
@@ -103,7 +110,7 @@ extern "C" {
 typedef int32_t sv_status;
 #define SV_OK 0
 #define SV_PENDING 1             /* service: not finished; a task will be polled, or the exchange was detached */
-#define SV_WOULD_BLOCK 2         /* only in poll: nothing moved; the task is polled again when it is worth trying */
+#define SV_WOULD_BLOCK 2         /* only in poll: nothing was taken; the task is polled again when it is worth trying */
 #define SV_END 3                 /* the end of a body */
 #define SV_NONE 4                /* there is no such header, parameter, attribute, session, ... */
 #define SV_NEXT 5                /* filter: go on. servlet: not mine, answer as the default servlet would */
@@ -175,7 +182,7 @@ typedef struct sv_request {
     uint32_t http_version; /* 10, 11, 20 or 30 */
     uint32_t dispatch;     /* SV_DISPATCH_* */
     sv_str scheme;         /* "http" or "https" */
-    sv_str server_name;    /* from Host or the target, without port */
+    sv_str server_name;    /* from Host or the target, without port; IPv6 in brackets; empty: neither says it */
     uint32_t server_port;  /* from Host or the target; else 80 or 443 by scheme */
     int32_t secure;        /* 1: the client's connection is protected */
     sv_str target;         /* as sent (bytes) */
@@ -193,16 +200,17 @@ typedef struct sv_request {
     const sv_pair *headers; /* names in lower case, in the order they came; values are bytes */
     size_t header_count;
     int64_t content_length; /* bytes; -1: not told in advance */
-    sv_str content_type;    /* absent: none */
-    sv_str charset;         /* of the body: told by the client, or the default in effect; absent: neither */
-    sv_str remote_addr;     /* the client's address, no port, e.g. "127.0.0.1" or "::1" */
-    sv_str local_addr;
-    uint32_t remote_port, local_port;
-    uint64_t id;            /* of the exchange, as in the log; unique in this process */
+    sv_str content_type;    /* bytes; absent: none */
+    sv_str charset;         /* bytes; of the body: told by the client, or the default in effect; absent: neither */
+    sv_str remote_addr;     /* the client's address, maybe by the word of a proxy, no port: "127.0.0.1", "::1" */
+    sv_str local_addr;      /* absent, as remote_addr: the connection has none (a Unix socket); then its port is 0 */
+    uint32_t remote_port, local_port; /* of the connection */
+    uint64_t id;            /* of the exchange, as in the log; unique until the server stops */
     uint64_t connection_id;
 } sv_request;
 
-/* Facts of a TLS connection. Certificates are DER, the client's own first; none were asked for or sent: 0. */
+/* Facts of a TLS connection; absent: not known. Certificates are DER, the client's own first, and here only if the server has
+ * verified the chain. */
 typedef struct sv_tls {
     uint32_t struct_size;
     uint32_t certificate_count;
@@ -218,7 +226,7 @@ typedef struct sv_part {
     sv_str name;
     sv_str file_name;    /* as sent, never a path to use; absent: not a file */
     sv_str content_type;
-    sv_str path;         /* where it was spilled to, until the end of the exchange; absent: it is in data */
+    sv_str path;         /* where it was spilled to, until the end of the exchange; may be renamed away. Absent: it is in data */
     sv_str data;
     uint64_t size;       /* bytes */
 } sv_part;
@@ -252,13 +260,15 @@ typedef struct sv_response {
 /* A cookie of the response (RFC 6265 4.1; Servlet 3.5). */
 #define SV_COOKIE_SECURE 0x1u
 #define SV_COOKIE_HTTP_ONLY 0x2u
+#define SV_COOKIE_MAX_AGE 0x4u /* max_age counts */
 typedef struct sv_cookie {
     uint32_t struct_size;
     uint32_t flags;             /* SV_COOKIE_* */
     sv_str name, value;         /* a token; RFC 6265 cookie-octets */
-    sv_str path, domain;        /* absent: not sent */
-    int64_t max_age;            /* seconds; 0: not sent, a cookie of the browser session; < 0: deletes it now */
-    const sv_pair *attributes;  /* others, such as SameSite; sent as they are, after the known ones */
+    sv_str path, domain;        /* absent or empty: not sent */
+    int64_t max_age;            /* seconds, with SV_COOKIE_MAX_AGE; <= 0: deletes it now; over 400 days: is sent as 400 days.
+                                   Without the bit it is a cookie of the browser's session */
+    const sv_pair *attributes;  /* others, such as SameSite, for which web.toml has a default; behind the known ones */
     size_t attribute_count;
 } sv_cookie;
 
@@ -284,14 +294,14 @@ typedef struct sv_session_info {
 #define SV_EVENT_SESSION_CREATED 0x0010u
 #define SV_EVENT_SESSION_DESTROYED 0x0020u
 #define SV_EVENT_SESSION_ID_CHANGED 0x0040u   /* old_value: the id before */
-#define SV_EVENT_CONTEXT_ATTRIBUTE 0x0100u    /* value absent: removed; old_value absent: added; else replaced */
+#define SV_EVENT_CONTEXT_ATTRIBUTE 0x0100u    /* value absent: removed; old_value absent: added; else replaced. Both: bytes */
 #define SV_EVENT_REQUEST_ATTRIBUTE 0x0200u
 #define SV_EVENT_SESSION_ATTRIBUTE 0x0400u
 typedef struct sv_event {
     uint32_t struct_size;
     uint32_t kind;
     sv_context *context;
-    sv_exchange *exchange; /* NULL: none */
+    sv_exchange *exchange; /* NULL: none. For reading, attributes and the session; what makes the response is SV_E_STATE */
     sv_session *session;   /* NULL: none; until on_event returns, on its thread; when destroyed, attributes may still be read */
     sv_str session_id, name, value, old_value;
 } sv_event;
@@ -316,7 +326,8 @@ typedef struct sv_host {
     uint16_t abi_major, abi_minor;
     sv_str server; /* "serval/0.1.0" */
 
-    /* A named extension: a struct whose layout never changes, or NULL. `id` is NUL-terminated: "serval.websocket/1". */
+    /* A named extension: a struct whose layout never changes and that lives as long as the table, or NULL. `id` is
+     * NUL-terminated: "serval.websocket/1". */
     const void *(*extension)(const char *id);                                                     /* [any] */
 
     /* --- log. Text over 64 KiB is cut. */
@@ -352,7 +363,7 @@ typedef struct sv_host {
      *     mapping.pattern, mapping.match, mapping.servlet}
      *   servlet.error.{status_code (decimal), message, kind, request_uri, query_string, method, servlet_name} */
     sv_status (*attribute)(sv_exchange *, const char *name, size_t len, sv_str *value);           /* [exchange] */
-    sv_status (*attributes)(sv_exchange *, const sv_pair **out, size_t *count);                   /* [exchange] */
+    sv_status (*attributes)(sv_exchange *, const sv_pair **out, size_t *count);                   /* [exchange] as at the call */
     sv_status (*set_attribute)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
                                                                      /* [exchange] value NULL removes */
     /* Who logged in: principal and method ("BASIC", ...). SV_NONE: nobody. */
@@ -368,7 +379,8 @@ typedef struct sv_host {
      * are, without fail, they become 413, 400, 408, 503; so does what parameter, part_count and write have answered. */
     sv_status (*read)(sv_exchange *, char *buffer, size_t capacity, size_t *len);   /* [exchange] capacity > 0; or SV_END */
     sv_status (*read_chunk)(sv_exchange *, sv_str *chunk);                             /* [exchange] what has come; or SV_END */
-    sv_status (*read_all)(sv_exchange *, size_t bytes_max, sv_str *body);  /* [exchange] the rest; SV_E_LIMIT: it is longer */
+    sv_status (*read_all)(sv_exchange *, size_t bytes_max, sv_str *body);  /* [exchange] the rest, again: the same; SV_E_LIMIT:
+                                                                              it is longer */
     sv_status (*request_trailers)(sv_exchange *, const sv_pair **out, size_t *count);  /* [exchange] after SV_END */
 
     /* --- the response (Servlet 5). Held in a buffer (8 KiB unless configured) until it is committed: by flush, a full
@@ -387,19 +399,21 @@ typedef struct sv_host {
     sv_status (*response_header)(sv_exchange *, const char *name, size_t len, uint32_t nth, sv_str *value); /* [exchange] */
     sv_status (*response_status)(sv_exchange *, uint32_t *status);                                /* [exchange] */
     /* The charset is sent as a parameter of the content type, if it was set here or in the type; the later call wins, and a
-     * type without one keeps it. (NULL, 0) removes it. */
+     * type without one keeps it. An empty type is SV_E_ARG: SV_HEADER_REMOVE removes it. */
     sv_status (*set_content_type)(sv_exchange *, const char *type, size_t len);                   /* [exchange] */
-    sv_status (*set_charset)(sv_exchange *, const char *charset, size_t len);                     /* [exchange] a token */
+    sv_status (*set_charset)(sv_exchange *, const char *charset, size_t len); /* [exchange] a token; (NULL, 0) removes it */
     /* Output past it is dropped; with less output than that the connection is cut. */
     sv_status (*set_content_length)(sv_exchange *, uint64_t bytes);                               /* [exchange] */
     sv_status (*set_buffer_size)(sv_exchange *, size_t bytes);       /* [exchange] before any output; 16 MiB at most */
     sv_status (*set_cookie)(sv_exchange *, const sv_cookie *);                                    /* [exchange] */
-    /* Sent behind the body to clients that ask for trailers (TE: trailers; RFC 9110 6.5). SV_E_STATE: the response is committed,
-     * and its header Trailer does not name it; that header is set by itself for those that are set before. */
+    /* Sent behind the body to clients that ask for trailers (TE: trailers; RFC 9110 6.5); replaces one of that name. SV_E_STATE:
+     * the response is committed, and its header Trailer does not name it; that header is set by itself for those set before. */
     sv_status (*set_trailer)(sv_exchange *, const char *name, size_t len, const char *value, size_t value_len);
                                                                                                   /* [exchange] */
     sv_status (*informational)(sv_exchange *, uint32_t status, const sv_pair *headers, size_t count);
-                                             /* [exchange] 103; SV_E_UNSUPPORTED: this connection cannot send it */
+                                /* [exchange] 103 (Early Hints), sent at once, before the response, without Content-Length.
+                                   SV_E_STATE: the response is committed; SV_E_UNSUPPORTED: an HTTP/1.0 client; SV_E_LIMIT:
+                                   16 KiB of them wait to be sent */
     /* Writing waits while the client is slow, and all is taken. In poll, *taken may be less than len. `taken` may be NULL
      * where it waits. SV_E_CLOSED: the client has gone; SV_E_TIMEOUT, SV_E_BUSY: as for reading; part may have been sent. */
     sv_status (*write)(sv_exchange *, const char *bytes, size_t len, size_t *taken);              /* [exchange] */
@@ -409,19 +423,21 @@ typedef struct sv_host {
     sv_status (*reset)(sv_exchange *);                               /* [exchange] status, headers and buffer */
     sv_status (*reset_buffer)(sv_exchange *);                        /* [exchange] the buffer only */
     /* sendError (Servlet 5.3): the error page for that status, 400 to 599, is made when service has returned; until then
-     * headers may still be set. The text is for the log, and for clients only in development. */
+     * headers may still be set. The text is for the log, and clients may see it (in development, or by the error page). */
     sv_status (*send_error)(sv_exchange *, uint32_t status, const char *text, size_t len);        /* [exchange] */
-    /* sendRedirect: 302 and Location as it stands (to HTTP/1.0: made absolute), empty body. */
-    sv_status (*redirect)(sv_exchange *, const char *location, size_t len);                       /* [exchange] */
+    /* sendRedirect: the status, Location as it stands or made absolute (to HTTP/1.0, or as configured), and an empty body.
+     * status: 300 to 399, but 304; 0: 302; else SV_E_ARG. */
+    sv_status (*redirect)(sv_exchange *, uint32_t status, const char *location, size_t len);      /* [exchange] */
     int32_t (*committed)(sv_exchange *);                             /* [exchange] 1, 0, or an error */
     sv_status (*encode_url)(sv_exchange *, const char *url, size_t len, sv_str *out);             /* [exchange] */
 
     /* --- the exchange */
     void *(*alloc)(sv_exchange *, size_t size, size_t align);        /* [exchange] not zeroed; align: a power of two; or NULL */
     sv_status (*error_text)(sv_exchange *, sv_str *text);            /* [exchange] of the last error on this handle */
-    /* Says why service is about to return an error: a kind, such as "io/not-found", for error pages by kind (longest prefix
-     * by '/'), and a text for the log. unavailable (Servlet 2.3.3.2): seconds > 0: answers 503 with Retry-After, and so does
-     * the server until then, without a call; 0: answers 404, for the rest of this generation. */
+    /* Both say why service is about to return an error, such as SV_E_FAILED, which it then does. fail: a kind, such as
+     * "io/not-found", for error pages by kind (longest prefix by '/'), and a text as send_error's. unavailable (Servlet
+     * 2.3.3.2): seconds > 0: answers 503 with Retry-After, and so does the server until then, without a call; 0: answers 404,
+     * for the rest of this generation. */
     sv_status (*fail)(sv_exchange *, const char *kind, size_t kind_len, const char *text, size_t len); /* [exchange] */
     sv_status (*unavailable)(sv_exchange *, uint32_t seconds, const char *text, size_t len);      /* [exchange] */
     /* Servlet 9. Returns when the target has returned, with its status, and what it said with fail stays said. The target is a
@@ -432,23 +448,26 @@ typedef struct sv_host {
     /* 1, 0, or an error. */
     int32_t (*cancelled)(sv_exchange *);     /* [exchange] 1: the client has gone, which writing
                                                 shows for certain, or the deadline passed; stop when you can */
-    int32_t (*retiring)(sv_exchange *);      /* [exchange] 1: a newer generation has taken over, or the server stops; end
-                                                streams. A task is polled when that happens. */
+    int32_t (*retiring)(sv_exchange *);      /* [exchange] 1: this generation is on its way out: a newer one takes over, the
+                                                context goes, or the server stops. End streams; a task is polled then. */
 
     /* --- async (Servlet 2.3.3.3). service returns SV_PENDING with a task, which is polled when its waker fires; or it
      * detaches, returns SV_PENDING without a task, and any thread calls exchange functions and at last complete or
-     * async_dispatch, once; that may be before service has returned, and takes effect after. A function that waits, called by
-     * another thread, begins when service has returned: service does not wait for it. An error of service after detach counts
-     * as complete(error). A time-out, a client that has gone, and the end of the generation do not end a detached handle: its
-     * functions answer SV_E_TIMEOUT, SV_E_CLOSED or SV_E_CANCELLED, and complete is still owed. A task is dropped then, at once
-     * (SV_KEEP: not when the client has gone). A client that has closed its side of the connection counts as gone here. */
-    /* told may be NULL. It is called at most once, on any thread, when the exchange is cancelled, times out or retires, and
-     * never after complete or async_dispatch has returned. It must not block, nor wait for
-     * who may be inside of complete, which waits for it; and it calls no [exchange] function. */
-    sv_status (*detach)(sv_exchange *, void (*told)(void *told_arg), void *told_arg);             /* [exchange] */
+     * async_dispatch, once; that may be before service has returned, and takes effect after. A call of another thread is held
+     * back a moment until service has returned; if service takes longer, the call begins, and service waits for it. An error of
+     * service after detach counts as complete(error). A time-out, a client that has gone, and the end of the generation do not
+     * end a detached handle: functions that read the body or make the response answer SV_E_TIMEOUT, SV_E_CLOSED or
+     * SV_E_CANCELLED, and complete is still owed. A task is dropped then, at once (SV_KEEP: not when the client has gone). A
+     * client that has closed its side of the connection counts as gone here. */
+    /* SV_E_STATE: not in service, or inside of a dispatch. told may be NULL. It is called on any thread, never after complete
+     * or async_dispatch has returned. why SV_OK: the exchange retires (once at most); SV_E_CLOSED, SV_E_TIMEOUT, SV_E_CANCELLED:
+     * it is over (once at most, and the last call). It must not block, nor wait for who may be inside of complete, which waits
+     * for it; and it calls no [exchange] function. */
+    sv_status (*detach)(sv_exchange *, void (*told)(void *told_arg, sv_status why), void *told_arg);  /* [exchange] */
     sv_status (*complete)(sv_exchange *, sv_status result);          /* [exchange] of a detached one; ends the handle */
-    sv_status (*async_dispatch)(sv_exchange *, const char *path, size_t len); /* [exchange] ends the task or detachment, then
-                                        dispatches to path (NULL: the original one) with SV_DISPATCH_ASYNC */
+    sv_status (*async_dispatch)(sv_exchange *, const char *path, size_t len); /* [exchange] in poll or detached, else SV_E_STATE:
+                                        ends the task or detachment, then dispatches to path (NULL: the original one) with
+                                        SV_DISPATCH_ASYNC. SV_E_ARG: no path of this context */
     /* Of the async phase, from now on; 0: none. After it the answer is 500 by the error page, or cut. */
     sv_status (*set_timeout)(sv_exchange *, uint64_t milliseconds);                               /* [exchange] */
     /* A waker is for the task of this exchange, so NULL is returned where there is no poll. A wake during service or poll is
@@ -459,16 +478,17 @@ typedef struct sv_host {
     void (*waker_drop)(sv_waker *);                                  /* [any] gives it back */
 
     /* --- sessions. Attributes are bytes owned by the server: they survive reloads, and restarts where the server keeps them on
-     * disk. The same session gives the same handle. After invalidate its functions answer SV_E_STATE. session_set: SV_E_LIMIT
-     * over the configured size. */
-    sv_status (*session)(sv_exchange *, int32_t create, sv_session **out);  /* [exchange] SV_NONE; SV_E_STATE: committed */
+     * disk. There is one session handle for each exchange handle: it stands for the current session. After invalidate its
+     * functions answer SV_E_STATE, until session has made a new one. */
+    sv_status (*session)(sv_exchange *, int32_t create, sv_session **out);  /* [exchange] SV_NONE: there is none. To create one:
+                                        SV_E_STATE: committed; SV_E_LIMIT: sessions_max; SV_E_IO: their store */
     sv_status (*session_info)(sv_exchange *, const sv_session_info **out); /* [exchange] without a session: SV_OK, id absent */
     sv_status (*session_attribute)(sv_session *, const char *name, size_t len, sv_str *value);    /* [exchange] */
     sv_status (*session_attributes)(sv_session *, const sv_pair **out, size_t *count);            /* [exchange] */
-    sv_status (*session_set)(sv_session *, const char *name, size_t len, const char *value, size_t value_len);
-                                                                     /* [exchange] value NULL removes */
+    sv_status (*session_set_attribute)(sv_session *, const char *name, size_t len, const char *value, size_t value_len);
+                                             /* [exchange] value NULL removes; SV_E_LIMIT: over the configured size */
     sv_status (*session_change_id)(sv_session *, sv_str *id);                                     /* [exchange] */
-    sv_status (*session_max_inactive)(sv_session *, int64_t seconds);                             /* [exchange] */
+    sv_status (*session_set_max_inactive)(sv_session *, int64_t seconds);                         /* [exchange] */
     sv_status (*session_invalidate)(sv_session *);                                                /* [exchange] */
 
     /* --- the context. Strings returned live until destroy returns, but attributes: they are copied into the buffer, and
@@ -479,14 +499,15 @@ typedef struct sv_host {
     sv_status (*context_parameters)(sv_context *, const sv_pair **out, size_t *count);            /* [any] */
     sv_status (*context_folder)(sv_context *, int32_t which, sv_str *path);                       /* [any] SV_PATH_* */
     sv_status (*context_mime_type)(sv_context *, const char *file_name, size_t len, sv_str *type); /* [any] */
-    sv_status (*context_resource)(sv_context *, const char *name, size_t len, sv_str *value);     /* [any] global resources */
+    sv_status (*context_resource)(sv_context *, const char *name, size_t len, sv_str *value);     /* [any] a value of [env],
+                                        or a linked resource; maybe a secret. SV_NONE */
     sv_status (*context_attribute)(sv_context *, const char *name, size_t name_len, char *buffer, size_t capacity,
                                    size_t *len);                                                  /* [any] */
     sv_status (*context_set_attribute)(sv_context *, const char *name, size_t len, const char *value,
                                        size_t value_len);                                         /* [any] NULL removes */
     uint64_t (*context_generation)(sv_context *);                                                 /* [any] 0 on wrong use */
     /* Runs job(arg) once on a thread of the context's pool; destroy is called when it has returned. SV_E_LIMIT: the queue is
-     * full. SV_E_STATE: destroy has been called. */
+     * full. SV_E_STATE: the generation is about to be destroyed. */
     sv_status (*context_post)(sv_context *, void (*job)(void *), void *arg);                      /* [any] */
     /* Fires the waker once, after that time, and gives it back; also on an error. */
     sv_status (*context_timer)(sv_context *, uint64_t milliseconds, sv_waker *);                  /* [any] */
@@ -513,8 +534,9 @@ typedef struct sv_servlet {
     uint32_t struct_size;
     uint32_t flags, flags_required;
     uint32_t methods;              /* the SV_GET | ... that service handles; the server answers others with 405 and Allow
-                                      (SV_METHOD_OTHER: 501), OPTIONS with Allow, and calls service for HEAD where it has GET
-                                      (Servlet 2.3.1). 0: service gets every method itself */
+                                      (to HTTP/1.0: 400; SV_METHOD_OTHER: 501), OPTIONS with Allow, and calls service for
+                                      HEAD where it has GET (Servlet 2.3.1); TRACE is the listener's. 0: service gets every
+                                      method itself */
     sv_str name;
     const sv_str *patterns;        /* URL patterns (Servlet 12.2): exact, path (ends in a slash and a star),
                                       extension (*.x), default (one slash), context root (""), or template: segments of
@@ -529,12 +551,13 @@ typedef struct sv_servlet {
     sv_status (*create)(sv_context *, void *module, const sv_config *, void **servlet, sv_str *error); /* [control] */
     void (*destroy)(void *servlet);                                                               /* [control] */
     /* Answers. SV_OK: done; nothing written is 200 with an empty body. SV_NEXT: as the default servlet. SV_PENDING: above;
-     * *task is NULL before, and is looked at only then. An error: 500 by the error page, or the connection is cut if the
-     * response was committed. */
+     * *task is NULL before, and is looked at only then. Any other status, also a positive one, is an error: 500 by the error
+     * page, or the connection is cut if the response was committed. */
     sv_status (*service)(void *servlet, sv_exchange *, void **task);                              /* [worker] */
     /* Goes on with a task; SV_PENDING: not yet. Never two at once for one task. Must not block. NULL: makes no tasks. */
     sv_status (*poll)(void *task, sv_exchange *);                                                 /* [worker] */
-    void (*drop)(void *task);                                        /* [worker] once, at the end or on cancel */
+    void (*drop)(void *task);    /* [worker] once, at the end or on cancel; NULL: there is nothing to free. No [exchange] function
+                                    may be called; memory of the exchange may still be read */
     /* When what the request names was last changed, in ms since 1970; < 0: not known. Then the server answers conditional
      * GETs (Servlet: getLastModified). NULL: never known. */
     int64_t (*last_modified)(void *servlet, sv_exchange *);                                       /* [worker] */
@@ -559,27 +582,33 @@ typedef struct sv_filter {
     sv_status (*create)(sv_context *, void *module, const sv_config *, void **filter, sv_str *error); /* [control] */
     void (*destroy)(void *filter);                                                                /* [control] */
     /* Outermost filter first. SV_NEXT: go on; SV_OK: answered, the rest is not called; an error: as of a servlet.
-     * *state is the filter's own for this dispatch. */
+     * *state is the filter's own for this dispatch. NULL: SV_NEXT. The other hooks may be NULL as well. */
     sv_status (*on_request)(void *filter, sv_exchange *, void **state);                           /* [worker] */
-    /* Innermost first, when the head is about to be committed: status and headers may still be changed, nothing written. */
+    /* Innermost first, when the head is about to be committed: status and headers may still be changed, nothing written. Not
+     * called in an include. SV_OK, or an error: 500. */
     sv_status (*on_response)(void *filter, sv_exchange *, void *state);                           /* [worker] */
     /* Innermost first: each piece of the body; what the filter writes goes on in its place. last 1: the end, maybe with
      * len 0; a flush comes as len 0 and last 0. NULL: the body passes untouched. With it the response has no Content-Length
-     * of before. Only getters and write may be called, and write always takes all: it is the writer before that the server
-     * stops while the client is slow. Not called where there is no body (HEAD, 204, 304). An error: 500, or cut if committed. */
+     * of before. Only getters and write may be called, and write always takes all, up to 64 MiB for one piece (SV_E_LIMIT): it is
+     * the writer before that the server stops while the client is slow. Not called where there is no body (HEAD, 204, 304). An
+     * error: 500, or cut if committed. */
     sv_status (*on_body)(void *filter, sv_exchange *, void *state, const char *bytes, size_t len, int32_t last);
                                                                                                   /* [worker] */
-    /* Once for each on_request that returned SV_NEXT, whatever happened: frees the state. Only getters may be called. */
+    /* Once for each on_request that returned SV_NEXT, whatever happened: frees the state. Only getters may be called. result:
+     * what the dispatch has returned. */
     void (*on_end)(void *filter, sv_exchange *, void *state, sv_status result);                   /* [worker] */
 } sv_filter;
 
-/* Events go to the current generation. CONTEXT_INITIALIZED comes after init and before each create, CONTEXT_DESTROYED after the
- * last destroy of a servlet or filter and before the module's. */
+/* Events of an exchange go to its generation, others to the current one. CONTEXT_INITIALIZED comes after init and before each
+ * create, CONTEXT_DESTROYED after the last destroy of a servlet or filter and before the module's. */
 typedef struct sv_listener {
     uint32_t struct_size;
     uint32_t flags, flags_required;
     uint32_t kinds;                /* SV_EVENT_* */
-    void (*on_event)(void *module, const sv_event *);   /* [control] for context events, [worker] for the others */
+    /* SV_OK. An error of CONTEXT_INITIALIZED refuses the generation, of REQUEST_INITIALIZED is answered as one of service; of
+     * others it is logged. Functions are called in the order of the arrays, for ..._DESTROYED in the reverse order, and all of
+     * them, also after an error of one. */
+    sv_status (*on_event)(void *module, const sv_event *);   /* [control] for context events, [worker] for the others */
 } sv_listener;
 
 #define SV_MODULE_NO_UNLOAD 0x1u /* its language's runtime cannot be unloaded (Go): stays mapped */
@@ -599,8 +628,9 @@ typedef struct sv_module {
     /* May be NULL. Last of all: every thread that the library started has ended when it returns. */
     void (*destroy)(void *module);                                                                /* [control] */
     /* Optional hand-over to the module of the same name in the next generation, 16 MiB at most; more is not handed over. save
-     * is called while this one still serves, maybe more than once, with a buffer as context_attribute's; restore after the
-     * next one's init and before its creates, and its error refuses that generation. */
+     * is called before destroy, most often while this one still serves, maybe more than once, with a buffer as
+     * context_attribute's; SV_NONE: nothing. restore comes after the next one's init and before its creates, and its error
+     * refuses that generation; the bytes may be of a newer or an older version of the library. */
     sv_status (*save)(void *module, char *buffer, size_t capacity, size_t *len);                  /* [control] */
     sv_status (*restore)(void *module, const char *bytes, size_t len);                            /* [control] */
     const sv_servlet *const *servlets;
@@ -609,7 +639,8 @@ typedef struct sv_module {
     size_t filter_count;
     const sv_listener *const *listeners;
     size_t listener_count;
-    const void *(*extension)(const char *id);        /* [worker] a struct of the library's, by name; NULL: has it not */
+    const void *(*extension)(const char *id);        /* [control] at load, before init: constant data of the library, by name;
+                                                        NULL: has it not */
 } sv_module;
 
 /* The one export. Returns constant data and does nothing else: `serval inspect` calls it without init. */

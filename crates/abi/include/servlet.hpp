@@ -301,14 +301,16 @@ class Session {
     explicit Session(sv_session *handle) : handle(handle) {}
     text_or_none attribute(string_view name) const { return border::named(host->session_attribute, handle, name); }
     Pairs attributes() const { return border::all(host->session_attributes, handle); }
-    void set(string_view name, string_view value) const { border::set(host->session_set, handle, name, raw(value)); }
-    void remove(string_view name) const { border::set(host->session_set, handle, name, border::absent); }
+    void set(string_view name, string_view value) const {
+        border::set(host->session_set_attribute, handle, name, raw(value));
+    }
+    void remove(string_view name) const { border::set(host->session_set_attribute, handle, name, border::absent); }
     /// Returns the new id. After a login, so that nobody who knew the old one is logged in too.
     string_view change_id() const {
         sv_str id;
         return border::check(host->session_change_id(handle, &id)), view(id);
     }
-    void max_inactive(int64_t seconds) const { border::check(host->session_max_inactive(handle, seconds)); }
+    void max_inactive(int64_t seconds) const { border::check(host->session_set_max_inactive(handle, seconds)); }
     void invalidate() const { border::check(host->session_invalidate(handle)); }
     sv_session *get() const { return handle; }
 
@@ -410,8 +412,8 @@ class Request {
 struct Cookie {
     string_view name, value;
     text_or_none path, domain;
-    int64_t max_age = 0;
-    uint32_t flags = 0; // SV_COOKIE_*
+    std::optional<int64_t> max_age; // seconds; 0 deletes it
+    uint32_t flags = 0;             // SV_COOKIE_SECURE, SV_COOKIE_HTTP_ONLY
     std::vector<sv_pair> attributes;
 };
 
@@ -462,8 +464,11 @@ class Response {
     void set_buffer_size(size_t bytes) const { border::check(host->set_buffer_size(x, bytes), x); }
     void set_cookie(const Cookie &cookie) const {
         const auto given = [](text_or_none text) { return text ? raw(*text) : border::absent; };
-        const sv_cookie c = {sizeof(sv_cookie), cookie.flags, raw(cookie.name), raw(cookie.value), given(cookie.path),
-                             given(cookie.domain), cookie.max_age, cookie.attributes.data(), cookie.attributes.size()};
+        const uint32_t flags = cookie.flags | (cookie.max_age ? SV_COOKIE_MAX_AGE : 0);
+        const sv_cookie c = {sizeof(sv_cookie),  flags,
+                             raw(cookie.name),   raw(cookie.value),
+                             given(cookie.path), given(cookie.domain),
+                             cookie.max_age.value_or(0), cookie.attributes.data(), cookie.attributes.size()};
         border::check(host->set_cookie(x, &c), x);
     }
     void set_trailer(string_view name, string_view value) const {
@@ -490,8 +495,8 @@ class Response {
     void send_error(uint32_t status, string_view text) const {
         border::check(host->send_error(x, status, text.data(), text.size()), x);
     }
-    void redirect(string_view location) const {
-        border::check(host->redirect(x, location.data(), location.size()), x);
+    void redirect(string_view location, uint32_t status = 302) const {
+        border::check(host->redirect(x, status, location.data(), location.size()), x);
     }
     bool committed() const { return border::truth(host->committed(x), x); }
     string_view encode_url(string_view url) const {
@@ -560,9 +565,9 @@ class Exchange {
         border::check(host->async_dispatch(handle, path.data(), path.size()), handle);
     }
     /// Takes the exchange out of the call; service returns SV_PENDING then, and other threads go on. `told` is called
-    /// at most once, on any thread, when the client has gone, the time is up, or a newer generation has taken over:
-    /// cancelled and retiring say which. It must not block, and calls nothing of the exchange.
-    Detached detach(std::function<void()> told = nullptr) const;
+    /// on any thread, with SV_OK when the exchange retires, and with an error when it is over: each once at most. It
+    /// must not block, and calls nothing of the exchange.
+    Detached detach(std::function<void(sv_status why)> told = nullptr) const;
     sv_exchange *get() const { return handle; }
 
   protected:
@@ -594,16 +599,17 @@ class Detached : public Exchange {
 
   private:
     friend class Exchange;
-    using Told = std::function<void()>;
+    using Told = std::function<void(sv_status)>;
     Detached(sv_exchange *x, std::unique_ptr<Told> told) : Exchange(x), told(std::move(told)) {}
     void end() { static_cast<Exchange &>(*this) = Exchange(nullptr); }
     std::unique_ptr<Told> told; // outlives complete, after which it is not called
 };
 
-inline Detached Exchange::detach(std::function<void()> told) const {
-    auto owned = told ? std::make_unique<std::function<void()>>(std::move(told)) : nullptr;
-    const auto tell = [](void *argument) {
-        border::quietly([&] { return (*static_cast<std::function<void()> *>(argument))(), SV_OK; });
+inline Detached Exchange::detach(std::function<void(sv_status)> told) const {
+    using Told = std::function<void(sv_status)>;
+    auto owned = told ? std::make_unique<Told>(std::move(told)) : nullptr;
+    const auto tell = [](void *argument, sv_status why) {
+        border::quietly([&] { return (*static_cast<Told *>(argument))(why), SV_OK; });
     };
     border::check(host->detach(handle, owned ? +tell : nullptr, owned.get()), handle);
     return Detached(handle, std::move(owned));
@@ -818,18 +824,20 @@ template <class F> struct filter_functions {
     }
 };
 
-template <class State> void call_member(void (State::*function)(const Event &), void *module, const Event &event) {
-    (static_cast<State *>(module)->*function)(event);
+template <class Result, class State>
+Result call_member(Result (State::*function)(const Event &), void *module, const Event &event) {
+    return (static_cast<State *>(module)->*function)(event);
 }
-template <auto function> void on_event(void *module, const sv_event *event) noexcept {
+template <auto function> sv_status on_event(void *module, const sv_event *event) noexcept {
     (void)module;
-    quietly([&] {
-        if constexpr (std::is_member_function_pointer_v<decltype(function)>) {
-            call_member(function, module, Event(*event));
-        } else {
-            function(Event(*event));
-        }
-        return SV_OK;
+    return quietly([&] {
+        return status_of(SV_OK, [&] {
+            if constexpr (std::is_member_function_pointer_v<decltype(function)>) {
+                return call_member(function, module, Event(*event));
+            } else {
+                return function(Event(*event));
+            }
+        });
     });
 }
 
@@ -892,7 +900,8 @@ template <class F> Declaration filter_of(string_view name, std::initializer_list
     return made;
 }
 
-/// A listener function: void(const Event &), free or a member of the module's state. `kinds` is SV_EVENT_* | ...
+/// A listener function: void(const Event &) or sv_status(const Event &), free or a member of the module's state. `kinds`
+/// is SV_EVENT_* | ...
 template <auto function> Declaration listener_of(uint32_t kinds) {
     Declaration made(Declaration::LISTENER);
     made.listener.kinds = kinds;

@@ -82,6 +82,7 @@ pub const SV_BODY_STATIC: u32 = 1;
 pub const SV_BODY_OWNED: u32 = 2;
 pub const SV_COOKIE_SECURE: u32 = 0x1;
 pub const SV_COOKIE_HTTP_ONLY: u32 = 0x2;
+pub const SV_COOKIE_MAX_AGE: u32 = 0x4;
 pub const SV_EVENT_CONTEXT_INITIALIZED: u32 = 0x0001;
 pub const SV_EVENT_CONTEXT_DESTROYED: u32 = 0x0002;
 pub const SV_EVENT_REQUEST_INITIALIZED: u32 = 0x0004;
@@ -392,7 +393,8 @@ pub struct sv_host {
     pub reset_buffer: Option<unsafe extern "C" fn(*mut sv_exchange) -> sv_status>,
     pub send_error:
         Option<unsafe extern "C" fn(*mut sv_exchange, status: u32, text: *const u8, len: usize) -> sv_status>,
-    pub redirect: Option<unsafe extern "C" fn(*mut sv_exchange, location: *const u8, len: usize) -> sv_status>,
+    pub redirect:
+        Option<unsafe extern "C" fn(*mut sv_exchange, status: u32, location: *const u8, len: usize) -> sv_status>,
     pub committed: Option<unsafe extern "C" fn(*mut sv_exchange) -> i32>,
     pub encode_url:
         Option<unsafe extern "C" fn(*mut sv_exchange, url: *const u8, len: usize, out: *mut sv_str) -> sv_status>,
@@ -415,7 +417,7 @@ pub struct sv_host {
     pub detach: Option<
         unsafe extern "C" fn(
             *mut sv_exchange,
-            told: Option<unsafe extern "C" fn(told_arg: *mut c_void)>,
+            told: Option<unsafe extern "C" fn(told_arg: *mut c_void, why: sv_status)>,
             told_arg: *mut c_void,
         ) -> sv_status,
     >,
@@ -432,7 +434,7 @@ pub struct sv_host {
         Option<unsafe extern "C" fn(*mut sv_session, name: *const u8, len: usize, value: *mut sv_str) -> sv_status>,
     pub session_attributes:
         Option<unsafe extern "C" fn(*mut sv_session, out: *mut *const sv_pair, count: *mut usize) -> sv_status>,
-    pub session_set: Option<
+    pub session_set_attribute: Option<
         unsafe extern "C" fn(
             *mut sv_session,
             name: *const u8,
@@ -442,7 +444,7 @@ pub struct sv_host {
         ) -> sv_status,
     >,
     pub session_change_id: Option<unsafe extern "C" fn(*mut sv_session, id: *mut sv_str) -> sv_status>,
-    pub session_max_inactive: Option<unsafe extern "C" fn(*mut sv_session, seconds: i64) -> sv_status>,
+    pub session_set_max_inactive: Option<unsafe extern "C" fn(*mut sv_session, seconds: i64) -> sv_status>,
     pub session_invalidate: Option<unsafe extern "C" fn(*mut sv_session) -> sv_status>,
     pub context: Option<unsafe extern "C" fn(*mut sv_exchange) -> *mut sv_context>,
     pub context_path: Option<unsafe extern "C" fn(*mut sv_context, out: *mut sv_str) -> sv_status>,
@@ -574,7 +576,7 @@ pub struct sv_listener {
     pub flags: u32,
     pub flags_required: u32,
     pub kinds: u32,
-    pub on_event: Option<unsafe extern "C" fn(module: *mut c_void, *const sv_event)>,
+    pub on_event: Option<unsafe extern "C" fn(module: *mut c_void, *const sv_event) -> sv_status>,
 }
 
 #[repr(C)]

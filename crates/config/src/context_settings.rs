@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::files::{Coding, codings};
 use crate::raw::Table;
 use crate::remote_ip::RemoteIp;
+use crate::value::is_token;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -42,6 +43,10 @@ pub struct ContextSettings {
     pub form_bytes_max: u64,
     /// Parameters of a request, from its query and its form, 0 to 1000000; default 1000.
     pub parameter_count_max: usize,
+    /// Methods whose form bodies are read into parameters; default POST.
+    pub form_methods: Vec<String>,
+    /// Cookies of a request, 0 to 1000; default 200. More is 400.
+    pub cookie_count_max: usize,
     /// Bytes of a response that are held back before it is committed, 0 to 64 MiB; default 8 KiB.
     pub response_buffer_bytes: usize,
     /// How long an async exchange may take, 0 (for ever) to 24 h; default 30 s.
@@ -88,6 +93,8 @@ impl Default for ContextSettings {
             request_body_bytes_max: GIB,
             form_bytes_max: 2 * MIB,
             parameter_count_max: 1000,
+            form_methods: vec!["POST".to_owned()],
+            cookie_count_max: 200,
             response_buffer_bytes: 8 * KIB as usize,
             async_timeout: Duration::from_secs(30),
             session_timeout: Duration::from_secs(30 * 60),
@@ -124,6 +131,8 @@ impl ContextSettings {
             form_bytes_max: table.bytes("form_bytes_max", d.form_bytes_max, 0..=GIB),
             parameter_count_max: table.count("parameter_count_max", d.parameter_count_max as u64, 0..=1_000_000)
                 as usize,
+            form_methods: form_methods(table).unwrap_or_else(|| d.form_methods.clone()),
+            cookie_count_max: table.count("cookie_count_max", d.cookie_count_max as u64, 0..=1000) as usize,
             response_buffer_bytes: table.bytes("response_buffer_bytes", d.response_buffer_bytes as u64, 0..=64 * MIB)
                 as usize,
             async_timeout: table.duration("async_timeout", d.async_timeout, zero..=DAY),
@@ -154,4 +163,20 @@ impl ContextSettings {
             },
         }
     }
+}
+
+fn form_methods(table: &Table<'_, '_>) -> Option<Vec<String>> {
+    let methods = table.texts("form_methods", "[\"POST\", \"PUT\"]")?;
+    for method in &methods {
+        // A TRACE has no body (RFC 9110 9.3.8).
+        if !is_token(&method.value) || method.value == "TRACE" {
+            table.wrong(
+                method,
+                "form_methods",
+                "is not a method with a body",
+                "write its name, as in `[\"POST\", \"PUT\"]`",
+            );
+        }
+    }
+    Some(methods.into_iter().map(|method| method.value).collect())
 }

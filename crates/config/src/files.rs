@@ -115,14 +115,17 @@ impl Coding {
     }
 }
 
-/// Holds `[redirects]`: those that add a slash.
+/// Holds `[redirects]`: those that add a slash, and those that servlets send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebRedirects {
     /// `context_root`: `/shop` is redirected to `/shop/` (`mapperContextRootRedirectEnabled`), unless a servlet answers it;
     /// default true.
     pub context_root: bool,
-    /// `status`: 301, 302, 307 or 308; default 302. 307 and 308 keep the method.
+    /// `status` of those that add a slash: 301, 302, 307 or 308; default 302. 307 and 308 keep the method.
     pub status: u16,
+    /// `relative`: the Location that a servlet gives is sent as it stands (`useRelativeRedirects`); default true. False: it
+    /// is made absolute, as it always is for HTTP/1.0.
+    pub relative: bool,
 }
 
 impl Default for WebFiles {
@@ -148,7 +151,7 @@ impl Default for WebCompression {
 
 impl Default for WebRedirects {
     fn default() -> Self {
-        Self { context_root: true, status: 302 }
+        Self { context_root: true, status: 302, relative: true }
     }
 }
 
@@ -205,6 +208,7 @@ pub(crate) fn redirects(top: &Table<'_, '_>) -> WebRedirects {
     let redirects = WebRedirects {
         context_root: table.flag("context_root", d.context_root),
         status: table.one_of("status", &[302, 301, 307, 308]) as u16,
+        relative: table.flag("relative", d.relative),
     };
     table.finish();
     redirects
@@ -347,6 +351,7 @@ mod tests {
             [redirects]
             context_root = false
             status = 308
+            relative = false
             "#,
         )
         .unwrap();
@@ -381,7 +386,7 @@ mod tests {
             types: owned(&["text/*", "application/json"]),
         };
         assert_eq!(web.compression, expected);
-        assert_eq!(web.redirects, WebRedirects { context_root: false, status: 308 });
+        assert_eq!(web.redirects, WebRedirects { context_root: false, status: 308, relative: false });
         assert_eq!(load("[compression]\ncodings = []").unwrap().compression.codings, Some(Vec::new()));
     }
 
@@ -524,7 +529,7 @@ web.toml:5:19: `types` in [compression]: `json` is not a media type; write type/
 web.toml:6:1: unknown key `level` in [compression]; its keys are `codings`, `bytes_min`, `types`
 web.toml:8:16: `context_root` in [redirects] is the string `no`, but true or false is needed; write for example `context_root = true`
 web.toml:9:10: `status` in [redirects]: `303` is not known; write one of `302`, `301`, `307`, `308`
-web.toml:10:1: unknown key `folders` in [redirects]; its keys are `context_root`, `status`
+web.toml:10:1: unknown key `folders` in [redirects]; its keys are `context_root`, `status`, `relative`
 "#,
         );
         check(

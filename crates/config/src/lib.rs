@@ -15,8 +15,8 @@
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `error_pages`, `session`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`; below them
-//! `raw` (the file as it is written), `value`, `substitute`, `problem`.
+//! `servlets`, `filters`, `error_pages`, `session`, `cookies`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`; below
+//! them `raw` (the file as it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
 
@@ -42,6 +42,8 @@ mod error_pages;
 
 mod session;
 
+mod cookies;
+
 mod multipart;
 
 mod files;
@@ -65,6 +67,7 @@ mod problem;
 pub use access_log::{AccessLog, Rotate};
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
+pub use cookies::{WebCookies, WithoutEquals};
 pub use error_pages::{ERROR_FILE_BYTES_MAX, ErrorsOf, HostErrorPage, WebErrorPage};
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};

@@ -1,7 +1,6 @@
 //! `[multipart]` of web.toml: the limits of uploads, and what becomes of them with the settings of the context.
 //!
-//! It turns nothing on: a servlet reads multipart bodies if its library says so, or `multipart = true` in
-//! `[[servlet]]`.
+//! A servlet reads multipart bodies if its library says so, or `multipart = true` in `[[servlet]]`, or `everywhere`.
 
 use crate::context_settings::{ContextSettings, PART_COUNT_MAX, PART_MEMORY_BYTES_MAX, UPLOAD_BYTES_MAX};
 use crate::raw::Table;
@@ -10,6 +9,8 @@ use crate::web::Web;
 /// Holds `[multipart]` as it is written. None: not said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WebMultipart {
+    /// Servlets that do not say themselves whether they take multipart bodies do; default false.
+    pub everywhere: bool,
     /// Bytes of one file, up to 1 TiB.
     pub file_bytes_max: Option<u64>,
     /// Bytes of a whole body, up to 1 TiB.
@@ -53,6 +54,7 @@ pub(crate) fn multipart(top: &Table<'_, '_>) -> WebMultipart {
     let Some(table) = top.table("multipart") else { return WebMultipart::default() };
     let d = ContextSettings::default();
     let multipart = WebMultipart {
+        everywhere: table.flag("everywhere", false),
         file_bytes_max: table.given("file_bytes_max", |key| table.bytes(key, d.file_bytes_max, 0..=UPLOAD_BYTES_MAX)),
         request_bytes_max: table
             .given("request_bytes_max", |key| table.bytes(key, d.multipart_bytes_max, 0..=UPLOAD_BYTES_MAX)),
@@ -106,7 +108,7 @@ web.toml:3:18: `file_bytes_max` in [multipart]: `2TiB` is out of bounds; write 0
 web.toml:4:21: `request_bytes_max` in [multipart]: `2MB` is not a byte size; write for example `request_bytes_max = "256MiB"`
 web.toml:5:20: `memory_bytes_max` in [multipart]: `17MiB` is out of bounds; write 0B to 16MiB, as in `memory_bytes_max = "64KiB"`
 web.toml:6:18: `part_count_max` in [multipart]: `0` is out of bounds; write 1 to 10000, as in `part_count_max = 50`
-web.toml:7:1: unknown key `part_header_bytes_max` in [multipart]; its keys are `file_bytes_max`, `request_bytes_max`, `memory_bytes_max`, `part_count_max`
+web.toml:7:1: unknown key `part_header_bytes_max` in [multipart]; its keys are `everywhere`, `file_bytes_max`, `request_bytes_max`, `memory_bytes_max`, `part_count_max`
 "#,
         );
     }

@@ -15,6 +15,7 @@ use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{self, Document, Table, Text};
 use crate::substitute::Sources;
 use crate::uri_rules::{UriRules, uri_rules};
+use crate::value::is_token;
 use crate::values::{self, Given, Values};
 use crate::web::{self, Web};
 
@@ -73,13 +74,24 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Bytes of a request's line and headers, 8 KiB to 1 MiB; default 8 KiB.
     pub head_bytes_max: usize,
+    /// Bytes of a request's target, 256 B to 63 KiB; default 8 KiB. More is 414, if the head as a whole is within its bound.
+    pub target_bytes_max: usize,
     /// Headers of a request, 1 to 10000; default 100.
     pub header_count_max: usize,
     /// Connections at once, 1 to 1000000; default 8192.
     pub connections_max: usize,
-    /// How long a head may take to arrive, and how long a connection may be idle between two requests, 1 ms to 1 h;
-    /// default 20 s.
+    /// How long a head may take to arrive, 1 ms to 1 h; default 20 s.
     pub head_timeout: Duration,
+    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`.
+    pub keep_alive_timeout: Duration,
+    /// Requests of one connection, up to 1000000000; default 0: any number.
+    pub requests_per_connection_max: u64,
+    /// Bytes of a body that nobody has read, which are still taken for the sake of the connection, up to 1 GiB; default 2 MiB.
+    pub unread_body_bytes_max: u64,
+    /// Bytes of the trailers of a request, up to 16 KiB; default 8 KiB. More is 400.
+    pub trailer_bytes_max: usize,
+    /// Names, in lower case, of the trailers of requests that servlets are told; default none.
+    pub trailers: Vec<String>,
     /// How long the next piece of a body may take to arrive, 1 ms to 1 h; default 20 s.
     pub body_timeout: Duration,
     /// How long a client may read nothing of a response, 1 ms to 24 h; default 60 s.
@@ -88,6 +100,10 @@ pub struct Listener {
     pub backlog: u32,
     /// How it reads targets.
     pub uri: UriRules,
+    /// `server_header`: the header Server of all responses; default None: that of a servlet, or none.
+    pub server_header: Option<String>,
+    /// `secure`: TLS ends at a proxy in front, and servlets are told `https`; default false.
+    pub secure: bool,
     /// `allow_trace`: TRACE is answered with the request's head; default false: 405.
     pub allow_trace: bool,
     /// `proxy_name`: what servlets are told as the server's name, whatever the Host header says; default None.
@@ -161,13 +177,21 @@ impl Default for Listener {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             head_bytes_max: 8192,
+            target_bytes_max: 8192,
             header_count_max: 100,
             connections_max: 8192,
             head_timeout: Duration::from_secs(20),
+            keep_alive_timeout: Duration::from_secs(20),
+            requests_per_connection_max: 0,
+            unread_body_bytes_max: 2 * 1024 * 1024,
+            trailer_bytes_max: 8192,
+            trailers: Vec::new(),
             body_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(60),
             backlog: 1024,
             uri: UriRules::default(),
+            server_header: None,
+            secure: false,
             allow_trace: false,
             proxy_name: None,
             proxy_port: None,
@@ -328,22 +352,61 @@ fn listener(table: &Table<'_, '_>) -> Listener {
         None if table.place_of("address").is_some() => refused,
         None => d.address,
     };
+    let head_timeout = table.duration("head_timeout", d.head_timeout, least..=hour);
+    let is_printable = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    const SERVER: &str = "write printable ASCII, as in `server_header = \"Serval\"`, or leave it out";
     Listener {
         address,
         head_bytes_max: table.bytes("head_bytes_max", d.head_bytes_max as u64, 8192..=1024 * 1024) as usize,
+        target_bytes_max: table.bytes("target_bytes_max", d.target_bytes_max as u64, 256..=63 * 1024) as usize,
         header_count_max: table.count("header_count_max", d.header_count_max as u64, 1..=10_000) as usize,
         connections_max: table.count("connections_max", d.connections_max as u64, 1..=1_000_000) as usize,
-        head_timeout: table.duration("head_timeout", d.head_timeout, least..=hour),
+        head_timeout,
+        keep_alive_timeout: table.duration("keep_alive_timeout", head_timeout, least..=hour),
+        requests_per_connection_max: table.count("requests_per_connection_max", 0, 0..=1_000_000_000),
+        unread_body_bytes_max: table.bytes("unread_body_bytes_max", d.unread_body_bytes_max, 0..=1 << 30),
+        trailer_bytes_max: table.bytes("trailer_bytes_max", d.trailer_bytes_max as u64, 0..=16 * 1024) as usize,
+        trailers: trailers(table),
         body_timeout: table.duration("body_timeout", d.body_timeout, least..=hour),
         write_timeout: table.duration("write_timeout", d.write_timeout, least..=day),
         backlog: table.count("backlog", u64::from(d.backlog), 1..=65_535) as u32,
         uri: uri_rules(table),
+        server_header: table.checked(
+            "server_header",
+            "\"Serval\"",
+            is_printable,
+            ("is not the value of a header", SERVER),
+        ),
+        secure: table.flag("secure", d.secure),
         allow_trace: table.flag("allow_trace", d.allow_trace),
         proxy_name: table
             .text("proxy_name", "a string", "\"www.example.com\"")
             .map(|text| host_name(table, "proxy_name", &text)),
         proxy_port: table.given("proxy_port", |key| table.count(key, 443, 1..=65_535) as u16),
     }
+}
+
+fn trailers(table: &Table<'_, '_>) -> Vec<String> {
+    /// What frames a message, leads it, or says who sends it: a proxy may have looked at the head alone (RFC 9110 6.5.1).
+    const NEVER: [&str; 8] = [
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "trailer",
+        "transfer-encoding",
+    ];
+    let mut names = Vec::new();
+    for text in table.texts("trailers", "[\"x-checksum\"]").unwrap_or_default() {
+        let name = text.value.to_ascii_lowercase();
+        if !is_token(&name) || NEVER.contains(&&*name) {
+            table.wrong(&text, "trailers", "is not the name of a trailer", "write such as `[\"x-checksum\"]`");
+        }
+        names.push(name);
+    }
+    names
 }
 
 /// Returns what to write for an address that is none, as near to what is there as we can guess.
@@ -756,8 +819,8 @@ server.toml:5:2: unknown key `sever`; did you mean `server`?
 server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
-server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`, `params`, `env`
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`, `params`, `env`
 "#,
         );
         check(
@@ -1151,6 +1214,7 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         let pages = std::mem::take(&mut shipped.hosts[0].error_pages);
         assert_eq!(pages, [HostErrorPage { status: Some(404), file: "HOME/conf/404.html".into() }]);
         // What has no default in words: a name as an example, and a table whose presence says something.
+        defaults.listeners[0].server_header = Some("Serval".into());
         defaults.listeners[0].proxy_name = Some("www.example.com".into());
         defaults.listeners[0].proxy_port = Some(443);
         let settings = ContextSettings { remote_ip: Some(RemoteIp::default()), ..ContextSettings::default() };

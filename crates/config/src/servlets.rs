@@ -29,6 +29,8 @@ pub struct WebServlet {
     /// How long an async exchange of this servlet may take, up to 24 h, zero: for ever; None: `async_timeout` of the
     /// context's settings.
     pub async_timeout: Option<Duration>,
+    /// A welcome file that it takes by its extension must be there (`resourceOnlyServlets`); default false.
+    pub resource_only: bool,
     /// False takes the servlet out of service; default true.
     pub enabled: bool,
 }
@@ -50,6 +52,7 @@ pub(crate) fn servlets(top: &Table<'_, '_>) -> Vec<WebServlet> {
             multipart: table.given("multipart", |key| table.flag(key, true)),
             async_timeout: table
                 .given("async_timeout", |key| table.duration(key, Duration::from_secs(30), Duration::ZERO..=DAY)),
+            resource_only: table.flag("resource_only", false),
             enabled,
         };
         table.finish();

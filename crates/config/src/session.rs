@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::context_settings::{ContextSettings, DAY, YEAR};
+use crate::cookies::same_site;
 use crate::raw::Table;
 use crate::value::is_token;
 use crate::web::Web;
@@ -17,10 +18,16 @@ const COOKIE_AGE_MAX: Duration = Duration::from_secs(400 * 86_400);
 pub struct WebSession {
     /// How long a session may lie unused, up to 365 d; zero: for ever.
     pub timeout: Option<Duration>,
+    /// Whether cookies carry the session's id; Some(false) only with `url_rewriting`.
+    pub cookies: Option<bool>,
     /// A token (RFC 9110 5.6.2).
     pub cookie_name: Option<String>,
     /// Starts with `/`; without control characters and `;`.
     pub cookie_path: Option<String>,
+    /// Ends the cookie's path in `/`.
+    pub cookie_path_slash: Option<bool>,
+    /// Shares the ids of the host's other webapps; Some(true) only with the `cookie_path` `/`.
+    pub shared_id: Option<bool>,
     /// A host name in lower case, without a dot before it.
     pub cookie_domain: Option<String>,
     /// How long a browser keeps the cookie, 1 s to 400 d.
@@ -31,6 +38,8 @@ pub struct WebSession {
     pub secure: Option<Secure>,
     /// Which requests of other sites bring the cookie; Some(None): `"unset"`, the attribute is not sent.
     pub same_site: Option<Option<SameSite>>,
+    /// Gives the cookie the attribute `Partitioned`.
+    pub partitioned: Option<bool>,
     /// Carries the session's id in URLs too, for clients without cookies.
     pub url_rewriting: Option<bool>,
 }
@@ -40,10 +49,18 @@ pub struct WebSession {
 pub struct SessionSettings {
     /// How long a session may lie unused; None: for ever. Default 30 min.
     pub timeout: Option<Duration>,
+    /// Whether cookies carry the id; default true. False: the URL alone does, and cookies are not looked at.
+    pub cookies: bool,
     /// A token; default `JSESSIONID`.
     pub cookie_name: String,
     /// None, the default: the context's path, so that other webapps of the host do not see it.
     pub cookie_path: Option<String>,
+    /// Ends the cookie's path in `/`, so that browsers do not send it to `/foobar` with the requests for `/foo/`, nor to
+    /// `/foo` itself; default false.
+    pub cookie_path_slash: bool,
+    /// A new session takes the id that a cookie has brought, if another webapp of the host has a live session of that id; default
+    /// false. Each keeps attributes of its own.
+    pub shared_id: bool,
     /// None, the default: the host alone that was asked.
     pub cookie_domain: Option<String>,
     /// Whole seconds are sent. None, the default: until the browser is closed.
@@ -55,6 +72,8 @@ pub struct SessionSettings {
     /// Default [`SameSite::Lax`]: a form of another site (CSRF) then comes without the session, and a link with it.
     /// None: the attribute is not sent, and the browser decides.
     pub same_site: Option<SameSite>,
+    /// Where pages of other sites embed this one, each of them gets a cookie of its own; default false.
+    pub partitioned: bool,
     /// Carries the id in URLs too (`;jsessionid=`); default false, for URLs are logged, shared, and sent as `Referer`.
     pub url_rewriting: bool,
     /// Sessions at once, of [`ContextSettings::sessions_max`].
@@ -103,13 +122,17 @@ impl Web {
         let timeout = session.timeout.unwrap_or(defaults.session_timeout);
         SessionSettings {
             timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
+            cookies: session.cookies.unwrap_or(true),
             cookie_name: session.cookie_name.unwrap_or_else(|| COOKIE_NAME.to_owned()),
             cookie_path: session.cookie_path,
+            cookie_path_slash: session.cookie_path_slash.unwrap_or(false),
+            shared_id: session.shared_id.unwrap_or(false),
             cookie_domain: session.cookie_domain,
             cookie_max_age: session.cookie_max_age,
             http_only: session.http_only.unwrap_or(true),
             secure: session.secure.unwrap_or(Secure::Auto),
-            same_site: session.same_site.unwrap_or(Some(SameSite::Lax)),
+            same_site: session.same_site.or(self.cookies.same_site).unwrap_or(Some(SameSite::Lax)),
+            partitioned: session.partitioned.unwrap_or(self.cookies.partitioned),
             url_rewriting: session.url_rewriting.unwrap_or(false),
             sessions_max: defaults.sessions_max,
             session_bytes_max: defaults.session_bytes_max,
@@ -118,18 +141,15 @@ impl Web {
 }
 
 pub(crate) fn session(top: &Table<'_, '_>) -> WebSession {
-    const SAME_SITE: [(&str, Option<SameSite>); 4] = [
-        ("lax", Some(SameSite::Lax)),
-        ("strict", Some(SameSite::Strict)),
-        ("none", Some(SameSite::None)),
-        ("unset", None),
-    ];
     let Some(table) = top.table("session") else { return WebSession::default() };
     let (half_hour, second) = (Duration::from_secs(1800), Duration::from_secs(1));
     let session = WebSession {
         timeout: table.given("timeout", |key| table.duration(key, half_hour, Duration::ZERO..=YEAR)),
+        cookies: table.given("cookies", |key| table.flag(key, true)),
         cookie_name: cookie_name(&table),
         cookie_path: cookie_path(&table),
+        cookie_path_slash: table.given("cookie_path_slash", |key| table.flag(key, false)),
+        shared_id: table.given("shared_id", |key| table.flag(key, false)),
         cookie_domain: cookie_domain(&table),
         cookie_max_age: table.given("cookie_max_age", |key| table.duration(key, 30 * DAY, second..=COOKIE_AGE_MAX)),
         http_only: table.given("http_only", |key| table.flag(key, true)),
@@ -138,12 +158,26 @@ pub(crate) fn session(top: &Table<'_, '_>) -> WebSession {
             Some(true) => Secure::Always,
             Some(false) => Secure::Never,
         }),
-        same_site: table.given("same_site", |key| table.choice(key, &SAME_SITE)),
+        same_site: same_site(&table, ("lax", Some(SameSite::Lax))),
+        partitioned: table.given("partitioned", |key| table.flag(key, false)),
         url_rewriting: table.given("url_rewriting", |key| table.flag(key, false)),
     };
+    let problem = |key, what, instead| table.document.problem(table.place_of(key), what, instead);
     if session.same_site == Some(Some(SameSite::None)) && session.secure == Some(Secure::Never) {
         let what = "`same_site = \"none\"` in [session] with `secure = false`: browsers drop such a cookie";
-        table.document.problem(table.place_of("same_site"), what, "write `secure = true`, or another `same_site`");
+        problem("same_site", what, "write `secure = true`, or another `same_site`");
+    }
+    if session.partitioned == Some(true) && session.secure == Some(Secure::Never) {
+        let what = "`partitioned` in [session] with `secure = false`: browsers drop such a cookie";
+        problem("partitioned", what, "write `secure = true`, or remove `partitioned`");
+    }
+    if session.shared_id == Some(true) && session.cookie_path.as_deref() != Some("/") {
+        let what = "`shared_id` in [session] without `cookie_path = \"/\"`: no other webapp gets the cookie";
+        problem("shared_id", what, "write `cookie_path = \"/\"`, or remove `shared_id`");
+    }
+    if session.cookies == Some(false) && session.url_rewriting != Some(true) {
+        let what = "`cookies = false` in [session] without `url_rewriting = true`: nobody would find a session again";
+        problem("cookies", what, "write `url_rewriting = true`, or remove `cookies`");
     }
     table.finish();
     session
@@ -183,13 +217,17 @@ mod tests {
         let settings = load("[session]").unwrap().session_settings(&ContextSettings::default());
         let expected = SessionSettings {
             timeout: Some(Duration::from_secs(1800)),
+            cookies: true,
             cookie_name: "JSESSIONID".into(),
             cookie_path: None,
+            cookie_path_slash: false,
+            shared_id: false,
             cookie_domain: None,
             cookie_max_age: None,
             http_only: true,
             secure: Secure::Auto,
             same_site: Some(SameSite::Lax),
+            partitioned: false,
             url_rewriting: false,
             sessions_max: 100_000,
             session_bytes_max: 1 << 20,
@@ -207,26 +245,34 @@ mod tests {
             r#"
             [session]
             timeout = "0s"
+            cookies = false
             cookie_name = "__Host-id"
-            cookie_path = "/a b"
+            cookie_path = "/"
+            cookie_path_slash = true
+            shared_id = true
             cookie_domain = "Shop.example.com"
             cookie_max_age = "400d"
             http_only = false
             secure = true
             same_site = "strict"
+            partitioned = true
             url_rewriting = true
             "#,
         )
         .unwrap();
         let expected = SessionSettings {
             timeout: None,
+            cookies: false,
             cookie_name: "__Host-id".into(),
-            cookie_path: Some("/a b".into()),
+            cookie_path: Some("/".into()),
+            cookie_path_slash: true,
+            shared_id: true,
             cookie_domain: Some("shop.example.com".into()),
             cookie_max_age: Some(COOKIE_AGE_MAX),
             http_only: false,
             secure: Secure::Always,
             same_site: Some(SameSite::Strict),
+            partitioned: true,
             url_rewriting: true,
             sessions_max: 100_000,
             session_bytes_max: 1 << 20,
@@ -305,6 +351,20 @@ secure = false
 same_site = "none"
 ----
 web.toml:4:13: `same_site = "none"` in [session] with `secure = false`: browsers drop such a cookie; write `secure = true`, or another `same_site`
+"#,
+        );
+        check(
+            r#"
+[session]
+secure = false
+partitioned = true
+cookies = false
+shared_id = true
+cookie_path = "/a b"
+----
+web.toml:4:15: `partitioned` in [session] with `secure = false`: browsers drop such a cookie; write `secure = true`, or remove `partitioned`
+web.toml:5:11: `cookies = false` in [session] without `url_rewriting = true`: nobody would find a session again; write `url_rewriting = true`, or remove `cookies`
+web.toml:6:13: `shared_id` in [session] without `cookie_path = "/"`: no other webapp gets the cookie; write `cookie_path = "/"`, or remove `shared_id`
 "#,
         );
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::cookies::{WebCookies, cookies};
 use crate::error_pages::{WebErrorPage, error_pages, error_report};
 use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
@@ -33,12 +34,17 @@ pub struct Web {
     pub servlets: Vec<WebServlet>,
     /// `[[filter]]`, in the order of the file; no two have one name.
     pub filters: Vec<WebFilter>,
+    /// Paths that servlets dispatch to are taken as they stand (`dispatchersUseEncodedPaths` is false); default false: they
+    /// are percent-encoded, as those of URLs are.
+    pub plain_dispatch_paths: bool,
     /// `[[error_page]]`, in the order of the file.
     pub error_pages: Vec<WebErrorPage>,
     /// `[error_report] reason`: whether pages for errors that the server makes show reasons; None: as server.toml's `development`.
     pub error_reason: Option<bool>,
     /// `[session]`; see [`Web::session_settings`].
     pub session: WebSession,
+    /// `[cookies]`.
+    pub cookies: WebCookies,
     /// `[multipart]`; see [`Web::multipart_settings`].
     pub multipart: WebMultipart,
     /// `[files]`.
@@ -83,9 +89,11 @@ pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problem
         mime: mime(top),
         servlets: servlets(top),
         filters: filters(top),
+        plain_dispatch_paths: top.flag("plain_dispatch_paths", false),
         error_pages: error_pages(top),
         error_reason: error_report(top),
         session: session(top),
+        cookies: cookies(top),
         multipart: multipart(top),
         files: files(top),
         compression: compression(top),
@@ -214,6 +222,7 @@ pub(crate) mod tests {
         let web = load(
             r#"
             display_name = "Shop"
+            plain_dispatch_paths = true
             welcome_files = ["start.html", "sub/three.html"]
             [params]
             z = "1"
@@ -228,6 +237,7 @@ pub(crate) mod tests {
             load_on_startup = -1
             multipart = false
             async_timeout = "0s"
+            resource_only = true
             [servlet.init]
             size = "10"
             [[servlet]]
@@ -250,6 +260,7 @@ pub(crate) mod tests {
         assert_eq!((cart.multipart, cart.async_timeout), (Some(false), Some(Duration::ZERO)));
         assert_eq!((web.servlets[1].multipart, web.servlets[1].async_timeout), (None, None));
         assert_eq!((cart.load_on_startup, cart.enabled), (Some(-1), true));
+        assert_eq!((cart.resource_only, web.servlets[1].resource_only, web.plain_dispatch_paths), (true, false, true));
         assert_eq!(*cart.init, [pair("size", "10")]);
         assert!(!web.servlets[1].enabled);
         assert_eq!(web.build.unwrap().command, ["make", ""]);
@@ -366,7 +377,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `error_page`, `error_report`, `session`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }
@@ -385,6 +396,7 @@ web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_
             "[[error_page]]",
             "[error_report]",
             "[session]",
+            "[cookies]",
             "[multipart]",
             "[files]",
             "[[files.cache_control]]",

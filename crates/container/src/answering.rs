@@ -75,10 +75,16 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.hear(true);
-        let answered = self.poll_answer(task);
-        answered.map(|response| match self.entry.take() {
-            None => Ok(response),
-            Some(entry) => Ok(entry.answered(response)),
-        })
+        let Poll::Ready(mut response) = self.poll_answer(task) else { return Poll::Pending };
+        if self.turn.hints.are_waiting() {
+            // They go before it, and who sends them wakes this task.
+            self.answer = response.into();
+            return Poll::Pending;
+        }
+        self.turn.finish(response.headers_mut());
+        Poll::Ready(Ok(match self.entry.take() {
+            None => response,
+            Some(entry) => entry.answered(response),
+        }))
     }
 }

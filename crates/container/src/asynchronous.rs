@@ -10,22 +10,25 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use serval_abi::{SV_E_CANCELLED, SV_E_CLOSED, SV_E_LIMIT, SV_E_TIMEOUT, SV_OK, sv_status};
+use serval_abi::{SV_E_BUSY, SV_E_CANCELLED, SV_E_CLOSED, SV_E_LIMIT, SV_E_TIMEOUT, SV_OK, sv_status};
 use serval_loader::detached::Detached;
 use serval_loader::exchange::{Answer, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::context::Context;
 use crate::dispatch;
 use crate::exchange::{Asks, Exchange};
-use crate::execution::{Call, watched};
+use crate::execution::{Call, Place, watched};
 use crate::generation::{Generation, Stage};
 use crate::mapping::By;
 use crate::turn::Turn;
 
-/// LIMIT: threads that tell detached exchanges of their end.
-static TELLING: Semaphore = Semaphore::const_new(64);
+/// LIMIT: threads beside the pools, for what has to come to an end: detached exchanges are told of theirs, and those that got no thread
+/// in time are ended.
+static BESIDE: Semaphore = Semaphore::const_new(64);
+pub const NO_THREAD_IN_TIME: &str =
+    "its context had no thread for it (workers_max) for as long as a request waits for one (queue_timeout)";
 /// LIMIT: timers of one task.
 const TIMERS_MAX: usize = 10_000;
 
@@ -152,25 +155,92 @@ impl Work {
         let wake = self.exchange.task_wake();
         let mut watcher = Watcher::new(&self.exchange);
         loop {
-            match watcher.next(wake.woken(), self.exchange.deadline()).await {
-                Why::Event | Why::Retired => {
-                    let inline = watcher.may_be_polled_inline();
-                    match watcher.somewhere(inline, move || self.step(inline)).await {
-                        Some(Some(work)) => self = work,
-                        _ => return,
+            let mut why = watcher.next(wake.woken(), self.exchange.deadline()).await;
+            if matches!(why, Why::Event | Why::Retired) {
+                match watcher.seat(watcher.may_be_polled_inline()).await {
+                    Ok(seat) => {
+                        let inline = seat.is_inline();
+                        match seat.run(move || self.step(inline)).await {
+                            Some(Some(work)) => self = work,
+                            _ => return,
+                        }
+                        // One that always wakes itself lets the others have their turn.
+                        tokio::task::coop::consume_budget().await;
+                        continue;
                     }
-                    // One that always wakes itself lets the others have their turn.
-                    tokio::task::coop::consume_budget().await;
-                }
-                why => {
-                    watcher.say(why);
-                    let inline = watcher.may_be_polled_inline();
-                    watcher.somewhere(inline, move || self.cancel(why, inline)).await;
-                    return;
+                    Err(Busy) => why = Why::Busy,
                 }
             }
+            watcher.say(why);
+            let Some(seat) = watcher.last_seat(watcher.may_be_polled_inline()).await else { return };
+            let inline = seat.is_inline();
+            seat.run(move || self.cancel(why, inline)).await;
+            return;
         }
     }
+}
+
+/// Where what calls a library runs.
+enum Seat {
+    /// On this I/O thread.
+    Inline(Place),
+    /// On a thread of the context's pool.
+    Pool(OwnedSemaphorePermit),
+    /// On one beside the pool, which may have none left.
+    Beside(SemaphorePermit<'static>),
+}
+
+/// The context's pool had no thread for as long as a request waits for one.
+struct Busy;
+
+impl Seat {
+    /// `None`: never, since the semaphore is not closed.
+    async fn beside() -> Option<Seat> {
+        BESIDE.acquire().await.ok().map(Seat::Beside)
+    }
+
+    fn is_inline(&self) -> bool {
+        matches!(self, Seat::Inline(_))
+    }
+
+    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        match self {
+            Seat::Inline(place) => {
+                let result = work();
+                drop(place);
+                Some(result)
+            }
+            Seat::Pool(permit) => on_thread(permit, work).await,
+            Seat::Beside(permit) => on_thread(permit, work).await,
+        }
+    }
+}
+
+async fn on_thread<T: Send + 'static>(
+    permit: impl Send + 'static,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let run = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
+    run.await.ok()
+}
+
+/// Runs `dispatch`, which async_dispatch leads to, on a thread of the context's pool; `instead`, if there is none in time.
+pub async fn run_again<E: Send + 'static>(
+    context: Arc<Context>,
+    exchange: E,
+    dispatch: impl FnOnce(E) + Send + 'static,
+    instead: impl FnOnce(E) + Send + 'static,
+) {
+    match context.pool.enter_again().await {
+        Some(permit) => Seat::Pool(permit).run(move || dispatch(exchange)).await,
+        None => match Seat::beside().await {
+            Some(seat) => seat.run(move || instead(exchange)).await,
+            None => None,
+        },
+    };
 }
 
 /// How a detached exchange tells its driver.
@@ -233,9 +303,10 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
                 status => Outcome::Failed(status, format!("it was completed with status {status}")),
             };
             // Nothing of the servlet is called any more, so no worker is needed for it.
-            let inline = watcher.inline;
-            let end = move || watched(exchange.call(inline), |_| dispatch::settle(exchange, scope, outcome, inline));
-            watcher.somewhere(inline, end).await;
+            let Some(seat) = watcher.last_seat(watcher.inline).await else { return };
+            let inline = seat.is_inline();
+            seat.run(move || watched(exchange.call(inline), |_| dispatch::settle(exchange, scope, outcome, inline)))
+                .await;
             return;
         }
         let deadline = completion.deadline().filter(|_| !over);
@@ -255,9 +326,9 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
         };
         let asks = if permit.is_some() { Asks::Webapp } else { Asks::Nobody };
         // A call of the library may be under way, which is waited for: on a thread that may wait, even if the pool has none left.
-        let Ok(_one) = TELLING.acquire().await else { return };
+        let Some(seat) = Seat::beside().await else { return };
         let same = detached.clone();
-        let told = tokio::task::spawn_blocking(move || {
+        let told = seat.run(move || {
             if why != Why::Retired {
                 same.with(|exchange| {
                     exchange.is_over(status, Fault::new(code, reason));
@@ -265,9 +336,9 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
                     exchange.make_error_page(asks);
                 });
             }
-            same.tell();
+            same.tell(code);
         });
-        let _ = told.await;
+        told.await;
         drop(permit);
     }
 }
@@ -281,6 +352,8 @@ pub enum Why {
     TimedOut,
     Retired,
     Cut,
+    /// There was no thread for its next poll.
+    Busy,
 }
 
 impl Why {
@@ -296,6 +369,7 @@ impl Why {
                 let why = "its generation was replaced, and it had not ended after drain_timeout";
                 (StatusCode::SERVICE_UNAVAILABLE, SV_E_CANCELLED, why)
             }
+            Why::Busy => (StatusCode::SERVICE_UNAVAILABLE, SV_E_BUSY, NO_THREAD_IN_TIME),
             Why::Event | Why::Retired => (StatusCode::OK, SV_OK, ""),
         }
     }
@@ -354,19 +428,20 @@ impl Watcher {
         self.inline && servlet.is_some_and(|servlet| !servlet.is_off_io_threads())
     }
 
-    /// Runs what calls the library: on this I/O thread when there is a place, else on a thread of the context's pool.
-    async fn somewhere<T: Send + 'static>(&self, inline: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    /// A place on this I/O thread, if that may be and there is one, else a thread of the context's pool.
+    async fn seat(&self, inline: bool) -> Result<Seat, Busy> {
         if inline && let Some(place) = self.turn.inline.enter().await {
-            let result = work();
-            drop(place);
-            return Some(result);
+            return Ok(Seat::Inline(place));
         }
-        let permit = self.context.pool.enter_patiently().await;
-        let run = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        });
-        run.await.ok()
+        self.context.pool.enter_again().await.map(Seat::Pool).ok_or(Busy)
+    }
+
+    /// For what ends it, which never stays undone.
+    async fn last_seat(&self, inline: bool) -> Option<Seat> {
+        match self.seat(inline).await {
+            Ok(seat) => Some(seat),
+            Err(Busy) => Seat::beside().await,
+        }
     }
 
     pub fn say(&self, why: Why) {
@@ -374,7 +449,7 @@ impl Watcher {
         let servlet = self.generation.name_of(self.by);
         let (context, generation, request) = (&self.generation.context, self.generation.number, self.request);
         match why {
-            Why::TimedOut | Why::Cut => {
+            Why::TimedOut | Why::Cut | Why::Busy => {
                 tracing::warn!(%context, generation, servlet, request, "a request was ended: {reason}")
             }
             _ => tracing::debug!(%context, generation, servlet, request, "a request was ended: {reason}"),

@@ -1,8 +1,8 @@
 //! A webapp mounted at a path of a host: what stays the same while its generations come and go.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use serval_config::{ContextName, ContextSettings};
@@ -11,6 +11,7 @@ use serval_static_files::Folder;
 use crate::error_page::HostPages;
 use crate::execution::Pool;
 use crate::generation::Generation;
+use crate::routes::Routes;
 use crate::sessions::Sessions;
 
 pub struct Context {
@@ -27,11 +28,13 @@ pub struct Context {
     pub folder: ArcSwap<Folder>,
     pub pool: Arc<Pool>,
     /// They stay when its generations go.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     /// What requests get; replaced as a whole.
     pub current: ArcSwap<Generation>,
     /// The number of its host.
     pub host: usize,
+    /// What is mounted at its host, once it is.
+    pub beside: OnceLock<Weak<ArcSwap<Routes>>>,
     /// Its host's.
     pub host_pages: Arc<HostPages>,
     waiting: AtomicU8,
@@ -60,7 +63,7 @@ impl Context {
         let pool = Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout));
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
         let folder = ArcSwap::from_pointee(folder);
-        let sessions = Sessions::default();
+        let sessions = Arc::default();
         let shown = name.display().into();
         let ContextName { path, version } = name;
         Context {
@@ -75,6 +78,7 @@ impl Context {
             sessions,
             current,
             host,
+            beside: OnceLock::new(),
             host_pages,
             waiting,
         }
@@ -83,6 +87,13 @@ impl Context {
     /// As the folder of a webapp of this path and version is named: `ROOT`, `a#b##2`.
     pub fn folder_name(&self) -> String {
         ContextName { path: self.path.clone(), version: self.version.clone() }.folder()
+    }
+
+    /// Whether another context of its host has a live session of that id.
+    pub fn is_known_beside(&self, id: &str) -> bool {
+        let Some(beside) = self.beside.get().and_then(Weak::upgrade) else { return false };
+        let routes = beside.load();
+        routes.contexts().any(|other| other.name != self.name && other.sessions.knows(id))
     }
 
     pub fn waiting(&self) -> Waiting {

@@ -114,6 +114,7 @@ impl Deployment {
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
+            mounted.context.current.load().is_the_last_of(&mounted.context);
             if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
@@ -241,8 +242,8 @@ impl Container {
         let number = u64::from(files_only);
         let first = Generation::of_files(number, name.display().into(), web, &settings, self.lives.clone());
         let of_host = (host, self.hosts.all[host].error_pages.clone());
-        let development = config.development;
-        let context = Arc::new(Context::new(name, webapp.to_owned(), settings, development, folder, first, of_host));
+        let context =
+            Arc::new(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, of_host));
         let mut serving = Inputs::default();
         if files_only {
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
@@ -250,6 +251,7 @@ impl Container {
         } else {
             context.set_waiting(Waiting::Starting);
         }
+        let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
         self.hosts.all[host].routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
@@ -281,6 +283,7 @@ impl Container {
         });
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
+        generation.is_the_last_of(context);
         drain(context, generation);
     }
 

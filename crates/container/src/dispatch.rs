@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{
-    SV_DELETE, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD, SV_METHOD_OTHER,
-    SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE, sv_status,
+    SV_DELETE, SV_E_BUSY, SV_E_STATE, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_GET, SV_HEAD,
+    SV_METHOD_OTHER, SV_OK, SV_OPTIONS, SV_PATCH, SV_POST, SV_PUT, SV_TRACE, sv_status,
 };
 use serval_loader::filter::Entered;
 use serval_loader::servlet::{Outcome, Scope, Servlet};
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::Peer;
 use crate::answer::{self, Answered};
 use crate::answering::{Answer, Answering, or_failed};
-use crate::asynchronous::{Work, drive_detached};
+use crate::asynchronous::{NO_THREAD_IN_TIME, Why, Work, drive_detached, run_again};
 use crate::body::ResponseBody;
 use crate::context::Context;
 use crate::error_page;
@@ -156,8 +156,12 @@ async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> 
 /// The way of a request through the libraries: listener functions, filters, servlet.
 fn run(mut exchange: Box<Exchange>, inline: bool) {
     watched(exchange.call(inline), |generation| {
-        generation.request_event(SV_EVENT_REQUEST_INITIALIZED, &mut *exchange, Change::default());
-        dispatch(exchange, generation, inline);
+        let told = exchange
+            .shown(|exchange| generation.request_event(SV_EVENT_REQUEST_INITIALIZED, exchange, Change::default()));
+        match told {
+            Ok(()) => dispatch(exchange, generation, inline),
+            Err((status, text)) => settle(exchange, Scope::new(), Outcome::Failed(status, text), inline),
+        }
     });
 }
 
@@ -275,19 +279,26 @@ fn go_on(work: Box<Work>, inline: bool) {
 
 /// async_dispatch: the way of a request, once more.
 fn again(mut exchange: Box<Exchange>, scope: Scope) {
+    exchange.hand_over_body();
     exchange.end_filters(SV_OK);
     drop(scope);
     let way = exchange.takes_its_way().flatten();
     exchange.dispatch_again(way);
-    let context = exchange.context().clone();
-    drop(Handle::current().spawn(async move {
-        let permit = context.pool.enter_patiently().await;
-        let run = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            watched(exchange.call(false), |generation| dispatch(exchange, generation, false));
-        });
-        let _ = run.await;
-    }));
+    // Its owner is the generation, which it holds.
+    drop(Handle::current().spawn(run_again(
+        exchange.context().clone(),
+        exchange,
+        |exchange| watched(exchange.call(false), |generation| dispatch(exchange, generation, false)),
+        |mut exchange| {
+            watched(exchange.call(false), |generation| {
+                let (context, number, request) = (&generation.context, generation.number, exchange.request().id);
+                let servlet = exchange.servlet_name();
+                tracing::warn!(%context, generation = number, servlet, request, "a request was ended: {NO_THREAD_IN_TIME}");
+                exchange.cut_off(Why::Busy);
+                end(exchange, Scope::new(), SV_E_BUSY);
+            });
+        },
+    )));
 }
 
 /// The exchange is over: the filters are told, then the listener functions.
@@ -296,8 +307,7 @@ pub fn end(mut exchange: Box<Exchange>, scope: Scope, result: i32) {
     // Its memory lives until the servlet has returned, and it has.
     drop(scope);
     if exchange.generation().listens_to_requests() {
-        let generation = exchange.generation().clone();
-        generation.request_event(SV_EVENT_REQUEST_DESTROYED, &mut *exchange, Change::default());
+        exchange.request_event(SV_EVENT_REQUEST_DESTROYED, Change::default());
     }
     exchange.note();
 }

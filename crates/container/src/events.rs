@@ -1,8 +1,9 @@
 //! Listener functions (Servlet 11): what a generation's modules are told of its context, requests and sessions.
 
 use bytes::Bytes;
-use serval_abi::SV_E_STATE;
-use serval_loader::exchange::{Answer, Exchange, Fault};
+use serval_abi::{SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_DESTROYED};
+use serval_loader::exchange::{Answer, Exchange, Fault, printable};
+use serval_loader::filter::Failed;
 use serval_loader::module::{Event, Module};
 
 use crate::generation::Generation;
@@ -19,9 +20,9 @@ pub struct Change<'a> {
 }
 
 /// Tells one module of its context.
-pub fn event_of_context(module: &Module, kind: u32, change: Change<'_>) {
+pub fn event_of_context(module: &Module, kind: u32, change: Change<'_>) -> Result<(), Failed> {
     if module.listens_to() & kind == 0 {
-        return;
+        return Ok(());
     }
     module.event(&mut Event {
         kind,
@@ -32,11 +33,19 @@ pub fn event_of_context(module: &Module, kind: u32, change: Change<'_>) {
         name: change.name,
         value: change.value,
         old_value: change.old_value,
-    });
+    })
 }
 
+/// A line in the log for an error that changes nothing.
+pub fn log_failure(context: &str, generation: u64, told: Result<(), Failed>) {
+    if let Err((_, text)) = told {
+        tracing::error!(context, generation, "a listener function failed: {}", printable(&text));
+    }
+}
+
+/// All listener functions are told, also after an error of one; the first error is returned.
 impl Generation {
-    pub fn request_event(&self, kind: u32, exchange: &mut dyn Exchange, change: Change<'_>) {
+    pub fn request_event(&self, kind: u32, exchange: &mut dyn Exchange, change: Change<'_>) -> Result<(), Failed> {
         self.tell(kind, |module| {
             module.event(&mut Event {
                 kind,
@@ -47,11 +56,17 @@ impl Generation {
                 name: change.name,
                 value: change.value,
                 old_value: change.old_value,
-            });
-        });
+            })
+        })
     }
 
-    pub fn session_event(&self, kind: u32, exchange: &mut dyn Exchange, id: &str, change: Change<'_>) {
+    pub fn session_event(
+        &self,
+        kind: u32,
+        exchange: &mut dyn Exchange,
+        id: &str,
+        change: Change<'_>,
+    ) -> Result<(), Failed> {
         self.tell(kind, |module| {
             module.event(&mut Event {
                 kind,
@@ -62,25 +77,32 @@ impl Generation {
                 name: change.name,
                 value: change.value,
                 old_value: change.old_value,
-            });
-        });
+            })
+        })
     }
+}
 
-    /// Of a session that ends without a request.
-    pub fn session_ends(&self, kind: u32, session: &Session) {
-        let id = session.facts().id;
-        self.tell(kind, |module| {
+/// Tells of a session that has ended without a request, and then that each of its attributes is gone; `tell` calls with each module
+/// that listens to that kind of event.
+pub fn session_ends(session: &Session, tell: impl Fn(u32, &mut dyn FnMut(&Module) -> Result<(), Failed>)) {
+    let id = session.facts().id;
+    let event = |kind: u32, name: &str, old_value: Option<&[u8]>| {
+        tell(kind, &mut |module| {
             module.event(&mut Event {
                 kind,
                 exchange: None,
                 session: Some(&mut Ending(session)),
                 has_session: true,
                 session_id: &id,
-                name: "",
+                name,
                 value: None,
-                old_value: None,
-            });
+                old_value,
+            })
         });
+    };
+    event(SV_EVENT_SESSION_DESTROYED, "", None);
+    for (name, value) in session.attributes() {
+        event(SV_EVENT_SESSION_ATTRIBUTE, &name, Some(&value));
     }
 }
 

@@ -7,11 +7,13 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::thread::{Pid, gettid};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
@@ -25,6 +27,8 @@ use crate::turn::Io;
 const PATIENCE: Duration = Duration::from_millis(5);
 /// A servlet with an inline call that has run for so long does not run inline any more: it keeps an I/O thread from its work.
 const INLINE_MAX: Duration = Duration::from_secs(1);
+/// LIMIT: slow calls that wait to be named; to find out a stack takes a moment. Beyond, they are named without one.
+const SLOW_MAX: usize = 1000;
 /// How often the watch looks, and so how long an inline call can keep others waiting when it does not keep its promise.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -124,10 +128,15 @@ impl Pool {
         &self.runtime
     }
 
-    /// Waits for a thread's place as long as it takes: for what has been let in already.
+    /// Waits for a thread's place as long as it takes: for what no client waits for.
     pub async fn enter_patiently(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         self.workers.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits for a thread's place for what has been let in already, and so does not stand in the queue: but no longer than if it did.
+    pub async fn enter_again(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::time::timeout(self.queue_timeout, self.enter_patiently()).await.ok().flatten()
     }
 
     /// Waits for a thread's place, as long as the queue has room and the time has not run out.
@@ -282,18 +291,29 @@ struct Running {
 }
 
 /// One per thread that runs servlets; the thread and the watch share it, and nobody else.
-#[derive(Default)]
-struct Seat(Mutex<Option<Running>>);
+struct Seat {
+    thread: Pid,
+    running: Mutex<Option<Running>>,
+}
 
 impl Seat {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, running: Option<Running>) -> Option<Running> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), running)
+        std::mem::replace(&mut *self.running(), running)
     }
 
     fn is_inline(&self, since: Option<Instant>) {
-        if let Some(running) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(running) = &mut *self.running() {
             running.inline_since = since;
         }
+    }
+
+    /// Whether the call that began then still runs.
+    fn still_runs(&self, began: Instant) -> bool {
+        self.running().as_ref().is_some_and(|running| running.since == began)
     }
 }
 
@@ -301,7 +321,7 @@ static SEATS: Mutex<Vec<Weak<Seat>>> = Mutex::new(Vec::new());
 
 thread_local! {
     static SEAT: Arc<Seat> = {
-        let seat = Arc::new(Seat::default());
+        let seat = Arc::new(Seat { thread: gettid(), running: Mutex::default() });
         let mut seats = SEATS.lock().unwrap_or_else(PoisonError::into_inner);
         seats.retain(|seat| seat.strong_count() > 0);
         seats.push(Arc::downgrade(&seat));
@@ -331,6 +351,35 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
     })
 }
 
+/// Tells the native stack of a thread of this process in a line. Called on a thread of its own, one at a time; may take seconds.
+pub type StackOf = Box<dyn Fn(Pid) -> String + Send>;
+
+/// A call to be named in the log.
+struct Slow {
+    seat: Arc<Seat>,
+    generation: Arc<Generation>,
+    by: By,
+    exchange_id: u64,
+    since: Instant,
+    age: Duration,
+}
+
+impl Slow {
+    /// `stack_of` is asked only while it runs: later its thread may be at another call.
+    fn name(self, stack_of: Option<&StackOf>) {
+        let Slow { seat, generation, by, exchange_id, since, age } = self;
+        let stack = stack_of.filter(|_| seat.still_runs(since)).map(|stack_of| stack_of(seat.thread));
+        let stack = stack.filter(|_| seat.still_runs(since)).map(|stack| format!("; its stack: {stack}"));
+        tracing::warn!(
+            context = %generation.context, servlet = generation.name_of(by),
+            generation = generation.number, request = exchange_id,
+            "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
+             (make it asynchronous if it has to wait; slow_after in server.toml says when to say this){}",
+             age.as_secs_f64(), stack.unwrap_or_default()
+        );
+    }
+}
+
 /// The thread that looks for slow calls; ends when dropped.
 pub struct Watch {
     stop: Arc<AtomicBool>,
@@ -339,20 +388,27 @@ pub struct Watch {
 
 impl Watch {
     /// Called inside the runtime that the calls run on.
-    pub fn start(inline: Arc<Inline>) -> Watch {
+    pub fn start(inline: Arc<Inline>, stack_of: StackOf) -> Watch {
         let runtime = Handle::current();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("sv-watch".to_owned()).spawn(move || {
+        let (slow, named) = sync_channel(SLOW_MAX);
+        // It ends by itself, when there is nobody to send it more; nobody waits for that, since a stack takes a moment.
+        let naming = std::thread::Builder::new().name("sv-stacks".to_owned()).spawn(move || {
+            named.into_iter().for_each(|slow: Slow| slow.name(Some(&stack_of)));
+        });
+        let looking = std::thread::Builder::new().name("sv-watch".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::park_timeout(LOOK);
-                look(&inline, &runtime);
+                look(&inline, &runtime, &slow);
             }
         });
-        if let Err(error) = &thread {
-            tracing::warn!("slow calls will not be named, since there is no thread for it: {error}");
+        if let Err(error) = naming.and(looking.as_ref().map(|_| ()).map_err(|error| error.kind().into())) {
+            tracing::warn!(
+                "slow calls will not be named, or without their stacks, since there is no thread for it: {error}"
+            );
         }
-        Watch { stop, thread: thread.ok() }
+        Watch { stop, thread: looking.ok() }
     }
 }
 
@@ -366,14 +422,14 @@ impl Drop for Watch {
     }
 }
 
-fn look(inline: &Inline, runtime: &Handle) {
+fn look(inline: &Inline, runtime: &Handle, slow: &SyncSender<Slow>) {
     let mut stuck = 0;
     let mut long = false;
     let seats: Vec<Arc<Seat>> =
         SEATS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
     for seat in seats {
-        let mut running = seat.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(running) = running.as_mut() else { continue };
+        let mut place = seat.running();
+        let Some(running) = place.as_mut() else { continue };
         let age = running.since.elapsed();
         let inline_age = running.inline_since.map_or(Duration::ZERO, |since| since.elapsed());
         long |= inline_age >= LOOK;
@@ -385,13 +441,13 @@ fn look(inline: &Inline, runtime: &Handle) {
             continue;
         }
         running.next = age * 2;
-        let Call { generation, by, exchange_id, .. } = &running.call;
-        tracing::warn!(
-            context = %generation.context, servlet = generation.name_of(*by),
-            generation = generation.number, request = exchange_id,
-            "a call has been running for {:.1} s; it keeps its thread until it returns, and others use the rest \
-             (make it asynchronous if it has to wait; slow_after in server.toml says when to say this)", age.as_secs_f64()
-        );
+        let (since, Call { generation, by, exchange_id, .. }) = (running.since, &running.call);
+        let (generation, by, exchange_id) = (generation.clone(), *by, *exchange_id);
+        drop(place);
+        let call = Slow { seat, generation, by, exchange_id, since, age };
+        if let Err(TrySendError::Full(call) | TrySendError::Disconnected(call)) = slow.try_send(call) {
+            call.name(None);
+        }
     }
     inline.stuck.store(stuck, Ordering::Relaxed);
     if long {

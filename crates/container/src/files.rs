@@ -92,7 +92,7 @@ pub fn may_block(request: &Request, context: &Context) -> bool {
         || (options.listings && request.target.path().ends_with('/'))
 }
 
-/// What an include finds at a path.
+/// What an include, or an error page, finds at a path.
 pub enum Content {
     /// With its type.
     File(ResponseBody, Option<HeaderValue>),

@@ -4,8 +4,8 @@
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -14,19 +14,21 @@ use serval_abi::{
     SV_EVENT_REQUEST_INITIALIZED,
 };
 use serval_config::{ContextSettings, SessionSettings, Web};
-use serval_loader::filter::Filter;
+use serval_loader::filter::{Failed, Filter};
 use serval_loader::library::Library;
-use serval_loader::module::Module;
+use serval_loader::module::{Module, is_end};
 use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
 use serval_loader::servlet::Servlet;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
 use crate::compression::Compression;
+use crate::context::Context;
 use crate::declared::{self, Plans, declared};
-use crate::events::{Change, event_of_context};
+use crate::events::{Change, event_of_context, log_failure, session_ends};
 use crate::filters::FilterMaps;
 use crate::mapping::{By, Mapper};
+use crate::sessions::Sessions;
 use crate::side::Side;
 
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
@@ -57,6 +59,8 @@ pub struct Generation {
     loaded: Option<Loaded>,
     /// All kinds of events that its listener functions want.
     listens_to: u32,
+    /// Those that end with it: of a context that is gone.
+    last_sessions: OnceLock<Arc<Sessions>>,
     lives: Arc<Lives>,
 }
 
@@ -140,6 +144,7 @@ impl Generation {
             temp: None,
             loaded: None,
             listens_to: 0,
+            last_sessions: OnceLock::new(),
             lives,
         })
     }
@@ -171,7 +176,7 @@ impl Generation {
         let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
-                made.destroy(&side, &plan.lives);
+                made.destroy(&side, &plan.lives, None);
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(&plan.temp);
                 return Err(error);
@@ -193,6 +198,7 @@ impl Generation {
             temp: Some(plan.temp.clone()),
             listens_to: made.modules.iter().fold(0, |kinds, module| kinds | module.listens_to()),
             loaded: Some(Loaded { made, copy, side, temp: plan.temp }),
+            last_sessions: OnceLock::new(),
             lives: plan.lives,
         }))
     }
@@ -238,7 +244,13 @@ impl Generation {
     /// Whether a servlet takes multipart bodies: by web.toml, else by its declaration.
     pub fn is_multipart(&self, number: usize) -> bool {
         let configured = self.web_servlet(number).and_then(|servlet| servlet.multipart);
-        configured.unwrap_or_else(|| self.servlet(number).is_some_and(Servlet::is_multipart))
+        configured.unwrap_or(self.web.multipart.everywhere || self.servlet(number).is_some_and(Servlet::is_multipart))
+    }
+
+    /// Whether a servlet answers, as a welcome file, only for files that are there.
+    pub fn needs_files(&self, by: By) -> bool {
+        let name = self.name_of(by);
+        self.web.servlets.iter().any(|servlet| servlet.resource_only && servlet.name == name)
     }
 
     /// What web.toml says of how long an asynchronous exchange of this servlet may take.
@@ -257,20 +269,21 @@ impl Generation {
         });
     }
 
+    /// Its context is gone: when the last exchange has ended, the sessions end too.
+    pub fn is_the_last_of(&self, context: &Context) {
+        let _ = self.last_sessions.set(context.sessions.clone());
+    }
+
     /// Ends what goes on by itself.
     pub fn cut(&self) {
         self.stage.send_replace(Stage::Cut);
     }
 
-    /// Calls `tell` with each module that has listener functions for this kind of event.
-    pub fn tell(&self, kind: u32, mut tell: impl FnMut(&Module)) {
-        if self.listens_to & kind == 0 {
-            return;
-        }
-        for module in self.loaded.iter().flat_map(|loaded| &loaded.made.modules) {
-            if module.listens_to() & kind != 0 {
-                tell(module);
-            }
+    /// Calls `tell` with each module that has listener functions for this kind of event, and returns the first error.
+    pub fn tell(&self, kind: u32, mut tell: impl FnMut(&Module) -> Result<(), Failed>) -> Result<(), Failed> {
+        match &self.loaded {
+            Some(loaded) if self.listens_to & kind != 0 => loaded.made.tell(kind, &mut tell),
+            _ => Ok(()),
         }
     }
 
@@ -315,9 +328,10 @@ impl Drop for Generation {
     fn drop(&mut self) {
         let lives = self.lives.clone();
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
+        let sessions = self.last_sessions.take();
         let end = move || {
             if let Some(Loaded { made, copy, side, temp }) = loaded {
-                made.destroy(&side, &lives);
+                made.destroy(&side, &lives, sessions.as_deref());
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(temp);
                 tracing::info!(
@@ -365,7 +379,12 @@ impl Made {
             }
         }
         self.initialized = true;
-        self.tell(SV_EVENT_CONTEXT_INITIALIZED);
+        let mut told = Ok(());
+        for (module, library) in self.modules.iter().zip(&libraries) {
+            let one = event_of_context(module, SV_EVENT_CONTEXT_INITIALIZED, Change::default());
+            told = told.and(one.map_err(|(_, text)| refused(library.path(), Refusal::Initialized(text))));
+        }
+        told?;
         for filter in &plans.filters {
             let path = libraries[filter.library].path();
             let made = Filter::create(&self.modules[filter.library], filter.index, &filter.name, filter.init.clone());
@@ -391,19 +410,34 @@ impl Made {
         Ok(plans)
     }
 
-    fn tell(&self, kind: u32) {
-        for module in &self.modules {
-            event_of_context(module, kind, Change::default());
+    /// Calls `tell` with each module that listens to this kind of event; of an end with the last one first (SEMANTICS 25).
+    fn tell(&self, kind: u32, tell: &mut dyn FnMut(&Module) -> Result<(), Failed>) -> Result<(), Failed> {
+        let mut told = Ok(());
+        let mut one = |module: &Arc<Module>| {
+            if module.listens_to() & kind != 0 {
+                let of_one = tell(module);
+                told = std::mem::replace(&mut told, Ok(())).and(of_one);
+            }
+        };
+        match is_end(kind) {
+            true => self.modules.iter().rev().for_each(&mut one),
+            false => self.modules.iter().for_each(&mut one),
         }
+        told
     }
 
-    /// Servlets before filters before modules, each in reverse order; the libraries stay mapped.
-    fn destroy(mut self, side: &Side, lives: &Lives) {
+    /// Servlets before filters before sessions before modules, each in reverse order; the libraries stay mapped.
+    fn destroy(mut self, side: &Side, lives: &Lives, sessions: Option<&Sessions>) {
         side.jobs.close(&side.context, side.number);
         while self.servlets.pop().is_some() {}
         while self.filters.pop().is_some() {}
+        for session in sessions.map(Sessions::clear).unwrap_or_default() {
+            session_ends(&session, |kind, tell| log_failure(&side.context, side.number, self.tell(kind, tell)));
+        }
         if self.initialized {
-            self.tell(SV_EVENT_CONTEXT_DESTROYED);
+            let kind = SV_EVENT_CONTEXT_DESTROYED;
+            let told = self.tell(kind, &mut |module| event_of_context(module, kind, Change::default()));
+            log_failure(&side.context, side.number, told);
         }
         while self.modules.pop().is_some() {}
         lives.left_mapped.fetch_add(self.libraries.len(), Ordering::Relaxed);

@@ -67,9 +67,12 @@ fn welcome(context: &Context, generation: &Generation, folder: &str) -> Option<(
             return Some((found, path));
         }
     }
-    // No such file: whoever takes its extension, as `index.do`.
+    // No such file: whoever takes its extension, as `index.do`, and does not need a file.
     let mut entries = generation.welcome_files().map(|entry| format!("{folder}{entry}"));
-    entries.find_map(|path| Some((mapper.find_extension(&path)?, path)))
+    entries.find_map(|path| {
+        let found = mapper.find_extension(&path)?;
+        (!generation.needs_files(found.by)).then_some((found, path))
+    })
 }
 
 /// WEB-INF and META-INF at the top of a webapp, in any case (SEMANTICS 7). Dispatches inside of the webapp may reach them.

@@ -27,6 +27,7 @@ mod filters;
 #[doc(hidden)]
 pub mod fuzz;
 mod generation;
+mod hints;
 mod inside;
 mod jobs;
 mod mapping;
@@ -42,6 +43,7 @@ mod side;
 mod target;
 mod tokens;
 mod turn;
+mod unread;
 mod webapp;
 
 use std::net::SocketAddr;
@@ -53,7 +55,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use serval_abi::SV_EVENT_SESSION_DESTROYED;
 
 use access_log::Owner;
 use answering::Answer;
@@ -61,8 +62,11 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
+use events::{log_failure, session_ends};
+pub use execution::StackOf;
 use execution::{Inline, Watch};
 use generation::Lives;
+pub use hints::Hints;
 use inside::Mapped;
 use problem::Problem;
 use routes::{DEFAULT_HOST, Host, Hosts};
@@ -156,13 +160,17 @@ pub struct Container {
 
 impl Container {
     /// Nothing is mounted before the first pass. Needs a tokio runtime of several threads for everything else.
-    pub fn new(config: Arc<serval_config::Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Arc<Container> {
+    pub fn new(
+        config: Arc<serval_config::Server>,
+        on_event: Box<dyn Fn(&Event) + Send + Sync>,
+        stack_of: StackOf,
+    ) -> Arc<Container> {
         // None at all with one I/O thread: it has to be free of servlets.
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
             hosts: Hosts::new(&config.hosts),
-            _watch: Watch::start(inline.clone()),
+            _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
@@ -202,6 +210,10 @@ impl Container {
     ) -> (Answer, Option<Owner>) {
         let (mut head, body) = request.into_parts();
         let (host, server, mut entry) = self.receive(&head, peer);
+        if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > peer.listener.target_bytes_max) {
+            let problem = Problem::closing(StatusCode::URI_TOO_LONG);
+            return (self.problem(host, &problem, &head.headers).into(), entry);
+        }
         let target = match server.and_then(|server| Target::read(&mut head, server, &peer.listener.uri)) {
             Ok(target) => target,
             Err(Refused(status, why)) => {
@@ -286,7 +298,11 @@ impl Container {
     pub fn expire_sessions(&self) {
         for context in self.hosts.contexts() {
             for session in context.sessions.expired() {
-                context.current.load().session_ends(SV_EVENT_SESSION_DESTROYED, &session);
+                let generation = context.current.load_full();
+                let context = &generation.context;
+                session_ends(&session, |kind, tell| {
+                    log_failure(context, generation.number, generation.tell(kind, tell))
+                });
             }
         }
     }
@@ -324,6 +340,10 @@ fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc
     let listener = &request.peer.listener;
     request.target.enter(&context.path, &listener.uri);
     let generation = context.current.load_full();
+    if parameters::has_more_cookies(&request.headers, context.settings.cookie_count_max) {
+        let problem = Problem::new(StatusCode::BAD_REQUEST).because_public("The request has too many cookies.");
+        return error_page::without_servlet(&problem, &request.headers, &context, &generation).into();
+    }
     if inside::lacks_slash(&generation, request.target.path()) {
         return match inside::redirect_to_root(&request, &context, &generation) {
             Ok(redirect) => redirect.into(),

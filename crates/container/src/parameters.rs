@@ -1,5 +1,9 @@
 //! Parameters of a query or a form, and cookies (SEMANTICS 15 and 16; Servlet 3.1; RFC 6265 5.4).
 
+use http::HeaderMap;
+use http::header::COOKIE;
+use serval_config::WithoutEquals;
+
 /// Why parameters cannot be given.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadParameters {
@@ -44,10 +48,19 @@ fn decode(text: &[u8]) -> Result<String, BadParameters> {
     String::from_utf8(out).map_err(|_| BadParameters::Malformed("a parameter is not UTF-8"))
 }
 
+/// Whether a request has more cookies than that, malformed ones with them.
+pub fn has_more_cookies(headers: &HeaderMap, count_max: usize) -> bool {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|header| header.as_bytes().split(|&b| b == b';'));
+    pairs.filter(|pair| !pair.trim_ascii().is_empty()).nth(count_max).is_some()
+}
+
 /// The cookies of one Cookie header; what is malformed drops only that cookie.
-pub fn cookies(header: &[u8], all: &mut Vec<(String, String)>) {
+pub fn cookies(header: &[u8], without_equals: WithoutEquals, all: &mut Vec<(String, String)>) {
     for pair in header.split(|&b| b == b';') {
         let pair = pair.trim_ascii();
+        if without_equals == WithoutEquals::Ignore && !pair.contains(&b'=') {
+            continue;
+        }
         let equals = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
         let (name, value) = (pair[..equals].trim_ascii(), pair.get(equals + 1..).unwrap_or_default().trim_ascii());
         let token =
@@ -89,8 +102,18 @@ mod tests {
     #[test]
     fn cookie_headers() {
         let mut all = Vec::new();
-        cookies(b"a=1; b=\"q\"; bad name=2; c=x y; d", &mut all);
+        cookies(b"a=1; b=\"q\"; bad name=2; c=x y; d", WithoutEquals::Name, &mut all);
+        cookies(b"e;f=; g =x;=h; i=%=\xc3\xa9;;j=\xff", WithoutEquals::Ignore, &mut all);
         let all: Vec<(&str, &str)> = all.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(all, [("a", "1"), ("b", "\"q\""), ("d", "")]);
+        assert_eq!(all, [("a", "1"), ("b", "\"q\""), ("d", ""), ("f", ""), ("g", "x"), ("i", "%=\u{e9}")]);
+    }
+
+    #[test]
+    fn cookies_are_counted_before_they_are_read() {
+        let mut headers = HeaderMap::new();
+        for header in ["a; =; b=1;", " ;;", "c=1"] {
+            headers.append(COOKIE, header.parse().unwrap());
+        }
+        assert!(has_more_cookies(&headers, 3) && !has_more_cookies(&headers, 4));
     }
 }

@@ -74,7 +74,7 @@ pub fn found(rules: &RemoteIp, headers: &HeaderMap, peer: &Peer) -> Option<Clien
     }
     let said = |name: &Option<String>| headers.get(name.as_ref()?).and_then(|value| value.to_str().ok());
     let (protocol, host) = last.map_or((None, None), |hop| (hop.protocol, hop.host));
-    if let Some(protocol) = protocol.as_deref().or(said(&rules.protocol_header)) {
+    if let Some(protocol) = protocol.or_else(|| joined(rules.protocol_header.as_ref()?, headers)) {
         let mut parts = protocol.split(',').map(str::trim).filter(|part| !part.is_empty()).peekable();
         let secure = parts.peek().is_some() && parts.all(|part| part.eq_ignore_ascii_case(&rules.protocol_https_value));
         let usual = if secure { rules.https_port } else { rules.http_port };
@@ -126,6 +126,12 @@ fn hops(name: &str, headers: &HeaderMap) -> Vec<Hop> {
     let listed =
         |value: String| value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(plain).collect::<Vec<_>>();
     values.flat_map(listed).collect()
+}
+
+/// Several headers are one list: one that is sent first must not hide another.
+fn joined(name: &str, headers: &HeaderMap) -> Option<String> {
+    let values: Vec<String> = headers.get_all(name).iter().map(text_of).collect();
+    (!values.is_empty()).then(|| values.join(","))
 }
 
 /// As characters, whatever was sent: what stands left of an address may be anybody's.
@@ -305,6 +311,7 @@ mod tests {
             (&all, "x-forwarded-proto: HTTPS", Some(true), Some(9443), None),
             (&all, "x-forwarded-proto: https,https", Some(true), Some(9443), None),
             (&all, "x-forwarded-proto: https,http", Some(false), Some(9080), None),
+            (&all, "x-forwarded-proto: https\nx-forwarded-proto: http", Some(false), Some(9080), None),
             (&all, "x-forwarded-proto: http", Some(false), Some(9080), None),
             (&all, "x-forwarded-proto: ,", Some(false), Some(9080), None),
             (&all, "x-forwarded-port: 8443", None, None, None),

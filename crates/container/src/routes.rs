@@ -21,7 +21,8 @@ pub const DEFAULT_HOST: usize = 0;
 pub struct Host {
     /// As servlets are told it, when the client names none.
     pub name: String,
-    pub routes: ArcSwap<Routes>,
+    /// Its contexts hold it weakly.
+    pub routes: Arc<ArcSwap<Routes>>,
     pub log: Option<Arc<Log>>,
     pub error_pages: Arc<HostPages>,
 }
@@ -51,7 +52,7 @@ impl Host {
         let said = |error| tracing::error!("host {name}: the thread of its access log cannot be started: {error}");
         let log = settings.access_log.as_ref().and_then(|log| Log::start(log).map_err(said).ok());
         let error_pages = Arc::new(HostPages::read(&name, &settings.error_pages));
-        Host { name, routes: ArcSwap::default(), log, error_pages }
+        Host { name, routes: Arc::default(), log, error_pages }
     }
 }
 
@@ -233,8 +234,8 @@ mod tests {
         let by = |target: &str, cookie: &str| chosen(&routes, target, cookie);
         assert_eq!(by("/v/a", ""), ("/v##2".to_owned(), VersionRule::Newest), "as text");
         assert_eq!(by("/v/x/a", ""), ("/v/x".to_owned(), VersionRule::Only));
-        let old = versions[0].sessions.create(None, 9).unwrap().facts().id;
-        let none = versions[2].sessions.create(None, 9).unwrap().facts().id;
+        let old = versions[0].sessions.create(None, None, 9).unwrap().facts().id;
+        let none = versions[2].sessions.create(None, None, 9).unwrap().facts().id;
         assert_eq!(by("/v/a", &format!("JSESSIONID={old}")), ("/v##1".to_owned(), VersionRule::Session));
         assert_eq!(by(&format!("/v/a;jsessionid={none}"), ""), ("/v".to_owned(), VersionRule::Session));
         assert_eq!(by("/v/a", "JSESSIONID=0"), ("/v##2".to_owned(), VersionRule::Newest));

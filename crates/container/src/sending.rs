@@ -218,11 +218,11 @@ impl Sending {
         }
     }
 
-    pub fn redirect(&mut self, location: HeaderValue) {
+    pub fn redirect(&mut self, status: StatusCode, location: HeaderValue) {
         self.reset_buffer();
         self.headers.remove(CONTENT_LENGTH);
         self.length = None;
-        self.status = StatusCode::FOUND;
+        self.status = status;
         self.headers.insert(LOCATION, location);
         self.finished = true;
     }

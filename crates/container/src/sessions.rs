@@ -2,6 +2,9 @@
 //! context and not to a generation, and their attributes are bytes, so a reload does not touch them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,9 +17,21 @@ const ATTRIBUTES_MAX: usize = 1000;
 /// What each attribute costs beside its name and value.
 const ATTRIBUTE_BYTES: usize = 64;
 
-/// All sessions of one context, by id. The map is locked for a lookup only, a session for a moment.
+/// The maps that the sessions of a context are in, so that requests of different ones seldom wait for each other, and for a look at
+/// all sessions never long.
+const BUCKETS: usize = 16;
+
+type Bucket = HashMap<Arc<str>, Arc<Session>>;
+
+/// All sessions of one context, by id. A bucket is locked for a lookup only, a session for a moment; a bucket may be locked by who
+/// has locked a session, and never the other way round.
 #[derive(Default)]
-pub struct Sessions(Mutex<HashMap<Arc<str>, Arc<Session>>>);
+pub struct Sessions {
+    buckets: [Mutex<Bucket>; BUCKETS],
+    hasher: RandomState,
+    /// Those that are valid.
+    count: AtomicUsize,
+}
 
 pub struct Session {
     /// Milliseconds since 1970.
@@ -81,11 +96,16 @@ fn new_id() -> Answer<Arc<str>> {
 }
 
 impl Sessions {
+    fn bucket(&self, id: &str) -> MutexGuard<'_, Bucket> {
+        // Fewer than the hash has values.
+        lock(&self.buckets[self.hasher.hash_one(id) as usize % BUCKETS])
+    }
+
     /// The session of that id for a request, which has it until [`Session::leave`]. `None`: there is none, or its time is up.
     pub fn enter(&self, id: &str) -> Option<Arc<Session>> {
-        let session = lock(&self.0).get(id).cloned()?;
+        let session = self.bucket(id).get(id).cloned()?;
         let mut state = lock(&session.state);
-        if !state.valid || state.is_over() {
+        if !state.answers_to(id) {
             return None;
         }
         state.users += 1;
@@ -96,18 +116,102 @@ impl Sessions {
 
     /// Whether a request of that id would find one.
     pub fn knows(&self, id: &str) -> bool {
-        let session = lock(&self.0).get(id).cloned();
-        session.is_some_and(|session| {
-            let state = lock(&session.state);
-            state.valid && !state.is_over()
-        })
+        let session = self.bucket(id).get(id).cloned();
+        session.is_some_and(|session| lock(&session.state).answers_to(id))
     }
 
-    /// A new one, which the request that makes it has.
-    pub fn create(&self, max_inactive: Option<Duration>, count_max: usize) -> Answer<Arc<Session>> {
-        let (id, created) = (new_id()?, now());
+    /// A new one, which the request that makes it has. It takes the id that its client has in another context, where that is given
+    /// and free, else one of its own.
+    pub fn create(&self, id: Option<&str>, max_inactive: Option<Duration>, count_max: usize) -> Answer<Arc<Session>> {
+        let own = new_id()?;
+        let one_more = |count| (count < count_max).then_some(count + 1);
+        if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            let text = format!("there are {count_max} sessions, and that is sessions_max");
+            return Err(Fault::new(SV_E_LIMIT, text));
+        }
+        if let Some(id) = id.map(Arc::from)
+            && let Entry::Vacant(free) = self.bucket(&id).entry(id.clone())
+        {
+            return Ok(free.insert(Session::new(id, max_inactive)).clone());
+        }
+        let session = Session::new(own.clone(), max_inactive);
+        self.bucket(&own).insert(own, session.clone());
+        Ok(session)
+    }
+
+    /// Gives a session another id; the old one is not known any more.
+    pub fn change_id(&self, session: &Arc<Session>) -> Answer<(Arc<str>, Arc<str>)> {
+        let id = new_id()?;
+        let mut state = lock(&session.state);
+        if !state.valid {
+            return Err(ended());
+        }
+        let old = std::mem::replace(&mut state.id, id.clone());
+        self.bucket(&old).remove(&old);
+        self.bucket(&id).insert(id.clone(), session.clone());
+        Ok((old, id))
+    }
+
+    /// Ends a session; whether it lived until now.
+    pub fn remove(&self, session: &Session) -> bool {
+        let mut state = lock(&session.state);
+        let lived = state.end(self);
+        if lived {
+            self.bucket(&state.id).remove(&state.id);
+        }
+        lived
+    }
+
+    /// Ends those whose time is up, and returns them.
+    pub fn expired(&self) -> Vec<Arc<Session>> {
+        self.ended(State::is_over)
+    }
+
+    /// Ends all, and returns them: their context is gone.
+    pub fn clear(&self) -> Vec<Arc<Session>> {
+        self.ended(|_| true)
+    }
+
+    fn ended(&self, is_over: impl Fn(&State) -> bool) -> Vec<Arc<Session>> {
+        let all = |bucket: &Mutex<Bucket>| lock(bucket).values().cloned().collect::<Vec<_>>();
+        let mut over: Vec<Arc<Session>> = Vec::new();
+        for bucket in &self.buckets {
+            over.extend(all(bucket).into_iter().filter(|session| {
+                let mut state = lock(&session.state);
+                let ends = is_over(&state) && state.end(self);
+                if ends {
+                    self.bucket(&state.id).remove(&state.id);
+                }
+                ends
+            }));
+        }
+        over
+    }
+}
+
+impl State {
+    /// Whether a request of that id finds it.
+    fn answers_to(&self, id: &str) -> bool {
+        self.valid && *self.id == *id && !self.is_over()
+    }
+
+    /// Whether it lived until now.
+    fn end(&mut self, of: &Sessions) -> bool {
+        let lived = std::mem::replace(&mut self.valid, false);
+        of.count.fetch_sub(usize::from(lived), Ordering::Relaxed);
+        lived
+    }
+
+    fn is_over(&self) -> bool {
+        self.users == 0 && self.max_inactive.is_some_and(|most| self.last.elapsed() >= most)
+    }
+}
+
+impl Session {
+    fn new(id: Arc<str>, max_inactive: Option<Duration>) -> Arc<Session> {
+        let created = now();
         let state = State {
-            id: id.clone(),
+            id,
             accessed: created,
             last: Instant::now(),
             users: 1,
@@ -116,62 +220,9 @@ impl Sessions {
             valid: true,
             new: true,
         };
-        let session = Arc::new(Session { created, state: Mutex::new(state) });
-        let mut all = lock(&self.0);
-        if all.len() >= count_max {
-            let text = format!("there are {count_max} sessions, and that is sessions_max");
-            return Err(Fault::new(SV_E_LIMIT, text));
-        }
-        all.insert(id, session.clone());
-        Ok(session)
+        Arc::new(Session { created, state: Mutex::new(state) })
     }
 
-    /// Gives a session another id; the old one is not known any more.
-    pub fn change_id(&self, session: &Arc<Session>) -> Answer<(Arc<str>, Arc<str>)> {
-        let id = new_id()?;
-        let mut all = lock(&self.0);
-        let mut state = lock(&session.state);
-        if !state.valid {
-            return Err(ended());
-        }
-        let old = std::mem::replace(&mut state.id, id.clone());
-        all.remove(&old);
-        all.insert(id.clone(), session.clone());
-        Ok((old, id))
-    }
-
-    /// Ends a session; whether it lived until now.
-    pub fn remove(&self, session: &Session) -> bool {
-        let mut all = lock(&self.0);
-        let mut state = lock(&session.state);
-        all.remove(&state.id);
-        std::mem::replace(&mut state.valid, false)
-    }
-
-    /// Takes out those whose time is up. They are not valid any more.
-    pub fn expired(&self) -> Vec<Arc<Session>> {
-        let mut all = lock(&self.0);
-        let mut over = Vec::new();
-        all.retain(|_, session| {
-            let mut state = lock(&session.state);
-            let stays = !state.is_over();
-            if !stays {
-                state.valid = false;
-                over.push(session.clone());
-            }
-            stays
-        });
-        over
-    }
-}
-
-impl State {
-    fn is_over(&self) -> bool {
-        self.users == 0 && self.max_inactive.is_some_and(|most| self.last.elapsed() >= most)
-    }
-}
-
-impl Session {
     /// The request that had it is over.
     pub fn leave(&self) {
         let mut state = lock(&self.state);
@@ -249,11 +300,11 @@ mod tests {
     #[test]
     fn a_session_lives_as_long_as_it_is_used() {
         let sessions = Sessions::default();
-        let session = sessions.create(Some(Duration::ZERO), 1).unwrap();
+        let session = sessions.create(None, Some(Duration::ZERO), 1).unwrap();
         let id = session.facts().id;
         assert!(id.len() == 32 && session.facts().is_new);
         assert!(sessions.expired().is_empty(), "a request has it");
-        assert_eq!(sessions.create(None, 1).err().map(|fault| fault.status), Some(SV_E_LIMIT));
+        assert_eq!(sessions.create(None, None, 1).err().map(|fault| fault.status), Some(SV_E_LIMIT));
         session.leave();
         assert!(sessions.enter(&id).is_none(), "its time is up");
         assert_eq!(sessions.expired().len(), 1);
@@ -264,7 +315,7 @@ mod tests {
     #[test]
     fn another_id_is_the_same_session() {
         let sessions = Sessions::default();
-        let session = sessions.create(None, 9).unwrap();
+        let session = sessions.create(None, None, 9).unwrap();
         assert_eq!(session.set("a", Some(b"1"), 1000).unwrap(), None);
         let (old, new) = sessions.change_id(&session).unwrap();
         assert!(sessions.enter(&old).is_none());
@@ -277,11 +328,35 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_random_in_each_of_their_128_bits() {
+        let ids: Vec<u128> = (0..1000).map(|_| u128::from_str_radix(&new_id().unwrap(), 16).unwrap()).collect();
+        let distinct: std::collections::HashSet<&u128> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+        for bit in 0..128 {
+            let set = ids.iter().filter(|&id| id >> bit & 1 == 1).count();
+            // Ten standard deviations around the half.
+            assert!((342..=658).contains(&set), "bit {bit} is set in {set} of 1,000");
+        }
+    }
+
+    #[test]
+    fn an_id_of_another_context_is_taken_once() {
+        let sessions = Sessions::default();
+        let first = sessions.create(Some("0123"), None, 9).unwrap();
+        assert_eq!(&*first.facts().id, "0123");
+        let second = sessions.create(Some("0123"), None, 9).unwrap();
+        assert_eq!(second.facts().id.len(), 32);
+        assert!(first.is_valid() && sessions.knows("0123"));
+        assert_eq!(sessions.clear().len(), 2);
+        assert!(!first.is_valid() && sessions.clear().is_empty());
+    }
+
+    #[test]
     fn many_requests_with_one_session_at_the_same_time() {
         const THREADS: usize = 16;
         let sessions = Sessions::default();
         for round in 0..200 {
-            let session = sessions.create(Some(Duration::from_secs(60)), 1).unwrap();
+            let session = sessions.create(None, Some(Duration::from_secs(60)), 1).unwrap();
             let id = session.facts().id;
             let start = std::sync::Barrier::new(THREADS);
             let ended: usize = std::thread::scope(|scope| {
@@ -310,7 +385,8 @@ mod tests {
                 assert!(sessions.remove(&session));
             }
             assert_eq!(lock(&session.state).users, 1, "only who made it still has it");
-            assert_eq!(lock(&sessions.0).len(), 0, "no other id leads to it");
+            let known: usize = sessions.buckets.iter().map(|bucket| lock(bucket).len()).sum();
+            assert_eq!((known, sessions.count.load(Ordering::Relaxed)), (0, 0), "no other id leads to it");
         }
     }
 }

@@ -8,7 +8,7 @@ use serval_config::Values;
 use serval_loader::exchange::{Answer, Fault, Level, Place};
 use serval_loader::module::Module;
 
-use crate::events::{Change, event_of_context};
+use crate::events::{Change, event_of_context, log_failure};
 use crate::generation::Plan;
 use crate::jobs::Jobs;
 
@@ -122,11 +122,9 @@ impl serval_loader::exchange::Context for Side {
         drop(attributes);
         if old.is_some() || value.is_some() {
             for module in self.modules.get().into_iter().flatten().filter_map(Weak::upgrade) {
-                event_of_context(
-                    &module,
-                    SV_EVENT_CONTEXT_ATTRIBUTE,
-                    Change { name, value, old_value: old.as_deref() },
-                );
+                let change = Change { name, value, old_value: old.as_deref() };
+                let told = event_of_context(&module, SV_EVENT_CONTEXT_ATTRIBUTE, change);
+                log_failure(&self.context, self.number, told);
             }
         }
         Ok(())

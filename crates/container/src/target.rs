@@ -43,8 +43,8 @@ pub struct Target {
     /// Of what means it in `raw`, and how many slashes stand before that which mean nothing.
     raw_context_len: usize,
     raw_slashes: usize,
-    /// Of a dispatch: the query of the client, which its parameters are read from beside those of the dispatch.
-    client_query: Option<Box<str>>,
+    /// Of a dispatch: what the client has sent.
+    client: Option<PathAndQuery>,
     /// What servlets are told of the server.
     pub server_name: String,
     pub server_port: u16,
@@ -75,7 +75,7 @@ impl Target {
             context_len: 0,
             raw_context_len: 0,
             raw_slashes: 0,
-            client_query: None,
+            client: None,
             server_name,
             server_port,
         })
@@ -96,9 +96,14 @@ impl Target {
         self.raw.query()
     }
 
-    /// As [`Target::query`], but always the client's, in a dispatch with a query of its own too; empty: there is none.
+    /// As [`Target::query`], but always the client's: the parameters of a dispatch are read from it too. Empty: there is none.
     pub fn client_query(&self) -> &str {
-        self.client_query.as_deref().unwrap_or(self.query().unwrap_or(""))
+        self.client.as_ref().unwrap_or(&self.raw).query().unwrap_or("")
+    }
+
+    /// As [`Target::request_uri`], but always the client's, which its relative URLs are meant by.
+    pub fn client_uri(&self) -> &str {
+        self.client.as_ref().unwrap_or(&self.raw).path()
     }
 
     /// Decoded, normalised, without parameters, and without the path of the context that was entered.
@@ -125,21 +130,21 @@ impl Target {
         (self.cleaned, self.context_len) = (Some(path), 0);
     }
 
-    /// The target of a dispatch to a path inside the context, maybe with a query of its own. `None`: it is longer than one can be.
-    pub fn of_dispatch(&self, path: &str, query: Option<&str>) -> Option<Target> {
+    /// The target of a dispatch inside the context: to `path`, which a library has written as `uri`, maybe with a query. `None`: it
+    /// is longer than one can be.
+    pub fn of_dispatch(&self, path: &str, uri: &str, query: Option<&str>) -> Option<Target> {
         // What a library has written may be what no client can send.
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>".contains(&byte);
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>`".contains(&byte);
         let context = self.raw_context_path();
-        let query =
-            query.or(self.query()).map(|query| format!("?{}", percent_encoded(query, plain))).unwrap_or_default();
-        let raw = format!("{context}{}{query}", Target::encoded(path));
+        let query = query.map(|query| format!("?{}", percent_encoded(query, plain))).unwrap_or_default();
+        let raw = format!("{context}{}{query}", percent_encoded(uri, plain));
         Some(Target {
             raw: PathAndQuery::try_from(raw).ok()?,
             cleaned: Some(path.to_owned()),
             context_len: 0,
             raw_context_len: context.len(),
             raw_slashes: 0,
-            client_query: Some(self.client_query().into()),
+            client: Some(self.client.as_ref().unwrap_or(&self.raw).clone()),
             server_name: self.server_name.clone(),
             server_port: self.server_port,
         })
@@ -671,19 +676,21 @@ mod tests {
     }
 
     #[test]
-    fn a_dispatch_may_have_any_query() {
+    fn a_dispatch_may_have_any_uri_and_query() {
         let server = Authority { name: None, port: 80 };
         let from = Target::read(&mut head(Method::GET, "/a?b=c", Version::HTTP_11, &["a"]), server, &strict()).unwrap();
-        for (query, expected) in [
-            (None, "/x%20y?b=c"),
-            (Some(""), "/x%20y?"),
-            (Some("q=%20&r=[{|}]?/"), "/x%20y?q=%20&r=[{|}]?/"),
-            (Some("q=a b<\u{e4}>\"\n#"), "/x%20y?q=a%20b%3C%C3%A4%3E%22%0A%23"),
+        for (uri, query, expected) in [
+            ("/x y", None, "/x%20y"),
+            ("/z/../x%20y;k=1", Some(""), "/z/../x%20y;k=1?"),
+            ("/<\u{e4}>\"`", Some("q=%20&r=[{|}]?/"), "/%3C%C3%A4%3E%22%60?q=%20&r=[{|}]?/"),
+            ("/x", Some("q=a b<\u{e4}>\"\n#"), "/x?q=a%20b%3C%C3%A4%3E%22%0A%23"),
         ] {
-            let there = from.of_dispatch("/x y", query).unwrap();
-            assert_eq!((there.raw(), there.path(), there.client_query()), (expected, "/x y", "b=c"), "{query:?}");
+            let there = from.of_dispatch("/x y", uri, query).unwrap();
+            assert_eq!((there.raw(), there.path()), (expected, "/x y"), "{uri} {query:?}");
+            let again = there.of_dispatch("/z", "/z", None).unwrap();
+            assert_eq!((again.client_uri(), again.client_query()), ("/a", "b=c"));
         }
-        assert!(from.of_dispatch("/x", Some(&"q".repeat(1 << 16))).is_none());
+        assert!(from.of_dispatch("/x", "/x", Some(&"q".repeat(1 << 16))).is_none());
     }
 
     fn head(method: Method, uri: &str, version: Version, hosts: &[&str]) -> Parts {

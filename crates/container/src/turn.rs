@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use http::header::{CONNECTION, SERVER};
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 
 use crate::Container;
 use crate::dispatch::InlineCall;
 use crate::execution::Inline;
+use crate::hints::Hints;
 
 /// Where the requests of one connection hand in the call whose turn is next.
 pub struct Turn {
@@ -28,12 +31,19 @@ pub struct Turn {
     watched: AtomicBool,
     left: AtomicBool,
     has_left: Notify,
+    /// The connection is closed behind the next answer.
+    last: AtomicBool,
+    /// The header Server of all answers.
+    server: Option<HeaderValue>,
     /// The connection's task, while it waits for an answer.
     waits: Mutex<Option<Waker>>,
+    /// To be sent before that. When they are sent, its task is to be woken once more.
+    pub hints: Hints,
 }
 
 impl Turn {
-    pub fn new(container: &Container) -> Arc<Turn> {
+    /// `server_header` is that of the connection's listener.
+    pub fn new(container: &Container, server_header: Option<&str>) -> Arc<Turn> {
         Arc::new(Turn {
             inline: container.inline.clone(),
             next: Mutex::default(),
@@ -42,7 +52,10 @@ impl Turn {
             watched: AtomicBool::new(false),
             left: AtomicBool::new(false),
             has_left: Notify::new(),
+            last: AtomicBool::new(false),
+            server: server_header.and_then(|text| HeaderValue::from_str(text).ok()),
             waits: Mutex::default(),
+            hints: Hints::default(),
         })
     }
 
@@ -52,6 +65,21 @@ impl Turn {
         self.watched.load(Ordering::SeqCst) && !self.left.load(Ordering::SeqCst)
     }
 
+    /// The next request is the last one of its connection.
+    pub fn comes_to_its_end(&self) {
+        self.last.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds to an answer what is said in all of this connection.
+    pub(crate) fn finish(&self, headers: &mut HeaderMap) {
+        if let Some(server) = &self.server {
+            headers.insert(SERVER, server.clone());
+        }
+        if self.last.load(Ordering::Relaxed) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     /// The client has ended the connection, or its side of it, or the connection is over.
     pub fn client_leaves(&self) {
         self.left.store(true, Ordering::SeqCst);
@@ -59,9 +87,15 @@ impl Turn {
     }
 
     pub(crate) fn watch_client(&self) {
-        if !self.watched.swap(true, Ordering::SeqCst)
-            && let Some(waker) = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if !self.watched.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Wakes the connection's task, if it waits for an answer.
+    pub(crate) fn wake(&self) {
+        let waker = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }

@@ -165,11 +165,25 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
 
 /// Returns the resident memory of a process in kB (VmRSS).
 pub fn resident_kb(pid: u32) -> Result<u64> {
+    memory_kb(pid, "VmRSS:")
+}
+
+/// Returns the most resident memory that a process has had since [`forget_peak`], or its start, in kB (VmHWM).
+pub fn peak_kb(pid: u32) -> Result<u64> {
+    memory_kb(pid, "VmHWM:")
+}
+
+/// Lets the peak of a process begin anew at what it has now (proc_pid_clear_refs(5)).
+pub fn forget_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("forget the peak of a process's memory")
+}
+
+fn memory_kb(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kb = line.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|number| number.trim().parse().ok());
-    kb.with_context(|| format!("{path} has no VmRSS"))
+    kb.with_context(|| format!("{path} has no {name}"))
 }
 
 /// Returns a number of the kernel's clock ticks as time.

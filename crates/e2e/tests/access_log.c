@@ -28,7 +28,7 @@ static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
         host->set_attribute(exchange, SV_LIT("health"), SV_LIT("yes"));
     }
     if (has(exchange, "session") && host->session(exchange, 1, &session) == SV_OK) {
-        status = host->session_set(session, SV_LIT("in"), SV_LIT("value"));
+        status = host->session_set_attribute(session, SV_LIT("in"), SV_LIT("value"));
     }
     if (status == SV_OK) {
         status = host->write(exchange, SV_LIT("hello"), NULL);

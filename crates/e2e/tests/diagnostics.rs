@@ -71,6 +71,19 @@ fn slow(request: &Request, response: &mut Response) -> Result {
     }
     response.text("at last")
 }
+
+/// One after the other.
+#[servlet("/locked", blocking)]
+fn locked(request: &Request, response: &mut Response) -> Result {
+    let _held = waits_for_the_lock();
+    slow(request, response)
+}
+
+#[inline(never)]
+fn waits_for_the_lock() -> std::sync::MutexGuard<'static, ()> {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 "#;
 
 const WORK: &str = "var/work/localhost/x";
@@ -227,6 +240,31 @@ fn a_servlet_that_is_slow() {
     assert!(ended.contains("context=/x") && ended.contains("request="), "{ended}");
     let lines = serval.program().lines_from(0);
     assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "{lines:#?}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn the_stacks_of_servlets_that_are_slow() {
+    let home = home("[defaults.context]\nslow_after = \"1s\"");
+    let serval = start(&home);
+    let mut connections = [0; 2].map(|_| Connection::open(serval.address(), LONG).unwrap());
+    for connection in &mut connections {
+        connection.send(b"GET /x/locked HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    let place = |text| SOURCE.lines().position(|line| line.contains(text)).unwrap() + 1;
+    for (function, at) in [("waits_for_the_lock", place("LOCK.lock()")), ("locked", place("    slow(request"))] {
+        let call = |line: &str| {
+            let mut calls = line.split("; its stack: ").nth(1).unwrap_or_default().split("; ");
+            calls.any(|call| call.contains(function) && call.contains(&format!("src/lib.rs:{at}")))
+        };
+        let line = serval.program().wait_for_line(0, LONG, call).unwrap();
+        assert!(line.contains("a call has been running for ") && line.contains("servlet=locked"), "{line}");
+        assert!(!line.contains("serval_container"), "how the server comes to the call is the same each time: {line}");
+    }
+    home.write(&format!("{WORK}/go"), "").unwrap();
+    for connection in &mut connections {
+        assert_eq!(connection.read_response().unwrap().body, b"at last");
+    }
     assert!(serval.stop().unwrap().success());
 }
 

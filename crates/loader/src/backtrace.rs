@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use addr2line::Loader;
+use crate::symbols::Symbols;
 
 /// LIMIT: calls that are told; an endless recursion has more.
 const CALLS_MAX: usize = 100;
@@ -34,47 +33,24 @@ pub(crate) fn of_library(this: *const ()) -> String {
     let mut files = HashMap::new();
     let mut calls: Vec<String> = Vec::new();
     for address in addresses {
-        let mut out = String::new();
         let Some((base, name)) = file_of(address) else {
             calls.push(format!("{address:#x}"));
             continue;
         };
         let path = Path::new(OsStr::from_bytes(name.to_bytes()));
-        let loader = files.entry(base).or_insert_with(|| Loader::new(path).ok());
+        let symbols = files.entry(base).or_insert_with(|| Symbols::of_file(path));
         let at = (address - base) as u64;
-        if !loader.as_ref().is_some_and(|loader| tell(&mut out, loader, at)) {
-            let _ = write!(out, "{}+{at:#x}", path.file_name().unwrap_or_default().display());
+        let mut named = symbols.as_ref().map(|symbols| symbols.calls(at)).unwrap_or_default();
+        if named.is_empty() {
+            named.push(format!("{}+{at:#x}", path.file_name().unwrap_or_default().display()));
         }
-        if out.starts_with("core::panicking::") {
+        if named[0].starts_with("core::panicking::") {
             // What Rust's own panic does with itself is of no interest.
             calls.clear();
         }
-        calls.push(out);
+        calls.extend(named);
     }
     calls.join("; ")
-}
-
-/// The names and places of a call, and of those that were inlined into it. `false`: there are none.
-fn tell(out: &mut String, loader: &Loader, at: u64) -> bool {
-    let before = out.len();
-    if let Ok(mut frames) = loader.find_frames(at) {
-        while let Ok(Some(frame)) = frames.next() {
-            // Where there are only tables of lines, a function that was not inlined is known by its symbol.
-            let named = frame.function.as_ref().and_then(|function| function.demangle().ok());
-            let symbol = || Some(addr2line::demangle_auto(loader.find_symbol(at)?.into(), None));
-            let Some(name) = named.or_else(symbol) else { continue };
-            let _ = write!(out, "{}{name}", if out.len() > before { "; " } else { "" });
-            if let Some(addr2line::Location { file: Some(file), line: Some(line), .. }) = frame.location {
-                let _ = write!(out, " at {file}:{line}");
-            }
-        }
-    }
-    if out.len() == before
-        && let Some(symbol) = loader.find_symbol(at)
-    {
-        out.push_str(&addr2line::demangle_auto(symbol.into(), None));
-    }
-    out.len() > before
 }
 
 /// Where the file with this address is mapped, and its name.

@@ -3,6 +3,8 @@
 use std::cell::UnsafeCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serval_abi::{SV_OK, sv_status};
+
 use crate::exchange::Exchange;
 use crate::servlet::Scope;
 use crate::slots::Slot;
@@ -58,12 +60,16 @@ impl<E: Exchange + 'static> Detached<E> {
         Some(work(unsafe { &mut *inside.exchange }))
     }
 
-    /// Tells the library that it is not waited for any more; once, and never after complete has returned.
-    pub fn tell(&self) {
+    /// Tells the library that its exchange retires (SV_OK), or why it is over: once each, nothing after the latter, and never after
+    /// complete has returned.
+    pub fn tell(&self, why: sv_status) {
         let Some(told) = &self.told else { return };
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(told) = told.take() {
-            told.tell();
+        if let Some(told) = &mut *told {
+            told.tell(why);
+        }
+        if why != SV_OK {
+            *told = None;
         }
     }
 

@@ -39,6 +39,8 @@ pub enum Refusal {
     Create { servlet: String, text: String },
     #[error("the create of its filter `{filter}` failed: {text}")]
     CreateFilter { filter: String, text: String },
+    #[error("its listener function for CONTEXT_INITIALIZED failed: {0}")]
+    Initialized(String),
     #[error("its restore refuses what the generation before has handed over: {0}")]
     Restore(String),
     #[error("WEB-INF/web.toml has a [[servlet]] for `{0}`, which no library declares: remove it{1}")]

@@ -111,6 +111,13 @@ pub enum PartContent {
     File(String),
 }
 
+/// What cookies have that do not say it themselves, as web.toml says.
+#[derive(Debug, Clone, Default)]
+pub struct CookieDefaults {
+    pub same_site: Option<&'static str>,
+    pub partitioned: bool,
+}
+
 /// Facts of an exchange's session.
 #[derive(Debug, Clone, Default)]
 pub struct SessionInfo {
@@ -178,6 +185,11 @@ pub trait Exchange: Session + Send {
     /// Notes that the body is longer than the servlet takes: this and each later read is SV_E_LIMIT, and 413 if it returns that.
     fn refuse_body(&mut self, text: String) -> Fault;
 
+    /// What a cookie has that does not say it itself.
+    fn cookie_defaults(&self) -> CookieDefaults {
+        CookieDefaults::default()
+    }
+
     /// Whether `respond` with these may follow now, which then does not fail.
     fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer;
     /// Replaces what was buffered by a whole answer, and finishes.
@@ -196,12 +208,12 @@ pub trait Exchange: Session + Send {
     fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer;
     fn informational(&mut self, status: u16, headers: HeaderMap) -> Answer;
     /// With the session's id, if the client needs it there.
-    fn encode_url(&self, url: &str) -> String;
+    fn encode_url(&mut self, url: &str) -> String;
     fn flush(&mut self) -> Answer;
     fn reset(&mut self) -> Answer;
     fn reset_buffer(&mut self) -> Answer;
     fn send_error(&mut self, status: u16, text: &str) -> Answer;
-    fn redirect(&mut self, location: HeaderValue) -> Answer;
+    fn redirect(&mut self, status: u16, location: HeaderValue) -> Answer;
     fn committed(&self) -> bool;
 
     /// Why the servlet is about to return an error.

@@ -21,6 +21,7 @@ pub mod private_copy;
 pub mod servlet;
 mod sized;
 mod slots;
+pub mod symbols;
 pub mod table;
 mod waker;
 

@@ -1,5 +1,6 @@
 //! A library after its init, in one generation of a context: its events, and what it hands over.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use serval_abi::*;
 
 use crate::error::Refusal;
 use crate::exchange::{Exchange, Fault, Session};
+use crate::filter::Failed;
 use crate::library::Library;
 use crate::misuse;
-use crate::servlet::Scope;
+use crate::servlet::{Outcome, Scope};
 use crate::sized::sized;
 use crate::slots::{ContextHandle, Handle};
 use crate::table::{last_panic, starting};
@@ -19,6 +21,10 @@ use crate::table::{last_panic, starting};
 const SAVED_BYTES_MAX: usize = 16 << 20;
 /// What is tried first: most hand over little.
 const SAVED_BYTES: usize = 64 << 10;
+/// LIMIT: events that are told inside of each other.
+const NESTED_MAX: usize = 20;
+
+type OnEvent = unsafe extern "C" fn(*mut c_void, *const sv_event) -> sv_status;
 
 /// Dropping it runs its destroy: on a control thread, after its servlets and filters.
 pub struct Module {
@@ -47,6 +53,38 @@ pub struct Event<'a> {
     pub name: &'a str,
     pub value: Option<&'a [u8]>,
     pub old_value: Option<&'a [u8]>,
+}
+
+/// Whether it is the end of something, of which listener functions are told in reverse order (Servlet 11.3.3).
+pub fn is_end(kind: u32) -> bool {
+    kind & (SV_EVENT_CONTEXT_DESTROYED | SV_EVENT_REQUEST_DESTROYED | SV_EVENT_SESSION_DESTROYED) != 0
+}
+
+thread_local! {
+    static NESTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// An event that is being told on this thread.
+struct Nested;
+
+impl Nested {
+    /// `None`: it is not told. A listener function that causes the event that it is called for would never come to an end.
+    fn begin(who: &str) -> Option<Nested> {
+        let outer = NESTED.get();
+        if outer >= NESTED_MAX {
+            let fault = Fault::new(SV_E_STATE, "20 events are told inside of each other: this one is not");
+            misuse::report("on_event", &fault, Some(who));
+            return None;
+        }
+        NESTED.set(outer + 1);
+        Some(Nested)
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        NESTED.set(NESTED.get() - 1);
+    }
 }
 
 impl Module {
@@ -81,16 +119,35 @@ impl Module {
         self.listeners.iter().fold(0, |kinds, listener| kinds | listener.kinds)
     }
 
-    /// Tells each listener function of that kind, on the calling thread.
-    pub fn event(&self, event: &mut Event<'_>) {
-        for listener in &self.listeners {
-            if let (true, Some(on_event)) = (listener.kinds & event.kind != 0, listener.on_event) {
-                self.tell(on_event, event);
+    /// Tells each listener function of that kind, on the calling thread; of an end the last one first. An error of one keeps it from
+    /// no other: the first error is returned.
+    pub fn event(&self, event: &mut Event<'_>) -> Result<(), Failed> {
+        let Some(_nested) = Nested::begin(self.name()) else { return Ok(()) };
+        let kind = event.kind;
+        let mut told = Ok(());
+        let mut tell = |listener: &sv_listener| {
+            let Some(on_event) = listener.on_event.filter(|_| listener.kinds & kind != 0) else { return };
+            let status = match kind {
+                SV_EVENT_CONTEXT_INITIALIZED => starting(self.context(), || self.tell(on_event, event)),
+                _ => self.tell(on_event, event),
+            };
+            let failed = match Outcome::of(status) {
+                Outcome::Done => return,
+                Outcome::Failed(status, text) => (status, text),
+                _ => (SV_E_STATE, "it returned a status that means nothing here".to_owned()),
+            };
+            if told.is_ok() {
+                told = Err(failed);
             }
+        };
+        match is_end(kind) {
+            true => self.listeners.iter().rev().for_each(&mut tell),
+            false => self.listeners.iter().for_each(&mut tell),
         }
+        told
     }
 
-    fn tell(&self, on_event: unsafe extern "C" fn(*mut c_void, *const sv_event), event: &mut Event<'_>) {
+    fn tell(&self, on_event: OnEvent, event: &mut Event<'_>) -> sv_status {
         let optional = |value: Option<&[u8]>| value.map_or(sv_str::ABSENT, sv_str::from_bytes);
         let text = |text: &str| if text.is_empty() { sv_str::ABSENT } else { sv_str::from_bytes(text.as_bytes()) };
         let mut view = sv_event {
@@ -109,7 +166,7 @@ impl Module {
         let who = self.name();
         let call = |view: &sv_event| {
             // SAFETY: by servlet.h: after init, with an event that lives until it returns.
-            unsafe { on_event(self.this, view) };
+            unsafe { on_event(self.this, view) }
         };
         // Without a handle there is nothing to look at, but the event is told.
         scope.handle = Handle::open().ok();
@@ -118,12 +175,12 @@ impl Module {
                 view.exchange = handle.raw();
                 view.session = if event.has_session { handle.raw_session() } else { null_mut() };
                 let _entry = handle.enter(&mut **exchange, &mut scope.memory, who);
-                call(&view);
+                call(&view)
             }
             (Some(handle), None, Some(session)) => {
                 view.session = handle.raw_session();
                 let _entry = handle.enter_session(&mut **session, &mut scope.memory, who);
-                call(&view);
+                call(&view)
             }
             _ => call(&view),
         }

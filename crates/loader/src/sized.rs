@@ -2,7 +2,9 @@
 
 use std::mem::{MaybeUninit, offset_of};
 
-use serval_abi::{sv_cookie, sv_filter, sv_listener, sv_module, sv_response, sv_servlet};
+use serval_abi::{SV_E_ARG, SV_E_UNSUPPORTED, sv_cookie, sv_filter, sv_listener, sv_module, sv_response, sv_servlet};
+
+use crate::exchange::{Answer, Fault};
 
 /// A struct with a member `struct_size`.
 ///
@@ -45,4 +47,25 @@ pub unsafe fn sized<T: Sized1>(given: *const T, size_1_0: usize) -> Option<T> {
     unsafe { std::ptr::copy_nonoverlapping(given.cast::<u8>(), copy.as_mut_ptr().cast(), size.min(size_of::<T>())) };
     // SAFETY: zero, or the writer's bytes; the trait's promise.
     Some(unsafe { copy.assume_init() })
+}
+
+/// Copies an argument named `what`: what we do not have and is not zero is wanted, and cannot be done.
+///
+/// # Safety
+/// As [`sized`].
+pub unsafe fn argument<T: Sized1>(given: *const T, size_1_0: usize, what: &str) -> Answer<T> {
+    // SAFETY: the caller's promise.
+    let Some(copy) = (unsafe { sized(given, size_1_0) }) else {
+        let text = format!("the {what} is NULL, or its struct_size is not sizeof(sv_{what})");
+        return Err(Fault::new(SV_E_ARG, text));
+    };
+    // SAFETY: as above; it was read a moment ago.
+    let size = unsafe { given.byte_add(T::SIZE_AT).cast::<u32>().read_unaligned() } as usize;
+    // SAFETY: the struct is that long.
+    let wanted = (size_of::<T>()..size).any(|at| unsafe { given.byte_add(at).cast::<u8>().read() } != 0);
+    if wanted {
+        let text = format!("the {what} uses members of a later servlet.h, which this server does not know");
+        return Err(Fault::new(SV_E_UNSUPPORTED, text));
+    }
+    Ok(copy)
 }

@@ -177,20 +177,21 @@ fn an_event_of_each_kind_is_told_to_those_that_asked() {
             let texts = [event.session_id, event.name, event.value, event.old_value].map(text_of);
             let handles = (event.exchange.is_null(), event.session.is_null());
             notes.lock().unwrap().push(format!("{:#x} {handles:?} {}", event.kind, texts.join(" ")));
+            SV_OK
         }),
         ..Acts::default()
     });
     *context.lock().unwrap() = Some(puppet.context);
     assert_eq!(puppet.module.listens_to(), u32::MAX);
     for kind in KINDS {
-        puppet.module.event(&mut bare(kind));
+        assert!(puppet.module.event(&mut bare(kind)).is_ok());
         // The second function asked for this kind only.
         let times = if kind == SV_EVENT_SESSION_CREATED { 2 } else { 1 };
         let line = format!("{kind:#x} (true, true) (absent) (absent) (absent) (absent)");
         assert_eq!(std::mem::take(&mut *told.lock().unwrap()), vec![line; times]);
     }
     let mut exchange = new();
-    puppet.module.event(&mut Event {
+    let result = puppet.module.event(&mut Event {
         exchange: Some(&mut exchange),
         has_session: true,
         session_id: "s1",
@@ -199,9 +200,26 @@ fn an_event_of_each_kind_is_told_to_those_that_asked() {
         old_value: Some(b"old"),
         ..bare(SV_EVENT_SESSION_ATTRIBUTE)
     });
-    puppet.module.event(&mut Event { exchange: Some(&mut exchange), ..bare(SV_EVENT_REQUEST_DESTROYED) });
+    assert!(result.is_ok());
+    let result = puppet.module.event(&mut Event { exchange: Some(&mut exchange), ..bare(SV_EVENT_REQUEST_DESTROYED) });
+    assert!(result.is_ok());
     let both = ["0x400 (false, false) s1 cart  old", "0x8 (false, true) (absent) (absent) (absent) (absent)"];
     assert_eq!(*told.lock().unwrap(), both);
+}
+
+#[test]
+fn an_error_of_a_listener_function_is_told_and_keeps_it_from_no_other() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let puppet = puppet(Acts {
+        // In turn, by the two that listen to new sessions.
+        on_event: Box::new(move |_| [SV_E_FAILED, SV_NEXT, SV_OK, SV_E_IO][count.fetch_add(1, Ordering::SeqCst)]),
+        ..Acts::default()
+    });
+    let event = || puppet.module.event(&mut bare(SV_EVENT_SESSION_CREATED)).unwrap_err();
+    assert_eq!(event(), (SV_E_FAILED, "it returned status -13".to_owned()));
+    assert_eq!(event(), (SV_E_IO, "it returned status -11".to_owned()));
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
 }
 
 #[test]
@@ -215,17 +233,19 @@ fn the_handles_of_an_event_end_with_it() {
             assert_eq!(set(session, "seen", Some(b"1")), SV_OK);
             assert_eq!(on_another_thread(move || (x.touch(), get(session, "seen").0)), (SV_E_THREAD, SV_E_THREAD));
             keep.lock().unwrap().push((x, session));
+            SV_OK
         }),
         ..Acts::default()
     });
     let mut exchange = new();
     exchange.session = Some(MockSession::default());
     for _ in 0..2 {
-        puppet.module.event(&mut Event {
+        let result = puppet.module.event(&mut Event {
             exchange: Some(&mut exchange),
             has_session: true,
             ..bare(SV_EVENT_SESSION_ATTRIBUTE)
         });
+        assert!(result.is_ok());
     }
     for (x, session) in kept.lock().unwrap().iter() {
         assert_eq!((x.touch(), get(*session, "seen").0), (SV_E_STALE, SV_E_STALE));
@@ -249,16 +269,18 @@ fn a_session_without_an_exchange_can_be_read_while_it_is_told() {
                 assert_eq!(Raw::of(made_up).touch(), SV_E_STALE);
             }
             *keep.lock().unwrap() = Some(session);
+            SV_OK
         }),
         ..Acts::default()
     });
     let mut session = MockSession { attributes: vec![("user".to_owned(), "Ada".into())], ..MockSession::default() };
-    puppet.module.event(&mut Event {
+    let result = puppet.module.event(&mut Event {
         session: Some(&mut session),
         has_session: true,
         session_id: "s1",
         ..bare(SV_EVENT_SESSION_DESTROYED)
     });
+    assert!(result.is_ok());
     let session = kept.lock().unwrap().unwrap();
     assert_eq!(get(session, "user"), (SV_E_STALE, None));
 }
@@ -273,7 +295,7 @@ fn get(session: Raw<sv_session>, name: &str) -> (sv_status, Option<Vec<u8>>) {
 
 fn set(session: Raw<sv_session>, name: &str, value: Option<&[u8]>) -> sv_status {
     let (value, len) = value.map_or((std::ptr::null(), 0), |value| (value.as_ptr(), value.len()));
-    call!(session_set(session.raw(), name.as_ptr(), name.len(), value, len))
+    call!(session_set_attribute(session.raw(), name.as_ptr(), name.len(), value, len))
 }
 
 fn session(x: X, create: i32) -> (sv_status, Raw<sv_session>) {
@@ -293,7 +315,7 @@ fn each_answers(session: Raw<sv_session>, want: sv_status) {
     assert_eq!(set(session, "a", Some(b"wrong")), want);
     assert_eq!(call!(session_change_id(raw, &mut text)), want);
     assert_eq!(bytes_of(text), None);
-    assert_eq!(call!(session_max_inactive(raw, 1)), want);
+    assert_eq!(call!(session_set_max_inactive(raw, 1)), want);
     assert_eq!(call!(session_invalidate(raw)), want);
 }
 
@@ -342,7 +364,7 @@ fn a_session_is_reached_by_one_handle() {
         assert_eq!(call!(session_attribute(of_x.raw(), b"b".as_ptr(), 1, null_mut())), SV_E_ARG);
         assert_eq!(call!(session_attributes(of_x.raw(), null_mut(), &mut count)), SV_E_ARG);
         assert_eq!(call!(session_attributes(of_x.raw(), &mut pairs, null_mut())), SV_E_ARG);
-        assert_eq!(call!(session_set(of_x.raw(), b"b".as_ptr(), 1, std::ptr::null(), 1)), SV_E_ARG);
+        assert_eq!(call!(session_set_attribute(of_x.raw(), b"b".as_ptr(), 1, std::ptr::null(), 1)), SV_E_ARG);
         assert_eq!(call!(session_change_id(of_x.raw(), null_mut())), SV_E_ARG);
         assert_eq!(call!(session(x.raw(), 1, null_mut())), SV_E_ARG);
         // What went wrong with the session is told by its exchange.
@@ -350,7 +372,7 @@ fn a_session_is_reached_by_one_handle() {
         assert_eq!(get(of_x, "").0, SV_E_ARG);
         assert_eq!(call!(error_text(x.raw(), &mut text)), SV_OK);
         assert_eq!(text_of(text), "the name of an attribute is empty, or longer than 64 KiB");
-        assert_eq!(call!(session_max_inactive(of_x.raw(), -1)), SV_OK);
+        assert_eq!(call!(session_set_max_inactive(of_x.raw(), -1)), SV_OK);
     });
     let session = exchange.session.unwrap();
     assert_eq!((session.id, session.max_inactive, session.attributes.len()), (1, -1, 1));

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mock::{MockExchange, MockWake};
-use puppet::{Acts, Puppet, Raw, X, puppet, run};
+use puppet::{Acts, Puppet, Raw, X, puppet, tell};
 use serval_abi::*;
 use serval_loader::detached::Detached;
 use serval_loader::servlet::{Outcome, Polled, Scope, Servlet, Task};
@@ -59,12 +59,12 @@ struct Open {
     _puppet: Puppet,
 }
 
-fn detach(exchange: MockExchange, told: Option<Box<dyn FnOnce() + Send>>) -> Open {
+fn detach(exchange: MockExchange, told: Option<Box<dyn Fn(sv_status) + Send + Sync>>) -> Open {
     let (send, receive) = channel();
     let told = Mutex::new(told);
     let puppet = serving(move |x, _| {
         let status = match told.lock().unwrap().take() {
-            Some(told) => call!(detach(x.raw(), Some(run), Box::into_raw(Box::new(told)).cast())),
+            Some(told) => call!(detach(x.raw(), Some(tell), Box::into_raw(Box::new(told)).cast())),
             None => x.detach(),
         };
         send.send((x, status)).unwrap();
@@ -266,7 +266,7 @@ fn complete_after_service_has_returned() {
     assert!(open.detached.with(|_| ()).is_none());
     drop(scope);
     assert_eq!(x.complete(SV_OK), SV_E_STALE);
-    open.detached.tell();
+    open.detached.tell(SV_E_CLOSED);
 }
 
 #[test]
@@ -496,13 +496,13 @@ fn an_exchange_is_completed_once_whoever_tries() {
 
 #[test]
 fn a_detached_one_goes_on_elsewhere() {
-    let open = detach(new(), Some(Box::new(|| unreachable!("it has ended"))));
+    let open = detach(new(), Some(Box::new(|_| unreachable!("it has ended"))));
     let x = open.x;
     assert_eq!(call!(async_dispatch(x.raw(), null_mut(), 1)), SV_E_ARG);
     assert_eq!(call!(async_dispatch(x.raw(), null_mut(), 0)), SV_OK);
     assert_eq!(call!(async_dispatch(x.raw(), null_mut(), 0)), SV_E_STALE);
     assert_eq!(x.complete(SV_OK), SV_E_STALE);
-    open.detached.tell();
+    open.detached.tell(SV_E_CLOSED);
     assert_eq!(*open.completions.lock().unwrap(), [SV_OK]);
     assert_eq!(open.detached.take().unwrap().1.goes_to, Some(None));
 
@@ -529,7 +529,7 @@ fn a_time_out_is_set_for_what_goes_on() {
 }
 
 #[test]
-fn told_is_called_once_and_may_call_no_function_of_an_exchange() {
+fn told_is_called_once_for_each_reason_and_may_call_no_function_of_an_exchange() {
     let others = detach(new(), None);
     let other = others.x;
     let (send, receive) = channel();
@@ -537,20 +537,20 @@ fn told_is_called_once_and_may_call_no_function_of_an_exchange() {
     let told = place.clone();
     let open = detach(
         new(),
-        Some(Box::new(move || {
+        Some(Box::new(move |why| {
             let (x, context) = told.lock().unwrap().unwrap();
             let mut path = sv_str::ABSENT;
             let of_context = call!(context_path(context.raw(), &mut path));
             let log = call!(log_message(context.raw(), x.raw(), SV_LOG_INFO, b"told".as_ptr(), 4));
-            send.send([x.touch(), x.complete(SV_OK), other.touch(), of_context, log]).unwrap();
+            send.send((why, [x.touch(), x.complete(SV_OK), other.touch(), of_context, log])).unwrap();
         })),
     );
     *place.lock().unwrap() = Some((open.x, open._puppet.context));
-    for _ in 0..3 {
-        open.detached.tell();
+    for why in [SV_OK, SV_OK, SV_E_TIMEOUT, SV_E_CLOSED, SV_OK] {
+        open.detached.tell(why);
     }
-    assert_eq!(receive.recv().unwrap(), [SV_E_STATE, SV_E_STATE, SV_E_STATE, SV_OK, SV_OK]);
-    assert!(receive.try_recv().is_err(), "once");
+    let answers = [SV_E_STATE, SV_E_STATE, SV_E_STATE, SV_OK, SV_OK];
+    assert_eq!(receive.try_iter().collect::<Vec<_>>(), [(SV_OK, answers), (SV_E_TIMEOUT, answers)]);
     // complete is still owed.
     assert_eq!((open.x.touch(), open.x.complete(SV_OK)), (SV_OK, SV_OK));
     assert_eq!(open.completions.lock().unwrap().len(), 1);
@@ -564,7 +564,7 @@ fn told_is_never_called_after_complete_has_returned() {
         let (completed, count) = (is_completed.clone(), calls.clone());
         let open = detach(
             new(),
-            Some(Box::new(move || {
+            Some(Box::new(move |_| {
                 assert!(!completed.load(Ordering::SeqCst));
                 std::thread::yield_now();
                 assert!(!completed.load(Ordering::SeqCst), "complete waits for it");
@@ -582,13 +582,13 @@ fn told_is_never_called_after_complete_has_returned() {
         let (detached, waits) = (open.detached.clone(), barrier.clone());
         let tells = elsewhere(move || {
             waits.wait();
-            detached.tell();
-            detached.tell();
+            detached.tell(SV_OK);
+            detached.tell(SV_E_CLOSED);
         });
         barrier.wait();
         tells.join().unwrap();
         assert_eq!(completes.join().unwrap(), SV_OK);
-        assert!(calls.load(Ordering::SeqCst) <= 1);
+        assert!(calls.load(Ordering::SeqCst) <= 2);
         assert!(open.detached.take().is_some());
     }
 }

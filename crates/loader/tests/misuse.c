@@ -124,7 +124,7 @@ static void each_of_exchange(said *said, sv_exchange *x, sv_status want) {
     NONE(want, reset(x));
     NONE(want, reset_buffer(x));
     NONE(want, send_error(x, 500, SV_LIT("wrong")));
-    NONE(want, redirect(x, SV_LIT("/wrong")));
+    NONE(want, redirect(x, 0, SV_LIT("/wrong")));
     NONE(want, committed(x));
     TEXT(want, encode_url(x, SV_LIT("/a"), &r.s));
     HOLDS(host->alloc(x, 1, 1) == NULL);
@@ -334,7 +334,7 @@ static void texts(said *said, sv_exchange *x) {
     BAD_BYTES(write_owned(x, p, l, release, &released))
     IS(0, released);
     BAD_TEXTS(send_error(x, 500, p, l))
-    BAD_TEXTS(redirect(x, p, l))
+    BAD_TEXTS(redirect(x, 0, p, l))
     BAD_TEXTS(encode_url(x, p, l, &r.s))
     BAD_TEXTS(fail(x, p, l, SV_LIT("a")))
     BAD_TEXTS(fail(x, SV_LIT("a"), p, l))
@@ -441,7 +441,7 @@ static void header_fields(said *said, sv_exchange *x) {
         IS(SV_E_ARG, host->set_header(x, SV_HEADER_ADD, SV_LIT("x-a"), pair.value.ptr, pair.value.len));
         IS(SV_E_ARG, host->set_content_type(x, pair.value.ptr, pair.value.len));
         IS(SV_E_ARG, host->set_charset(x, pair.value.ptr, pair.value.len));
-        IS(SV_E_ARG, host->redirect(x, pair.value.ptr, pair.value.len));
+        IS(SV_E_ARG, host->redirect(x, 0, pair.value.ptr, pair.value.len));
         IS(SV_E_ARG, host->respond(x, &whole));
     }
     for (i = 0; i < sizeof bad_lengths / sizeof *bad_lengths; i++) {
@@ -645,9 +645,9 @@ static void no_session(said *said, sv_exchange *x) {
     results r;
     TEXT(SV_E_STALE, session_attribute(session, SV_LIT("a"), &r.s));
     PAIRS(SV_E_STALE, session_attributes(session, &r.pairs, &r.n));
-    NONE(SV_E_STALE, session_set(session, SV_LIT("a"), SV_LIT("b")));
+    NONE(SV_E_STALE, session_set_attribute(session, SV_LIT("a"), SV_LIT("b")));
     TEXT(SV_E_STALE, session_change_id(session, &r.s));
-    NONE(SV_E_STALE, session_max_inactive(session, 1));
+    NONE(SV_E_STALE, session_set_max_inactive(session, 1));
     NONE(SV_E_STALE, session_invalidate(session));
     NONE(SV_E_ARG, session_invalidate(NULL));
     PLACE(SV_NONE, session(x, 0, (sv_session **)&r.p));
@@ -788,7 +788,7 @@ static void is_finished(said *said, sv_exchange *x) {
     whole.release_arg = &released;
     IS(SV_E_STATE, host->respond(x, &whole));
     IS(SV_E_STATE, host->send_error(x, 418, SV_LIT("twice")));
-    IS(SV_E_STATE, host->redirect(x, SV_LIT("/twice")));
+    IS(SV_E_STATE, host->redirect(x, 0, SV_LIT("/twice")));
     COUNT(SV_E_STATE, write(x, SV_LIT("twice"), &r.n));
     NONE(SV_E_STATE, write_owned(x, SV_LIT("twice"), release, &released));
     IS(SV_E_STATE, host->flush(x));
@@ -806,7 +806,7 @@ static void after_commit(said *said, sv_exchange *x) {
     head_is_fixed(said, x, "text/plain");
     IS(SV_E_STATE, host->respond(x, &whole));
     IS(SV_E_STATE, host->send_error(x, 500, SV_LIT("late")));
-    IS(SV_E_STATE, host->redirect(x, SV_LIT("/late")));
+    IS(SV_E_STATE, host->redirect(x, 0, SV_LIT("/late")));
     IS(SV_OK, host->write(x, SV_LIT(" answer"), NULL));
 }
 
@@ -829,7 +829,7 @@ static void after_send_error(said *said, sv_exchange *x) {
 
 static void after_redirect(said *said, sv_exchange *x) {
     IS(SV_OK, host->write(x, SV_LIT("dropped"), NULL));
-    IS(SV_OK, host->redirect(x, SV_LIT("/elsewhere")));
+    IS(SV_OK, host->redirect(x, 0, SV_LIT("/elsewhere")));
     is_finished(said, x);
 }
 

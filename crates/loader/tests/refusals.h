@@ -27,9 +27,10 @@ static UNUSED sv_status on_request(void *filter, sv_exchange *exchange, void **s
     return SV_NEXT;
 }
 
-static UNUSED void on_event(void *module, const sv_event *event) {
+static UNUSED sv_status on_event(void *module, const sv_event *event) {
     (void)module;
     (void)event;
+    return SV_OK;
 }
 
 static UNUSED const sv_str patterns[] = { SV_STR("/a") };

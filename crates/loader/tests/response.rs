@@ -77,45 +77,103 @@ fn a_cookie_is_written_as_rfc_6265_has_it() {
         set(&sv_cookie { value: sv_str::ABSENT, ..cookie("none", "") });
         set(&cookie("quoted", "\"b\""));
         set(&cookie("odd!#$%&'*+-.^_`|~", "!#$%&'()*+-./:<=>?@[]^_`{|}~"));
-        let attributes = [pair("SameSite", "Lax"), pair("Partitioned", "")];
+        let attributes =
+            [pair("Priority", "High"), pair("partitioned", "true"), pair("SameSite", "Lax"), pair("x", "")];
         set(&sv_cookie {
             flags: SV_COOKIE_SECURE | SV_COOKIE_HTTP_ONLY | 0x80,
             path: sv_str::new("/a b"),
             domain: sv_str::new("example.org"),
             attributes: attributes.as_ptr(),
-            attribute_count: 2,
+            attribute_count: 4,
             ..cookie("all", "1")
         });
-        set(&sv_cookie { path: sv_str::new(""), ..cookie("empty_path", "1") });
-        set(&sv_cookie { max_age: -1, ..cookie("gone", "") });
-        set(&sv_cookie { max_age: i64::MIN, ..cookie("gone", "") });
-        set(&sv_cookie { max_age: 60, ..cookie("minute", "1") });
-        set(&sv_cookie { max_age: i64::MAX, ..cookie("long", "1") });
+        set(&sv_cookie { path: sv_str::new(""), domain: sv_str::new(""), ..cookie("empty", "1") });
+        set(&sv_cookie { max_age: 60, ..cookie("without_its_flag", "1") });
+        for (name, max_age) in [("gone", 0), ("gone", i64::MIN), ("minute", 60), ("long", i64::MAX)] {
+            set(&sv_cookie { flags: SV_COOKIE_MAX_AGE, max_age, ..cookie(name, "1") });
+        }
     });
     let lines: Vec<&str> = exchange.answer.get_all("set-cookie").iter().map(|line| line.to_str().unwrap()).collect();
     assert_eq!(
-        lines[..9],
+        lines[..10],
         [
             "a=1",
             "a=",
             "none=",
             "quoted=\"b\"",
             "odd!#$%&'*+-.^_`|~=!#$%&'()*+-./:<=>?@[]^_`{|}~",
-            "all=1; Domain=example.org; Path=/a b; Secure; HttpOnly; SameSite=Lax; Partitioned",
-            "empty_path=1; Path=",
-            "gone=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
-            "gone=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            "all=1; Domain=example.org; Path=/a b; Secure; HttpOnly; SameSite=Lax; partitioned; Priority=High; x",
+            "empty=1",
+            "without_its_flag=1",
+            "gone=1; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:10 GMT",
+            "gone=1; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:10 GMT",
         ]
     );
     for (line, begin, seconds) in [
-        (lines[9], "minute=1; Max-Age=60; Expires=", 60),
-        (lines[10], "long=1; Max-Age=34560000; Expires=", 34_560_000),
+        (lines[10], "minute=1; Max-Age=60; Expires=", 60),
+        (lines[11], "long=1; Max-Age=34560000; Expires=", 34_560_000),
     ] {
         let expires = httpdate::parse_http_date(line.strip_prefix(begin).unwrap()).unwrap();
         let left = expires.duration_since(std::time::SystemTime::now()).unwrap().as_secs();
         assert!((seconds - 50..=seconds).contains(&left), "{line}");
     }
-    assert_eq!(lines.len(), 11);
+    assert_eq!(lines.len(), 12);
+}
+
+#[test]
+fn an_argument_of_a_later_minor_is_taken_only_if_its_news_are_not_used() {
+    #[repr(C)]
+    struct Later<T> {
+        now: T,
+        new: [u8; 16],
+    }
+    fn later<T>(now: T, last: u8) -> Later<T> {
+        let mut new = [0; 16];
+        new[15] = last;
+        Later { now, new }
+    }
+    let mut exchange = new();
+    in_service(&mut exchange, |x| {
+        let struct_size = (size_of::<sv_cookie>() + 16) as u32;
+        for (last, status) in [(0, SV_OK), (1, SV_E_UNSUPPORTED)] {
+            let cookie = later(sv_cookie { struct_size, ..cookie("a", "1") }, last);
+            assert_eq!(call!(set_cookie(x.raw(), (&raw const cookie).cast())), status);
+        }
+        let news = "the cookie uses members of a later servlet.h, which this server does not know";
+        assert_eq!(error_of(x), news);
+        let struct_size = (size_of::<sv_response>() + 16) as u32;
+        for (last, reserved, status) in [(1, 0, SV_E_UNSUPPORTED), (0, 1, SV_E_ARG), (0, 0, SV_OK)] {
+            let answer = sv_response {
+                struct_size,
+                status: 200,
+                headers: std::ptr::null(),
+                header_count: 0,
+                body: std::ptr::null(),
+                body_len: 0,
+                body_kind: SV_BODY_COPY,
+                reserved,
+                release: None,
+                release_arg: std::ptr::null_mut(),
+            };
+            let answer = later(answer, last);
+            assert_eq!(call!(respond(x.raw(), (&raw const answer).cast())), status);
+        }
+    });
+}
+
+#[test]
+fn a_redirect_has_a_status_of_redirects() {
+    for (given, status) in [(0, 302), (300, 300), (303, 303), (308, 308), (399, 399)] {
+        let mut exchange = new();
+        in_service(&mut exchange, move |x| assert_eq!(call!(redirect(x.raw(), given, b"/a".as_ptr(), 2)), SV_OK));
+        assert_eq!(exchange.status, status);
+    }
+    let mut exchange = new();
+    in_service(&mut exchange, |x| {
+        for given in [1, 200, 299, 304, 400, u32::MAX] {
+            assert_eq!(call!(redirect(x.raw(), given, b"/a".as_ptr(), 2)), SV_E_ARG, "{given}");
+        }
+    });
 }
 
 #[test]
@@ -136,12 +194,12 @@ fn a_cookie_that_would_be_another_is_refused() {
             let quoted = name.as_bytes().escape_ascii();
             assert_eq!(refused(&cookie(name, "1")), format!("the cookie's name `{quoted}` is not a token"));
         }
-        for value in ["a b", "a;b", "a,b", "a\\b", "a\"b", "\"", "\"a", "é", "a\r\nset-cookie: b", "\0", "\x7f"] {
+        for value in ["a b", "a;b", "a,b", "a\\b", "a\"b", "\"", "\"a", "a\r\nset-cookie: b", "\0", "\x7f"] {
             let quoted = value.as_bytes().escape_ascii();
             let text = format!("the cookie's value `{quoted}` has a character that is not allowed: encode it");
             assert_eq!(refused(&cookie("a", value)), text);
         }
-        for domain in ["", ".", ".example.org", "a..b", "a b", "-a", "a-", "a;b", "é.org", "a\r\nb", "example.org."] {
+        for domain in [".", ".example.org", "a..b", "a b", "-a", "a-", "a;b", "é.org", "a\r\nb", "example.org."] {
             let quoted = domain.as_bytes().escape_ascii();
             let text = refused(&sv_cookie { domain: sv_str::new(domain), ..cookie("a", "1") });
             assert_eq!(text, format!("the cookie's domain `{quoted}` is not a domain"));

@@ -101,8 +101,9 @@ pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `session_created`, `session_destroyed`, `session_id_changed` | `SessionEvent` |
 /// | `context_attribute`, `request_attribute`, `session_attribute` | `AttributeEvent` |
 ///
-/// Several kinds of one row may stand in one attribute. Events go to the current generation; a panic is logged and changes
-/// nothing else.
+/// Several kinds of one row may stand in one attribute. The function returns nothing or a `Result`. An error or a panic at
+/// `context_initialized` refuses the webapp's new version, at `request_initialized` it is answered with 500 (a filter can
+/// answer with anything else); of the others it is logged and changes nothing else.
 ///
 /// ```
 /// use servlet::prelude::*;

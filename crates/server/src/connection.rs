@@ -36,10 +36,11 @@ pub fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("TCP_NODELAY: {error}");
     }
-    let (turn, settings) = (Turn::new(&container), peer.listener.clone());
+    let (turn, settings) = (Turn::new(&container, peer.listener.server_header.as_deref()), peer.listener.clone());
     let same_turn = turn.clone();
     let unknown_version = UnknownVersion::default();
     let heads = Heads::new(unknown_version.clone());
+    let requests_max = settings.requests_per_connection_max;
     // Of this task alone.
     let requests = AtomicU64::new(0);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -47,6 +48,9 @@ pub fn serve(
             request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
         let number = requests.load(Ordering::Relaxed) + 1;
         requests.store(number, Ordering::Relaxed);
+        if number == requests_max {
+            same_turn.comes_to_its_end();
+        }
         let refused = match unknown_version.is(number) {
             true => Some(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
             false => request.body().as_ref().and_then(|_| refused_coding(request.headers())),
@@ -59,12 +63,12 @@ pub fn serve(
     let mut http = http1::Builder::new();
     http.half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.head_timeout)
+        .header_read_timeout(Patient::hypers_time(&settings))
         .max_buf_size(settings.head_bytes_max.max(8192));
     if settings.header_count_max != HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
-    let socket = Patient::new(stream, settings.write_timeout, turn.clone(), heads);
+    let socket = Patient::new(stream, settings.clone(), turn.clone(), heads);
     let connection = http.serve_connection(TokioIo::new(socket), service);
     let over = Over(turn.clone());
     let served = async move {

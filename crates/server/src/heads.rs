@@ -67,6 +67,16 @@ impl Heads {
         Heads { at: At::Method, start, len: 0, version_len: 0, body: Some(0), requests: 0, unknown_version }
     }
 
+    /// What is waited for, and how many requests have begun.
+    pub fn place(&self) -> (Place, u64) {
+        let place = match self.at {
+            At::Method if self.len == 0 && self.requests > 0 => Place::Between,
+            At::Method | At::Target | At::Version | At::Field => Place::Head,
+            At::Body(_) | At::Beyond => Place::Body,
+        };
+        (place, self.requests)
+    }
+
     /// Looks at the next piece of what the client sends. Each request comes by here: most are one whole head, of which little more
     /// is looked at than where its lines end.
     pub fn look(&mut self, mut piece: &mut [u8]) {
@@ -168,6 +178,15 @@ impl Heads {
             _ => At::Field,
         };
     }
+}
+
+/// What of the client is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The next request, of which nothing has come. Not behind a body whose end only hyper knows.
+    Between,
+    Head,
+    Body,
 }
 
 impl At {

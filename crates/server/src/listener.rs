@@ -69,7 +69,7 @@ pub async fn serve(
         };
         let local = stream.local_addr().unwrap_or(settings.address);
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let peer = Arc::new(Peer::new(remote, local, number, false, settings.clone()));
+        let peer = Arc::new(Peer::new(remote, local, number, settings.secure, settings.clone()));
         let io = connection::serve(stream, peer, container.clone(), stopped.clone(), place);
         tokio::spawn(io.run());
     }

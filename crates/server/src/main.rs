@@ -15,6 +15,7 @@ mod patient;
 mod run;
 mod sdk;
 mod sources;
+mod stack;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    #[command(hide = true)]
+    Stack { process: i32, thread: i32 },
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,9 @@ fn main() -> ExitCode {
     }
     if let Some(Command::Guard { words }) = &command {
         return guard::run(words);
+    }
+    if let Some(Command::Stack { process, thread }) = command {
+        return stack::run(process, thread);
     }
     match load(home, config) {
         Err(problem) => {

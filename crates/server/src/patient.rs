@@ -1,32 +1,58 @@
-//! A connection's socket that waits for a client that does not read only so long, and sees when one leaves. What a slow client
-//! holds is a connection's place, and there are `connections_max` of them.
+//! A connection's socket that waits only so long for a client that does not read, or has nothing more to ask, and sees when one
+//! leaves. What a slow client holds is a connection's place, and there are `connections_max` of them.
 
 use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use serval_config::Listener;
 use serval_container::Turn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::heads::Heads;
+use crate::heads::{Heads, Place};
 
 pub struct Patient {
     stream: TcpStream,
-    write_timeout: Duration,
+    settings: Arc<Listener>,
     turn: Arc<Turn>,
     heads: Heads,
+    /// While hyper waits for what `idle_time` bounds; a head has it once, however it trickles.
+    idle: Option<Idle>,
     /// While the client does not read; what it reads begins the time anew.
     waits: Option<Pin<Box<Sleep>>>,
 }
 
+struct Idle {
+    place: Place,
+    request: u64,
+    until: Pin<Box<Sleep>>,
+}
+
 impl Patient {
-    pub fn new(stream: TcpStream, write_timeout: Duration, turn: Arc<Turn>, heads: Heads) -> Patient {
-        Patient { stream, write_timeout, turn, heads, waits: None }
+    pub fn new(stream: TcpStream, settings: Arc<Listener>, turn: Arc<Turn>, heads: Heads) -> Patient {
+        Patient { stream, settings, turn, heads, idle: None, waits: None }
+    }
+
+    /// How long nothing may come, where hyper would wait longer: it has one time for a head with the pause before it.
+    fn idle_time(&self, place: Place) -> Option<Duration> {
+        let Listener { head_timeout, keep_alive_timeout, .. } = *self.settings;
+        let time = match place {
+            Place::Between => keep_alive_timeout,
+            Place::Head => head_timeout,
+            Place::Body => return None,
+        };
+        Some(time).filter(|time| *time < head_timeout.max(keep_alive_timeout))
+    }
+
+    /// That time of hyper's.
+    pub fn hypers_time(settings: &Listener) -> Duration {
+        let Listener { head_timeout, keep_alive_timeout, .. } = *settings;
+        if keep_alive_timeout > head_timeout { keep_alive_timeout + head_timeout } else { head_timeout }
     }
 
     fn within<T>(
@@ -42,7 +68,7 @@ impl Patient {
             }
             return written;
         }
-        let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
+        let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(self.settings.write_timeout)));
         match waits.as_mut().poll(task) {
             Poll::Ready(()) => {
                 Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client has not read for write_timeout")))
@@ -67,12 +93,31 @@ impl Patient {
     }
 }
 
+impl Patient {
+    /// hyper flushes when nothing is left in its hands: what is written now comes between the last response and the next one.
+    fn send_hints(&mut self, task: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.turn.hints.are_waiting() {
+            let hints = self.turn.hints.unsent();
+            let sent = ready!(self.within(task, |stream, task| stream.poll_write(task, &hints)))?;
+            self.turn.hints.were_sent(sent);
+            // The response may wait for that.
+            task.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
         self.heads.look(&mut buffer.filled_mut()[before..]);
-        read
+        let (place, request) = self.heads.place();
+        self.idle.take_if(|idle| (idle.place, idle.request) != (place, request));
+        let Some(time) = self.idle_time(place).filter(|_| read.is_pending()) else { return read };
+        let idle = self.idle.get_or_insert_with(|| Idle { place, request, until: Box::pin(sleep(time)) });
+        // An end, as if the client had closed it.
+        idle.until.as_mut().poll(task).map(Ok)
     }
 }
 
@@ -95,6 +140,7 @@ impl AsyncWrite for Patient {
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
         self.look_for_the_end(task);
+        ready!(self.send_hints(task))?;
         Pin::new(&mut self.stream).poll_flush(task)
     }
 

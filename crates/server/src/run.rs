@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::{home, listener, sources, watch as folders};
+use crate::{home, listener, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -78,7 +78,7 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     for settings in &config.listeners {
         bound.push((listener::bind(settings)?, Arc::new(settings.clone())));
     }
-    let container = Container::new(config.clone(), Box::new(print));
+    let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, settings) in &bound {
         let address = socket.local_addr().unwrap_or(settings.address);
         say(format_args!("listening on http://{address}"));

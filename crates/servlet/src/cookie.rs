@@ -1,6 +1,6 @@
 //! A cookie that a response sets.
 
-use serval_abi::{SV_COOKIE_HTTP_ONLY, SV_COOKIE_SECURE, sv_cookie, sv_pair, sv_str};
+use serval_abi::{SV_COOKIE_HTTP_ONLY, SV_COOKIE_MAX_AGE, SV_COOKIE_SECURE, sv_cookie, sv_pair, sv_str};
 
 /// A cookie for [`Response::cookie`](crate::Response::cookie) (RFC 6265). [`Request::cookie`](crate::Request::cookie) reads
 /// what comes back.
@@ -38,7 +38,7 @@ pub struct Cookie<'a> {
     value: &'a str,
     path: Option<&'a str>,
     domain: Option<&'a str>,
-    max_age: i64,
+    max_age: Option<u32>,
     flags: u32,
     same_site: Option<SameSite>,
     partitioned: bool,
@@ -64,7 +64,7 @@ impl<'a> Cookie<'a> {
             value,
             path: None,
             domain: None,
-            max_age: 0,
+            max_age: None,
             flags: 0,
             same_site: None,
             partitioned: false,
@@ -89,7 +89,7 @@ impl<'a> Cookie<'a> {
 
     /// Sets how long it lives; 0 removes it.
     pub fn max_age(self, seconds: u32) -> Cookie<'a> {
-        Cookie { max_age: if seconds == 0 { -1 } else { seconds.into() }, ..self }
+        Cookie { max_age: Some(seconds), ..self }
     }
 
     /// Sends it over protected connections only.
@@ -136,12 +136,12 @@ impl<'a> Cookie<'a> {
             .collect();
         to(&sv_cookie {
             struct_size: size_of::<sv_cookie>() as u32,
-            flags: self.flags,
+            flags: self.flags | if self.max_age.is_some() { SV_COOKIE_MAX_AGE } else { 0 },
             name: sv_str::new(self.name),
             value: sv_str::new(self.value),
             path: optional(self.path),
             domain: optional(self.domain),
-            max_age: self.max_age,
+            max_age: self.max_age.unwrap_or(0).into(),
             attributes: attributes.as_ptr(),
             attribute_count: attributes.len(),
         })

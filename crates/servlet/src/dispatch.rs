@@ -1,6 +1,7 @@
 //! One servlet hands a request on to another one (Servlet 9), and what a dispatch knows of itself.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use serval_abi::{
     SV_BY_NAME, SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_FORWARD, SV_INCLUDE,
@@ -157,6 +158,8 @@ impl Request {
     /// ```
     pub async fn async_dispatch(&self, path: Option<&str>) -> Result {
         // The server wants a task for it, which there is not before the first poll has returned.
-        waiting(|| self.exchange().async_dispatch(path)).await
+        waiting(|| self.exchange().async_dispatch(path)).await?;
+        self.goes_on().store(true, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -52,6 +52,8 @@ enum Answer {
     Page(u16),
     /// 500, or the page for the kind; the code is what `service` returns.
     Fail(sv_status),
+    /// The server has refused what the client sent, and knows the status that says so; the code is what `service` returns.
+    Refused(sv_status),
     /// 503, with Retry-After if it is not 0.
     Unavailable(u32),
     /// Who was dispatched to has failed with this code, and has told the server why.
@@ -97,6 +99,10 @@ impl Error {
         match self.0.answer {
             Answer::Page(status) => status,
             Answer::Fail(_) | Answer::Said(_) => 500,
+            Answer::Refused(SV_E_REQUEST) => 400,
+            Answer::Refused(SV_E_TIMEOUT) => 408,
+            Answer::Refused(SV_E_LIMIT) => 413,
+            Answer::Refused(_) => 503,
             Answer::Unavailable(0) => 404,
             Answer::Unavailable(_) => 503,
         }
@@ -173,13 +179,10 @@ impl Error {
         self.0.answer == Answer::Fail(SV_E_CLOSED)
     }
 
-    /// The same, but by the fault of what the client sent: the status that says so.
+    /// The same, of a function that reads what the client sends: what that does is no failure of the servlet.
     pub(crate) fn of_client(self) -> Error {
         let answer = match self.0.answer {
-            Answer::Fail(SV_E_REQUEST) => Answer::Page(400),
-            Answer::Fail(SV_E_TIMEOUT) => Answer::Page(408),
-            Answer::Fail(SV_E_LIMIT) => Answer::Page(413),
-            Answer::Fail(SV_E_BUSY) => Answer::Unavailable(1),
+            Answer::Fail(code @ (SV_E_REQUEST | SV_E_TIMEOUT | SV_E_LIMIT | SV_E_BUSY)) => Answer::Refused(code),
             other => other,
         };
         Error(Box::new(Inner { answer, ..*self.0 }))
@@ -189,7 +192,7 @@ impl Error {
     pub(crate) fn into_io(self) -> io::Error {
         let kind = match self.0.answer {
             Answer::Fail(SV_E_CLOSED) => io::ErrorKind::BrokenPipe,
-            Answer::Fail(SV_E_TIMEOUT) | Answer::Page(408) => io::ErrorKind::TimedOut,
+            Answer::Fail(SV_E_TIMEOUT) | Answer::Refused(SV_E_TIMEOUT) => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, Carried(self))
@@ -211,7 +214,8 @@ impl Error {
                 SV_E_FAILED
             }
             Answer::Page(_) | Answer::Fail(_) => self.fail(exchange),
-            Answer::Said(code) => code,
+            // Without a word of ours the server answers as it does to such a request.
+            Answer::Refused(code) | Answer::Said(code) => code,
         }
     }
 
@@ -225,7 +229,7 @@ impl Error {
     pub(crate) fn code(&self) -> sv_status {
         match self.0.answer {
             // What is no error to the table has to become one.
-            Answer::Fail(code) | Answer::Said(code) if code < 0 => code,
+            Answer::Fail(code) | Answer::Refused(code) | Answer::Said(code) if code < 0 => code,
             _ => SV_E_FAILED,
         }
     }

@@ -465,6 +465,16 @@ impl Exchange {
         self.done(status, "set_trailer")
     }
 
+    /// Early hints. `false`: they cannot be sent.
+    pub fn hint(self, headers: &[sv_pair]) -> Result<bool> {
+        let status =
+            call!(self.host, informational(self.handle, 103, headers.as_ptr(), headers.len()) or SV_E_UNSUPPORTED);
+        if status == SV_E_UNSUPPORTED {
+            return Ok(false);
+        }
+        self.done(status, "informational").map(|()| true)
+    }
+
     /// It lives as long as the handle.
     pub fn encode_url(self, url: &str) -> Result<Option<sv_str>> {
         self.value(
@@ -499,8 +509,11 @@ impl Exchange {
         self.done(status, "send_error")
     }
 
-    pub fn redirect(self, location: &str) -> Result {
-        let status = call!(self.host, redirect(self.handle, location.as_ptr(), location.len()) or SV_E_UNSUPPORTED);
+    pub fn redirect(self, status: u16, location: &str) -> Result {
+        let status = call!(
+            self.host,
+            redirect(self.handle, status.into(), location.as_ptr(), location.len()) or SV_E_UNSUPPORTED
+        );
         self.done(status, "redirect")
     }
 

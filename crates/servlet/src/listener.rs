@@ -4,8 +4,8 @@ use std::ffi::c_void;
 use std::fmt;
 
 use serval_abi::{
-    SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_INITIALIZED, SV_EVENT_SESSION_CREATED, SV_EVENT_SESSION_ID_CHANGED,
-    sv_event, sv_listener,
+    SV_E_FAILED, SV_E_PANIC, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_INITIALIZED, SV_EVENT_SESSION_CREATED,
+    SV_EVENT_SESSION_ID_CHANGED, SV_OK, sv_event, sv_listener, sv_status,
 };
 
 use crate::glue::{Instance, the};
@@ -192,29 +192,32 @@ macro_rules! event_type {
             type Event<'a> = $event<'a>;
         }
 
-        impl<F: Fn(&$event<'_>) + Copy + Send + Sync + 'static> Listener<$marker, fn()> for F {
+        impl<F, R> Listener<$marker, fn() -> R> for F
+        where
+            F: Fn(&$event<'_>) -> R + Copy + Send + Sync + 'static,
+            R: Returned,
+        {
             fn state() -> Option<Type> {
                 None
             }
 
             fn call(self, told: Told<'_>) -> Result {
-                self(&$event(told));
-                Ok(())
+                self(&$event(told)).result()
             }
         }
 
-        impl<F, S> Listener<$marker, fn(&S)> for F
+        impl<F, S, R> Listener<$marker, fn(&S) -> R> for F
         where
-            F: Fn(&S, &$event<'_>) + Copy + Send + Sync + 'static,
+            F: Fn(&S, &$event<'_>) -> R + Copy + Send + Sync + 'static,
             S: Send + Sync + 'static,
+            R: Returned,
         {
             fn state() -> Option<Type> {
                 Some(type_of::<S>())
             }
 
             fn call(self, told: Told<'_>) -> Result {
-                self(told.instance.state()?, &$event(told));
-                Ok(())
+                self(told.instance.state()?, &$event(told)).result()
             }
         })*
     };
@@ -224,8 +227,8 @@ macro_rules! event_type {
 #[diagnostic::on_unimplemented(
     message = "this function cannot be a listener function for events of this kind",
     label = "not the arguments of a listener function for it",
-    note = "a listener function is fn(&E) or fn(&State, &E) without a result, where E is ContextEvent, RequestEvent, SessionEvent, \
-            or AttributeEvent, as the kind is; State is returned by the #[start] function"
+    note = "a listener function is fn(&E) or fn(&State, &E), where E is ContextEvent, RequestEvent, SessionEvent, or \
+            AttributeEvent, as the kind is, and returns nothing or a Result; State is returned by the #[start] function"
 )]
 pub trait Listener<Kind, Shape>: Copy + Send + Sync + 'static {
     #[doc(hidden)]
@@ -233,6 +236,24 @@ pub trait Listener<Kind, Shape>: Copy + Send + Sync + 'static {
 
     #[doc(hidden)]
     fn call(self, told: Told<'_>) -> Result;
+}
+
+/// What a listener function returns: nothing, or a [`Result`].
+#[doc(hidden)]
+pub trait Returned: 'static {
+    fn result(self) -> Result;
+}
+
+impl Returned for () {
+    fn result(self) -> Result {
+        Ok(())
+    }
+}
+
+impl Returned for Result {
+    fn result(self) -> Result {
+        self
+    }
 }
 
 event_type! {
@@ -268,29 +289,37 @@ pub const fn listener_state<Kind: EventType, F: Listener<Kind, Shape>, Shape: 's
 unsafe extern "C" fn on_event<Kind: EventType, F: Listener<Kind, Shape>, Shape: 'static>(
     module: *mut c_void,
     event: *const sv_event,
-) {
+) -> sv_status {
     // SAFETY: as servlet.h says of `on_event`.
     unsafe { tell(module, event, |told| the::<F>().call(told)) }
 }
 
 /// # Safety
 /// As servlet.h says of `on_event`.
-unsafe fn tell(module: *mut c_void, event: *const sv_event, listener: impl FnOnce(Told<'_>) -> Result) {
+unsafe fn tell(module: *mut c_void, event: *const sv_event, listener: impl FnOnce(Told<'_>) -> Result) -> sv_status {
     // SAFETY: the caller's promise.
     let (Some(event), Some(instance)) = (unsafe { event.as_ref() }, unsafe { Instance::new(module, std::ptr::null()) })
     else {
-        return;
+        return SV_E_FAILED;
     };
-    // A panic was reported by the hook; there is nobody to tell a result.
-    let _ = caught(|| {
+    // A panic was reported by the hook.
+    let told = caught(|| {
         let _current = instance.module().enter(event.exchange);
         let _tokio = instance.module().background().enter();
         let table = host::host().filter(|_| !event.exchange.is_null());
         // SAFETY: the request ends with `told`, and so before `instance`.
         let lent: &'static Instance = unsafe { &*std::ptr::from_ref(&instance) };
-        let request = table.map(|table| Request::new(Exchange::new(table, event.exchange), lent));
-        if let Err(wrong) = listener(Told { event, instance: &instance, request }) {
-            crate::log::error!("a listener function: {wrong}");
+        let exchange = table.map(|table| Exchange::new(table, event.exchange));
+        let request = exchange.map(|exchange| Request::new(exchange, lent));
+        match (listener(Told { event, instance: &instance, request }), exchange) {
+            (Ok(()), _) => SV_OK,
+            // Not by send_error: the response is none of its business.
+            (Err(wrong), Some(exchange)) => wrong.fail(exchange),
+            (Err(wrong), None) => {
+                crate::log::error!("a listener function: {wrong}");
+                wrong.code()
+            }
         }
     });
+    told.unwrap_or(SV_E_PANIC)
 }

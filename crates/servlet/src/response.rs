@@ -62,11 +62,12 @@ impl Response {
         Response { output: Output::Held(Vec::new()), ..Response::new(exchange) }
     }
 
-    /// Sends what is held, at the end of an async servlet.
-    pub(crate) async fn settle(&mut self) -> Result {
+    /// Sends what is held, at the end of an async servlet; `goes_on`: another one writes more.
+    pub(crate) async fn settle(&mut self, goes_on: bool) -> Result {
         match &mut self.output {
             Output::Server => Ok(()),
             Output::Held(bytes) if bytes.is_empty() => Ok(()),
+            Output::Held(bytes) if goes_on => write_all_owned(self.exchange, bytes).await,
             Output::Held(bytes) => {
                 // In one go, which never waits.
                 let bytes = std::mem::take(bytes);
@@ -149,6 +150,27 @@ impl Response {
     pub fn trailer(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<&mut Response> {
         self.exchange.set_trailer(name, value.as_ref())?;
         Ok(self)
+    }
+
+    /// Tells the client at once what the response will need, in a response 103 (Early Hints, RFC 8297) before it: a browser fetches
+    /// what the header `link` names while the servlet is still at work. Whether it was sent; to a client with HTTP/1.0 it cannot be,
+    /// and many others pass it over. An error when the response is committed.
+    ///
+    /// ```
+    /// use servlet::prelude::*;
+    ///
+    /// #[servlet("/report", blocking)]
+    /// fn report(_: &Request, response: &mut Response) -> Result {
+    ///     response.early_hints([("link", "</style.css>; rel=preload; as=style")])?;
+    ///     let rows = asks_the_database();
+    ///     response.html(format!("<link rel=stylesheet href=/style.css><p>{rows} rows"))
+    /// }
+    /// # fn asks_the_database() -> u32 { 1 }
+    /// ```
+    pub fn early_hints<'a>(&mut self, headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<bool> {
+        let pair = |(name, value): (&str, &str)| sv_pair { name: sv_str::new(name), value: sv_str::new(value) };
+        let pairs: Vec<sv_pair> = headers.into_iter().map(pair).collect();
+        self.exchange.hint(&pairs)
     }
 
     /// Returns the URL with the id of the client's session, if it leads into this webapp, the webapp's sessions are tracked by
@@ -317,9 +339,14 @@ impl Response {
         }
     }
 
-    /// Answers with 302 and a `Location`, as it stands.
+    /// Answers with 302 and a `Location`: a path or a URL.
     pub fn redirect(&mut self, location: &str) -> Result {
-        self.exchange.redirect(location)?;
+        self.redirect_with(302, location)
+    }
+
+    /// Answers with another status of redirects (300 to 399, but 304), such as 303 after a form was taken, and a `Location`.
+    pub fn redirect_with(&mut self, status: u16, location: &str) -> Result {
+        self.exchange.redirect(status, location)?;
         self.forget_held();
         Ok(())
     }

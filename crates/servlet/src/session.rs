@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
     /// Sets how long the session lives without a request, in whole seconds, at least one; `None`: it never ends by itself.
     pub fn set_max_inactive(&self, time: Option<Duration>) -> Result {
         let seconds = time.map_or(0, |time| i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX));
-        self.exchange().session_max_inactive(self.handle, seconds)
+        self.exchange().session_set_max_inactive(self.handle, seconds)
     }
 
     /// Gives the session a new id, and returns it. Do it when a user logs in, so that nobody who gave the client an id of his
@@ -207,12 +207,12 @@ impl<'a> Session<'a> {
 
     /// Stores bytes, or text, as they are. An error when the session gets larger than the server allows.
     pub fn set_bytes(&self, name: &str, value: impl AsRef<[u8]>) -> Result {
-        self.exchange().session_set(self.handle, name, Some(value.as_ref()))
+        self.exchange().session_set_attribute(self.handle, name, Some(value.as_ref()))
     }
 
     /// Removes the value of that name, if there is one.
     pub fn remove(&self, name: &str) -> Result {
-        self.exchange().session_set(self.handle, name, None)
+        self.exchange().session_set_attribute(self.handle, name, None)
     }
 }
 

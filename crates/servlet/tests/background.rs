@@ -133,9 +133,10 @@ fn sessions(shop: &Shop, event: &SessionEvent) {
 }
 
 #[on(request_initialized)]
-fn requests(event: &RequestEvent) {
+fn requests(event: &RequestEvent) -> Result {
     let request = event.request().unwrap();
     servlet::log::info!("{:?} {} of {:?}", event.happened(), request.uri(), request.init("x"));
+    if request.path_info() == Some("/refused") { Err(error(403, "not today")) } else { Ok(()) }
 }
 
 #[on(context_attribute, session_attribute)]
@@ -146,8 +147,9 @@ fn attributes(event: &AttributeEvent) {
 }
 
 #[on(context_initialized)]
-fn context(event: &ContextEvent) {
+fn context(event: &ContextEvent) -> Result {
     servlet::log::info!("context {:?} at {}", event.happened(), event.context().generation());
+    Err(error(500, "not ready"))
 }
 
 /// The log, the panic hook, and what ended are of the whole library.
@@ -186,21 +188,26 @@ fn listener_functions_are_told_what_they_ask_for() {
         assert_eq!(String::from_utf8(module.save().unwrap()).unwrap(), expected);
 
         let mut exchange = Exchange::get("");
-        exchange.owned(|handle| module.event(&sv_event { exchange: handle, ..event(SV_EVENT_REQUEST_INITIALIZED) }));
+        let begin = |exchange| module.event(&sv_event { exchange, ..event(SV_EVENT_REQUEST_INITIALIZED) });
+        assert_eq!(exchange.owned(begin), SV_OK);
         assert_logged("3 7 Initialized /x of None");
+        let mut exchange = Exchange::get("/refused");
+        assert_eq!(exchange.owned(begin), SV_E_FAILED);
+        assert_eq!(exchange.seen.into_inner().failed.as_deref(), Some("failed status: not today"));
 
         let attribute = sv_event { name: sv_str::new("a"), ..event(SV_EVENT_CONTEXT_ATTRIBUTE) };
         module.event(&sv_event { value: sv_str::new("12"), ..attribute });
         module.event(&sv_event { value: sv_str::new(""), old_value, ..attribute });
         module.event(&sv_event { old_value, ..attribute });
-        module.event(&sv_event { name: sv_str::new("panic"), ..attribute });
+        assert_eq!(module.event(&sv_event { name: sv_str::new("panic"), ..attribute }), SV_E_PANIC);
         assert_logged("3 Added a Some(2) None");
         assert_logged("3 Replaced a Some(0) None");
         assert_logged("3 Removed a None None");
         assert_logged("panic of 8: in a listener function");
 
-        module.event(&event(SV_EVENT_CONTEXT_INITIALIZED));
+        assert_eq!(module.event(&event(SV_EVENT_CONTEXT_INITIALIZED)), SV_E_FAILED);
         assert_logged("3 context Initialized at 0");
+        assert_logged("1 a listener function: not ready");
     });
 }
 

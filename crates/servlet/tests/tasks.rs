@@ -290,7 +290,7 @@ fn a_slow_client_is_waited_for_and_nothing_is_lost() {
         });
     }
     check("all", Exchange::slow("12345678", 3), &format!("{PLAIN}12345678"));
-    check("all", Exchange::slow("123456789", 3), "413\npage: read_all: a configured limit was reached");
+    check("all", Exchange::slow("123456789", 3), "200\n\nreturned -6");
     check("read", Exchange::slow("12345678", 2), "200\n12345678");
 }
 

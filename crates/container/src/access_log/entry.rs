@@ -15,7 +15,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use serval_config::LogValue;
+use serval_config::{LogValue, WithoutEquals};
 
 use super::Log;
 use super::format::{Item, Question};
@@ -319,7 +319,10 @@ fn note_of_request(item: &Item, head: &Parts, server_name: &str, peer: &Peer, va
         Item::Value(LogValue::Thread) => values.note(std::thread::current().name().map(str::as_bytes)),
         Item::Value(LogValue::Cookie(name)) => {
             let mut all = Vec::new();
-            head.headers.get_all(COOKIE).iter().for_each(|value| parameters::cookies(value.as_bytes(), &mut all));
+            head.headers
+                .get_all(COOKIE)
+                .iter()
+                .for_each(|value| parameters::cookies(value.as_bytes(), WithoutEquals::Name, &mut all));
             let named = all.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_bytes());
             values.note_parts(named, b",");
         }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::Bytes;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use serval_abi::{
     SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_E_BUSY, SV_E_FAILED, SV_E_LIMIT, SV_E_STATE, SV_OK,
     sv_status,
@@ -25,26 +25,41 @@ use crate::target::Target;
 /// LIMIT: dispatches inside of each other.
 const DEPTH_MAX: usize = 20;
 
+/// A path inside of the context, as a library has written it.
+pub(super) struct Written<'w> {
+    /// Decoded and normalised.
+    pub path: String,
+    /// As the target's request URI.
+    uri: String,
+    query: Option<&'w str>,
+}
+
 impl Exchange {
-    /// A path of this context, from one that is absolute or relative to the current one; without its query.
-    pub(super) fn inside_context(&self, path: &str) -> Option<String> {
-        let path = path.split(['?', '#']).next().unwrap_or("");
-        if path.starts_with('/') {
-            return Target::clean_path(path);
+    /// What a library means by a path, maybe with a query, that is absolute or relative to the current one. `None`: it leads out of
+    /// the context.
+    pub(super) fn inside_context<'w>(&self, written: &'w str) -> Option<Written<'w>> {
+        let written = written.split('#').next().unwrap_or(written);
+        let (path, query) = match written.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (written, None),
+        };
+        let mut uri = if self.generation.web.plain_dispatch_paths { path.replace('%', "%25") } else { path.to_owned() };
+        if !uri.starts_with('/') {
+            // The current one is decoded already.
+            let current = self.included_path.as_deref().unwrap_or(self.request.target.path());
+            uri = format!("{}/{uri}", Target::encoded(current.rsplit_once('/')?.0));
         }
-        let (folder, _) = self.request.target.path().rsplit_once('/')?;
-        // The current one is decoded already.
-        Target::clean_path(&format!("{}/{path}", Target::encoded(folder)))
+        Some(Written { path: Target::clean_path(&uri)?, uri, query })
     }
 
     pub(super) fn way_to(&self, target: &str) -> Option<Way> {
-        let path = self.inside_context(target)?;
-        let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query).to_owned());
-        let is_query = query.as_ref().is_none_or(|query| {
+        let Written { path, uri, query } = self.inside_context(target)?;
+        let is_query = query.is_none_or(|query| {
             parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut Vec::new()).is_ok()
         });
         is_query.then_some(())?;
-        Some(Way { target: self.request.target.of_dispatch(&path, query.as_deref())?, query })
+        let here = &self.request.target;
+        Some(Way { target: here.of_dispatch(&path, &uri, query.or(here.query()))?, query: query.map(str::to_owned) })
     }
 
     pub(super) fn dispatch_to(&mut self, how: Dispatch, target: &str) -> Answer<Option<sv_status>> {
@@ -63,8 +78,9 @@ impl Exchange {
         // Libraries have views of the target: the one that they have seen stays, and another one takes its place meanwhile.
         let meanwhile = self.request.target.clone();
         let seen = std::mem::replace(&mut self.request.target, meanwhile);
-        let saved = (self.found, self.serving, self.dispatch, seen, self.included_path.take());
+        let saved = (self.found, self.serving, self.dispatch, seen, self.included_path.clone());
         let (before, mut added) = (self.parameters.clone(), 0);
+        let noted = self.begin_notes();
         self.dispatch = match forward {
             true if self.is_error_page() && self.depth == 0 => SV_DISPATCH_ERROR,
             true => SV_DISPATCH_FORWARD,
@@ -74,7 +90,6 @@ impl Exchange {
             Dispatch::ForwardByName | Dispatch::IncludeByName => {
                 let servlet = generation.servlet_named(target);
                 // Its paths are those of before (SEMANTICS 11).
-                self.included_path.clone_from(&saved.4);
                 Ok(servlet.map(|by| {
                     self.serving = by;
                     self.run_nested(&generation, forward, true)
@@ -86,6 +101,7 @@ impl Exchange {
         };
         (self.found, self.serving, self.dispatch, self.request.target, self.included_path) = saved;
         self.remove_parameters(before, added);
+        self.end_notes(noted);
         if forward && self.including == 0 && matches!(status, Ok(Some(_))) {
             self.response.finished = true;
         }
@@ -94,9 +110,11 @@ impl Exchange {
 
     /// Lets the request be one for another path of this context, maybe with a query; false: there is none.
     fn turn_to(&mut self, target: &str, forward: bool, added: &mut usize) -> Answer<bool> {
-        let Some(path) = self.inside_context(target) else { return Ok(false) };
-        let query = target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or(query));
-        let Some(mut there) = self.request.target.of_dispatch(&path, query) else { return Ok(false) };
+        let Some(Written { path, uri, query }) = self.inside_context(target) else { return Ok(false) };
+        let here = &self.request.target;
+        // An include shows its own query alone, a forward has the one of before, too.
+        let shown = if forward { query.or(here.query()) } else { query };
+        let Some(mut there) = here.of_dispatch(&path, &uri, shown) else { return Ok(false) };
         *added = self.add_parameters(query.unwrap_or(""))?;
         let Mapped { found, welcome } = inside::find(&self.context, &self.generation, &path);
         self.serving = found.by;
@@ -108,15 +126,14 @@ impl Exchange {
             None => path,
         };
         if forward {
-            self.note_paths("forward", false)?;
-            (self.request.target, self.found) = (there, found);
+            self.note_paths("forward");
+            (self.request.target, self.found, self.included_path) = (there, found, None);
         } else {
             // It sees the paths of before, and its own as attributes.
             let here = std::mem::replace(&mut self.request.target, there);
             let shown = std::mem::replace(&mut self.found, found);
-            let noted = self.note_paths("include", true);
+            self.note_paths("include");
             (self.request.target, self.found) = (here, shown);
-            noted?;
             self.included_path = Some(path);
         }
         Ok(true)
@@ -188,14 +205,33 @@ impl Exchange {
         }
     }
 
-    /// The attributes `servlet.forward.*` of the first forward, `servlet.async.*`, or `servlet.include.*` of each include.
-    pub(super) fn note_paths(&mut self, kind: &str, again: bool) -> Answer {
-        let name = |what: &str| format!("servlet.{kind}.{what}");
-        if !again && self.attributes.iter().any(|(known, _)| *known == name("request_uri")) {
-            return Ok(());
+    /// A dispatch begins: its target does not see the attributes of an include around it.
+    fn begin_notes(&mut self) -> Notes {
+        let (includes, others) =
+            std::mem::take(&mut self.attributes).into_iter().partition(|(name, _)| is_note(name, "include"));
+        self.attributes = others;
+        Notes { includes, was_forward: self.has_notes("forward") }
+    }
+
+    /// It has returned, and what was said of it is not true any more.
+    fn end_notes(&mut self, before: Notes) {
+        let stays = |name: &str| !is_note(name, "include") && (before.was_forward || !is_note(name, "forward"));
+        self.attributes.retain(|(name, _)| stays(name));
+        self.attributes.extend(before.includes);
+    }
+
+    fn has_notes(&self, kind: &str) -> bool {
+        self.attributes.iter().any(|(name, _)| is_note(name, kind))
+    }
+
+    /// The attributes `servlet.forward.*` of the first forward, `servlet.async.*`, or `servlet.include.*`. Listener functions are
+    /// not told of them.
+    pub(super) fn note_paths(&mut self, kind: &str) {
+        if self.has_notes(kind) {
+            return;
         }
         let head = self.head();
-        let names = ["", "context root", "default", "exact", "extension", "path", "template"];
+        let names = ["", "CONTEXT_ROOT", "DEFAULT", "EXACT", "EXTENSION", "PATH", "TEMPLATE"];
         let kind_of_match = names.get(head.match_kind as usize).copied().unwrap_or("");
         let facts = [
             ("request_uri", Some(head.request_uri)),
@@ -208,20 +244,19 @@ impl Exchange {
             ("mapping.match", Some(kind_of_match)),
             ("mapping.servlet", Some(head.servlet_name)),
         ];
-        let facts: Vec<(String, Option<String>)> =
-            facts.iter().map(|(what, value)| (name(what), value.map(str::to_owned))).collect();
-        for (name, value) in facts {
-            self.set_attribute(&name, value.as_deref().map(str::as_bytes))?;
-        }
-        Ok(())
+        let given = facts.iter().filter_map(|(what, value)| Some((what, (*value)?)));
+        let notes: Vec<(String, Bytes)> = given
+            .map(|(what, value)| (format!("servlet.{kind}.{what}"), Bytes::copy_from_slice(value.as_bytes())))
+            .collect();
+        self.attributes.extend(notes);
     }
 
-    /// The static file that an include names goes into the body, where it stands.
+    /// The static file that an include names goes into the body, where it stands. Its type is ignored, as all headers of what is included.
     fn include_file(&mut self) -> sv_status {
         // Of a dispatch by name, or of a forward inside of an include, it is the one that the request is for then.
         let path = self.included_path.take().unwrap_or_else(|| self.request.target.path().to_owned());
-        let (body, content_type) = match files::content(&self.context, &path) {
-            Content::File(body, content_type) => (body, content_type),
+        let body = match files::content(&self.context, &path) {
+            Content::File(body, _) => body,
             Content::Directory => return SV_OK,
             Content::Missing => {
                 let text = format!("there is no file {path}");
@@ -229,12 +264,6 @@ impl Exchange {
                 return SV_E_FAILED;
             }
         };
-        if !self.response.headers.contains_key(CONTENT_TYPE) && !self.response.is_committed() {
-            // As the file's own type, when nothing else was said.
-            if let Some(content_type) = content_type {
-                self.response.headers.insert(CONTENT_TYPE, content_type);
-            }
-        }
         match self.take_body(body) {
             Ok(()) => SV_OK,
             Err(fault) => fault.status,
@@ -282,4 +311,15 @@ impl Exchange {
             return self.hindered(status, fault).status;
         }
     }
+}
+
+/// What the attributes of the server were before a dispatch.
+struct Notes {
+    includes: Vec<(String, Bytes)>,
+    was_forward: bool,
+}
+
+/// Whether an attribute is one that [`Exchange::note_paths`] makes.
+fn is_note(name: &str, kind: &str) -> bool {
+    name.strip_prefix("servlet.").and_then(|rest| rest.strip_prefix(kind)).is_some_and(|rest| rest.starts_with('.'))
 }

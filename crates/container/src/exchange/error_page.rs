@@ -8,6 +8,7 @@ use serval_abi::{SV_DISPATCH_ERROR, SV_E_PANIC, SV_NONE, SV_OK};
 use serval_loader::exchange::{Answer, Dispatch, printable};
 
 use super::Exchange;
+use super::dispatching::Written;
 use crate::answer::Answered;
 use crate::body::ResponseBody;
 use crate::dispatch::servlet_unavailable;
@@ -131,7 +132,7 @@ impl Exchange {
     /// Whether the page for what has gone wrong, if anything has, may be made on an I/O thread.
     pub fn makes_page_inline(&self) -> bool {
         let Some(location) = self.problem.as_ref().and_then(|problem| self.location_of(problem)) else { return true };
-        let Some(path) = self.inside_context(location) else { return true };
+        let Some(Written { path, .. }) = self.inside_context(location) else { return true };
         let Mapped { found, welcome } = inside::find(&self.context, &self.generation, &path);
         let path = welcome.unwrap_or(path);
         let filters =

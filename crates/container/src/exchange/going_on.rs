@@ -76,8 +76,7 @@ impl Exchange {
 
     /// Another dispatch of it begins.
     pub fn dispatch_again(&mut self, way: Option<Way>) {
-        // Attributes over their bound are told nobody; the request goes on all the same.
-        let _ = self.note_paths("async", false);
+        self.note_paths("async");
         if let Some(Way { target, query }) = way {
             // It was looked at when it was taken.
             let _ = self.add_parameters(query.as_deref().unwrap_or(""));
@@ -101,7 +100,7 @@ impl Exchange {
         let (status, _, reason) = why.answer();
         match why {
             Why::TimedOut => self.raise(Problem::new(status).because(reason)),
-            Why::Cut => self.answer_plainly(&Problem::unavailable(1).because(reason)),
+            Why::Cut | Why::Busy => self.answer_plainly(&Problem::unavailable(1).because(reason)),
             _ => self.answer_plainly(&Problem::new(status).because(reason)),
         }
     }

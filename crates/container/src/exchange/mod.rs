@@ -1,17 +1,19 @@
 //! One request and its response inside a context: what the loader's table asks for, on the container's side.
 //!
 //! Made by `dispatch`, which leads it through filters and servlet; owned by the call that runs, or by the driver of its task. `reading`
-//! is the request's side, `writing` the response's, `session` the client's record, `dispatching` what it does inside of itself,
-//! `uploading` what it does to files, `error_page` what goes wrong, `going_on` what it is after its servlet has returned, and `table` what
-//! libraries call.
+//! is the request's side, `writing` the response's, `session` the client's record, `listening` what listener functions see of it, `urls`
+//! what it hands to the client, `dispatching` what it does inside of itself, `uploading` what it does to files, `error_page` what goes
+//! wrong, `going_on` what it is after its servlet has returned, and `table` what libraries call.
 
 mod dispatching;
 mod error_page;
 mod going_on;
+mod listening;
 mod reading;
 mod session;
 mod table;
 mod uploading;
+mod urls;
 mod writing;
 
 pub use error_page::Asks;
@@ -22,7 +24,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_LENGTH, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
 use serval_loader::exchange::{Answer, Exchange as _, Fault, Session as _};
@@ -44,11 +46,13 @@ use crate::remote_ip::Client;
 use crate::sending::Sending;
 use crate::target::Target;
 use crate::turn::Turn;
+use crate::unread;
 use crate::{Peer, RequestBody};
 use error_page::Failure;
 
 /// LIMIT: bytes of all request attributes together.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+const NO_RESPONSE: &str = "a listener function has no say about the response";
 const NO_THREAD: &str = "all threads of this context are busy (workers_max), so there is none to wait on";
 
 /// The parts of a request that a servlet sees.
@@ -64,6 +68,15 @@ pub struct Request {
     pub body: Option<RequestBody>,
     /// What the access log asks at the end, if it asks anything.
     pub noting: Option<Noting>,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        // One that is still waiting to be asked for it sends no body, or the next request in its place (RFC 9110 10.1.1).
+        if let Some(body) = self.body.take().filter(|_| !self.headers.contains_key(EXPECT)) {
+            unread::take(body, &self.peer.listener);
+        }
+    }
 }
 
 impl Request {
@@ -174,6 +187,8 @@ enum Stage {
     Body,
     /// In on_end: nothing.
     End,
+    /// In on_event: the response is none of its business.
+    Event,
 }
 
 /// A path inside of the context, and a query of its own.
@@ -396,6 +411,7 @@ impl Exchange {
             Stage::Head => Err(Fault::new(SV_E_STATE, "in on_response nothing is written")),
             Stage::Body => Err(Fault::new(SV_E_STATE, "in on_body only `write` may be called")),
             Stage::End => Err(Fault::new(SV_E_STATE, "in on_end the response is over")),
+            Stage::Event => Err(Fault::new(SV_E_STATE, NO_RESPONSE)),
         }
     }
 
@@ -408,6 +424,7 @@ impl Exchange {
             _ if self.response.is_committed() => Err(Fault::new(SV_E_STATE, "the response is committed")),
             Stage::Open | Stage::Head => Ok(()),
             Stage::Body | Stage::End => Err(Fault::new(SV_E_STATE, "the head is not the filter's any more")),
+            Stage::Event => Err(Fault::new(SV_E_STATE, NO_RESPONSE)),
         }
     }
 

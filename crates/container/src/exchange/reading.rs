@@ -10,7 +10,7 @@ use std::task::{Context as Task, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
 use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_IO, SV_E_LIMIT, SV_E_REQUEST, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};
 use serval_loader::exchange::{Answer, Fault, Part};
@@ -19,6 +19,7 @@ use super::{Exchange, NO_THREAD, Parts};
 use crate::execution::wait;
 use crate::multipart::{self, Bad};
 use crate::parameters::{self, BadParameters};
+use crate::unread;
 
 impl Exchange {
     /// The next piece of the body, never empty.
@@ -44,7 +45,7 @@ impl Exchange {
                 Ok(data) if data.is_empty() => continue,
                 Ok(data) => data,
                 Err(frame) => {
-                    self.trailers = frame.into_trailers().ok();
+                    self.keep_trailers(frame.into_trailers().unwrap_or_default())?;
                     continue;
                 }
             };
@@ -55,6 +56,23 @@ impl Exchange {
             }
             return Ok(Some(data));
         }
+    }
+
+    /// Of the trailers those that the listener lets through, for a proxy in front may not have looked at them.
+    fn keep_trailers(&mut self, trailers: HeaderMap) -> Answer {
+        let listener = &self.request.peer.listener;
+        let bytes: usize = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if bytes > listener.trailer_bytes_max {
+            let text = "the trailers are longer than trailer_bytes_max";
+            return Err(self.body_failed(StatusCode::BAD_REQUEST, SV_E_LIMIT, text));
+        }
+        let allowed = |name: &HeaderName| listener.trailers.iter().any(|known| known == name.as_str());
+        let mut kept = HeaderMap::new();
+        for (name, value) in trailers.iter().filter(|(name, _)| allowed(name)) {
+            kept.append(name, value.clone());
+        }
+        self.trailers = Some(kept);
+        Ok(())
     }
 
     fn next_frame(&mut self) -> Answer<Option<http_body::Frame<Bytes>>> {
@@ -97,7 +115,13 @@ impl Exchange {
     }
 
     pub(super) fn body_failed(&mut self, status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Fault {
-        self.body_is_lost |= self.request.body.take().is_some();
+        if let Some(body) = self.request.body.take() {
+            self.body_is_lost = true;
+            // The client is there, and may look for the answer only when it has sent all.
+            if !matches!(code, SV_E_CLOSED | SV_E_TIMEOUT) {
+                unread::take(body, &self.request.peer.listener);
+            }
+        }
         self.hindered(status, Fault::new(code, text))
     }
 
@@ -159,7 +183,8 @@ impl Exchange {
             value.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
         });
         let untouched = self.body_read == 0 || self.form.is_some();
-        if self.request.method != Method::POST || !is_form || !untouched {
+        let by_method = self.context.settings.form_methods.iter().any(|method| method == self.request.method.as_str());
+        if !by_method || !is_form || !untouched {
             return Ok(Vec::new());
         }
         let bytes_max = self.context.settings.form_bytes_max;
@@ -186,6 +211,10 @@ impl Exchange {
     /// The parts of a multipart body, which is read whole by the first call; `None`: the body is of another type.
     pub(super) fn read_parts(&mut self) -> Answer<Option<&[Part]>> {
         if !self.is_multipart_here() {
+            if self.parameters.is_some() {
+                // As Tomcat has it: who asks for them after the parameters finds none.
+                return Ok(Some(&[]));
+            }
             let text = "this servlet does not take multipart bodies: declare it with SV_MULTIPART, or set multipart = true in web.toml";
             return Err(Fault::new(SV_E_STATE, text));
         }

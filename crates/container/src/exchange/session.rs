@@ -9,7 +9,7 @@ use serval_abi::{
     SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_CREATED, SV_EVENT_SESSION_DESTROYED,
     SV_EVENT_SESSION_ID_CHANGED,
 };
-use serval_config::{SameSite, Secure, SessionSettings};
+use serval_config::{Secure, SessionSettings, WithoutEquals};
 use serval_loader::exchange::{Answer, Exchange as _, Fault, SessionInfo};
 
 use super::{Exchange, Stage};
@@ -17,7 +17,7 @@ use crate::events::Change;
 use crate::generation::Generation;
 use crate::parameters;
 use crate::sessions::Session;
-use crate::target::{Target, percent_encoded};
+use crate::target::Target;
 
 /// What an exchange has to do with sessions.
 #[derive(Default)]
@@ -45,7 +45,7 @@ pub struct Requested {
 
 impl Requested {
     fn new(cookies: Vec<(String, String)>, in_url: Option<String>, settings: &SessionSettings) -> Requested {
-        let named = cookies.into_iter().filter(|(known, _)| *known == settings.cookie_name);
+        let named = cookies.into_iter().filter(|(known, _)| settings.cookies && *known == settings.cookie_name);
         let ids: Vec<String> = named.map(|(_, value)| value).collect();
         match in_url.filter(|_| ids.is_empty()) {
             Some(id) => Requested { ids: vec![id], by_url: true },
@@ -57,7 +57,10 @@ impl Requested {
 /// The ids of sessions that a request has for a context, before there is an exchange.
 pub fn requested_sessions(target: &Target, headers: &HeaderMap, generation: &Generation) -> Requested {
     let mut cookies = Vec::new();
-    headers.get_all(COOKIE).iter().for_each(|header| parameters::cookies(header.as_bytes(), &mut cookies));
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .for_each(|header| parameters::cookies(header.as_bytes(), WithoutEquals::Name, &mut cookies));
     Requested::new(cookies, id_in_url(target, generation), &generation.session_settings)
 }
 
@@ -139,7 +142,8 @@ impl Exchange {
         if !create {
             return Ok(false);
         }
-        if self.response.is_committed() {
+        let by_cookie = self.session_settings().cookies;
+        if by_cookie && self.response.is_committed() {
             return Err(Fault::new(
                 SV_E_STATE,
                 "the response is committed, so the client cannot be told of a new session",
@@ -149,12 +153,19 @@ impl Exchange {
             return Err(Fault::new(SV_E_STATE, "a filter makes no session here"));
         }
         self.session.leave();
-        let settings = self.session_settings();
-        let session = self.context.sessions.create(settings.timeout, settings.sessions_max)?;
+        let (settings, theirs) = (self.session_settings(), self.id_to_share());
+        let session = self.context.sessions.create(theirs, settings.timeout, settings.sessions_max)?;
         let id = session.facts().id;
-        (self.session.current, self.session.news) = (Some(session), true);
+        (self.session.current, self.session.news) = (Some(session), by_cookie);
         self.session_event(SV_EVENT_SESSION_CREATED, &id, Change::default());
         Ok(true)
+    }
+
+    /// The id that a cookie has brought, where it may be that of the new session: if it is that of a session in another context of
+    /// the host. What a client makes up is never taken.
+    fn id_to_share(&self) -> Option<&str> {
+        let brought = self.session.requested.as_deref().filter(|_| !self.session.by_url)?;
+        (self.session_settings().shared_id && self.context.is_known_beside(brought)).then_some(brought)
     }
 
     pub(super) fn info_of_session(&mut self) -> SessionInfo {
@@ -171,7 +182,7 @@ impl Exchange {
             requested_by_cookie: requested.is_some() && !by_url,
             requested_by_url: requested.is_some() && by_url,
             requested_id: requested,
-            requested_valid: self.session.was_valid,
+            requested_valid: self.session.was_valid && facts.is_some(),
             created: facts.as_ref().map_or(0, |(_, created)| *created),
             accessed: facts.as_ref().map_or(0, |(facts, _)| facts.accessed),
             max_inactive: facts.as_ref().map_or(0, |(facts, _)| facts.max_inactive),
@@ -201,8 +212,12 @@ impl Exchange {
         if let Some(domain) = &settings.cookie_domain {
             cookie.push_str(&format!("; Domain={domain}"));
         }
-        let own_path = if self.context.path.is_empty() { "/" } else { &self.context.path };
-        cookie.push_str(&format!("; Path={}", settings.cookie_path.as_deref().unwrap_or(&encoded(own_path))));
+        let own_path = || Target::encoded(&self.context.path);
+        let mut path = settings.cookie_path.clone().unwrap_or_else(own_path);
+        if path.is_empty() || (settings.cookie_path_slash && !path.ends_with('/')) {
+            path.push('/');
+        }
+        cookie.push_str(&format!("; Path={path}"));
         let secure = match settings.secure {
             Secure::Auto => self.request.is_secure(),
             Secure::Always => true,
@@ -214,46 +229,24 @@ impl Exchange {
         if settings.http_only {
             cookie.push_str("; HttpOnly");
         }
-        match settings.same_site {
-            Some(SameSite::Lax) => cookie.push_str("; SameSite=Lax"),
-            Some(SameSite::Strict) => cookie.push_str("; SameSite=Strict"),
-            Some(SameSite::None) => cookie.push_str("; SameSite=None"),
-            None => {}
+        if let Some(same_site) = settings.same_site {
+            cookie.push_str(&format!("; SameSite={}", same_site.as_str()));
+        }
+        if settings.partitioned {
+            cookie.push_str("; Partitioned");
         }
         cookie
     }
 
-    fn session_event(&mut self, kind: u32, id: &str, change: Change<'_>) {
-        let generation = self.generation.clone();
-        generation.session_event(kind, self, id, change);
-    }
-
-    /// A URL that carries the id, when the client does not send it otherwise (SEMANTICS 12).
-    pub(super) fn with_session_id(&self, url: &str) -> String {
-        let settings = self.session_settings();
-        let session = self.session.current.as_ref().filter(|session| session.is_valid());
-        let by_cookie = self.session.was_valid && !self.session.by_url;
-        let (Some(session), true, false) = (session, settings.url_rewriting, by_cookie) else { return url.to_owned() };
-        let (path, rest) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
-        let below = |path: &str| {
-            path.strip_prefix(self.context.path.as_str()).is_some_and(|p| p.is_empty() || p.starts_with('/'))
-        };
-        let is_ours = !path.is_empty()
-            && !path.contains("://")
-            && !path.starts_with("//")
-            && (!path.starts_with('/') || below(path));
-        let parameter = format!(";{}=", self.generation.session_parameter());
-        if !is_ours || path.contains(&parameter) {
-            return url.to_owned();
+    /// The id that URLs carry, when the client does not send it otherwise (SEMANTICS 12).
+    pub(super) fn id_for_urls(&mut self) -> Option<Arc<str>> {
+        self.look_for_session();
+        let by_cookie = self.session.requested.is_some() && !self.session.by_url;
+        if !self.session_settings().url_rewriting || by_cookie {
+            return None;
         }
-        format!("{path}{parameter}{}{rest}", session.facts().id)
+        Some(self.live_session().ok()?.facts().id)
     }
-}
-
-/// A path as a cookie has it.
-fn encoded(path: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b";,%\"\\".contains(&byte);
-    percent_encoded(path, plain)
 }
 
 impl serval_loader::exchange::Session for Exchange {
@@ -277,14 +270,19 @@ impl serval_loader::exchange::Session for Exchange {
 
     fn change_session_id(&mut self) -> Answer<String> {
         let session = self.live_session()?;
-        if self.response.is_committed() {
+        let by_cookie = self.session_settings().cookies;
+        if by_cookie && self.response.is_committed() {
             return Err(Fault::new(
                 SV_E_STATE,
                 "the response is committed, so the client cannot be told of another id",
             ));
         }
         let (old, new) = self.context.sessions.change_id(&session)?;
-        self.session.news = true;
+        self.session.news = by_cookie;
+        if let Some(requested) = &mut self.session.requested {
+            // It is the same session that the client has asked for.
+            *requested = new.to_string();
+        }
         let change = Change { old_value: Some(old.as_bytes()), ..Change::default() };
         self.session_event(SV_EVENT_SESSION_ID_CHANGED, &new, change);
         Ok(new.to_string())
@@ -300,6 +298,10 @@ impl serval_loader::exchange::Session for Exchange {
         if self.context.sessions.remove(&session) {
             self.session.ending = true;
             self.session_event(SV_EVENT_SESSION_DESTROYED, &id, Change::default());
+            for (name, value) in session.attributes() {
+                let change = Change { name: &name, value: None, old_value: Some(&value) };
+                self.session_event(SV_EVENT_SESSION_ATTRIBUTE, &id, change);
+            }
             self.session.ending = false;
         }
         self.session.news = false;

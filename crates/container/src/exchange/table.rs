@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{COOKIE, LOCATION};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
-use serval_loader::exchange::{Answer, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
+use serval_config::{SameSite, WebCookies};
+use serval_loader::exchange::{Answer, CookieDefaults, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
 
 use super::error_page::Failure;
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
@@ -82,7 +83,9 @@ impl serval_loader::exchange::Exchange for Exchange {
         let headers = &self.request.headers;
         Ok(self.cookies.get_or_insert_with(|| {
             let mut all = Vec::new();
-            headers.get_all(COOKIE).iter().for_each(|header| parameters::cookies(header.as_bytes(), &mut all));
+            let without_equals = self.generation.web.cookies.without_equals;
+            let headers = headers.get_all(COOKIE).iter();
+            headers.for_each(|header| parameters::cookies(header.as_bytes(), without_equals, &mut all));
             all
         }))
     }
@@ -100,7 +103,8 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer {
-        let others = || self.attributes.iter().filter(|(known, _)| known != name);
+        // The server's own do not count.
+        let others = || self.attributes.iter().filter(|(known, _)| known != name && !known.starts_with("servlet."));
         let used: usize = others().map(|(name, value)| name.len() + value.len()).sum();
         if value.is_some_and(|value| used + name.len() + value.len() > ATTRIBUTE_BYTES_MAX) {
             return Err(Fault::new(SV_E_LIMIT, "the request attributes are over 1 MiB"));
@@ -110,8 +114,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.attributes.extend(value.map(|value| (name.to_owned(), Bytes::copy_from_slice(value))));
         if old.is_some() || value.is_some() {
             let change = Change { name, value, old_value: old.as_deref() };
-            let generation = self.generation.clone();
-            generation.request_event(SV_EVENT_REQUEST_ATTRIBUTE, self, change);
+            self.request_event(SV_EVENT_REQUEST_ATTRIBUTE, change);
         }
         Ok(())
     }
@@ -145,6 +148,11 @@ impl serval_loader::exchange::Exchange for Exchange {
             return Err(Fault::new(SV_E_STATE, "the trailers come after the body, which was not read to its end"));
         }
         Ok(self.trailers.get_or_insert_default())
+    }
+
+    fn cookie_defaults(&self) -> CookieDefaults {
+        let WebCookies { same_site, partitioned, .. } = self.generation.web.cookies;
+        CookieDefaults { same_site: same_site.flatten().map(SameSite::as_str), partitioned }
     }
 
     fn may_respond(&self, status: u16, headers: &HeaderMap, body_len: usize) -> Answer {
@@ -213,6 +221,9 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn set_trailer(&mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.open()?;
         if self.response.is_committed() && !self.response.announces(&name) {
             let text = "the response is committed, and its header Trailer does not name this one";
@@ -225,9 +236,20 @@ impl serval_loader::exchange::Exchange for Exchange {
         Ok(())
     }
 
-    fn informational(&mut self, _: u16, _: HeaderMap) -> Answer {
+    fn informational(&mut self, status: u16, headers: HeaderMap) -> Answer {
+        if self.has_no_say() {
+            return Ok(());
+        }
         self.uncommitted()?;
-        Err(Fault::new(SV_E_UNSUPPORTED, "this connection cannot send informational responses"))
+        if self.request.version < Version::HTTP_11 {
+            return Err(Fault::new(SV_E_UNSUPPORTED, "HTTP/1.0 has no informational responses"));
+        }
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.turn.hints.add(status, &headers)?;
+        // Now, and not when the call is over.
+        let_connection_go_on();
+        self.turn.wake();
+        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Answer<usize> {
@@ -276,14 +298,15 @@ impl serval_loader::exchange::Exchange for Exchange {
         Ok(())
     }
 
-    fn redirect(&mut self, location: HeaderValue) -> Answer {
+    fn redirect(&mut self, status: u16, location: HeaderValue) -> Answer {
         if self.has_no_say() {
             return Ok(());
         }
         self.uncommitted()?;
         self.open()?;
-        self.response.redirect(location);
-        if self.request.version == Version::HTTP_10 {
+        let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        self.response.redirect(status, location);
+        if self.request.version == Version::HTTP_10 || !self.generation.web.redirects.relative {
             self.make_location_absolute();
         }
         Ok(())
@@ -293,7 +316,7 @@ impl serval_loader::exchange::Exchange for Exchange {
         self.response.is_committed()
     }
 
-    fn encode_url(&self, url: &str) -> String {
+    fn encode_url(&mut self, url: &str) -> String {
         self.with_session_id(url)
     }
 
@@ -348,8 +371,8 @@ impl serval_loader::exchange::Exchange for Exchange {
         if self.asynchronous.completion.is_none() && self.polled.is_none() {
             return Err(Fault::new(SV_E_STATE, "the exchange is neither a task's nor detached"));
         }
-        if self.depth > 0 {
-            return Err(Fault::new(SV_E_STATE, "inside of another dispatch a task goes nowhere else"));
+        if self.depth > 0 || self.chain.stage == Stage::Event {
+            return Err(Fault::new(SV_E_STATE, "inside of another dispatch, or of an event, a task goes nowhere else"));
         }
         if self.asynchronous.goes_to.is_some() {
             return Err(Fault::new(SV_E_STATE, "async_dispatch was called already"));
@@ -396,20 +419,5 @@ impl Exchange {
     /// Whether its servlet has a poll.
     fn makes_tasks(&self) -> bool {
         self.generation.servlet_of(self.serving).is_some_and(|servlet| servlet.has_poll())
-    }
-
-    /// HTTP/1.0 knows no relative Location.
-    fn make_location_absolute(&mut self) {
-        let target = &self.request.target;
-        let Some(location) = self.response.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
-        if location.contains("://") || target.server_name.is_empty() {
-            return;
-        }
-        let folder = target.request_uri().rsplit_once('/').map_or("", |(folder, _)| folder);
-        let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
-        let absolute = format!("{}{path}", target.origin(self.request.is_secure()));
-        if let Ok(absolute) = HeaderValue::from_str(&absolute) {
-            self.response.headers.insert(LOCATION, absolute);
-        }
     }
 }

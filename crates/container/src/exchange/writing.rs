@@ -166,17 +166,22 @@ impl Exchange {
         if self.chain.rewrites && !self.response.has_no_body() {
             body = self.rewritten(body, true)?;
         }
+        self.send_whole(body);
+        Ok(())
+    }
+
+    /// Sends a body that is there, and its trailers.
+    fn send_whole(&mut self, body: Bytes) {
         let trailers = std::mem::take(&mut self.response.trailers);
         if trailers.is_empty() || self.response.has_no_body() {
-            self.response.send_whole(body);
-        } else {
-            self.response.send_stream();
-            let _ = self.response.push(body);
-            if let Some(stream) = self.response.stream.take() {
-                stream.finish(trailers);
-            }
+            return self.response.send_whole(body);
         }
-        Ok(())
+        self.response.send_stream();
+        let _ = self.response.push(body);
+        if let Some(stream) = self.response.stream.take() {
+            stream.finish(trailers);
+        }
+        self.response.finished = true;
     }
 
     /// Sends the head, if that has not happened; the body follows.
@@ -282,6 +287,20 @@ impl Exchange {
         if let Ok(rest) = self.drain().and_then(|()| self.rewritten_by(Bytes::new(), first)) {
             let _ = self.push(rest);
         }
+    }
+
+    /// All filters end, and another dispatch goes on with the body that has begun: they see the end of it, and what was held back goes
+    /// out, beyond the bound.
+    pub fn hand_over_body(&mut self) {
+        let has_begun = self.response.stream.is_some() || !self.response.buffer.is_empty();
+        if !self.chain.rewrites || !has_begun || self.response.has_no_body() {
+            return;
+        }
+        let _ = self.commit().and_then(|()| {
+            let rest = std::mem::take(&mut self.response.buffer).freeze();
+            let rest = self.rewritten(rest, true)?;
+            self.push(rest)
+        });
     }
 
     /// Waits until the client has read enough of what is under way.
@@ -400,19 +419,19 @@ impl Exchange {
         // What answers by the way 200 says nothing about an error page's status.
         let status = self.page_of.filter(|_| status == 200).map_or(status, |status| status.as_u16());
         self.response.set_answer(status, headers, body.len());
-        if !self.chain.entered.is_empty() || self.session.has_news() {
+        if !self.chain.entered.is_empty() || self.session.has_news() || !self.response.trailers.is_empty() {
             if self.before_head().is_err() {
                 return;
             }
             if self.chain.rewrites && !self.response.has_no_body() {
                 if let Ok(body) = self.rewritten(body, true) {
-                    self.response.send_whole(body);
+                    self.send_whole(body);
                 }
                 return;
             }
         }
         self.chain.responded = true;
-        self.response.send_whole(body);
+        self.send_whole(body);
     }
 
     /// Something else answers in the servlet's place. What was set before under other names stays, filters see it as any answer.

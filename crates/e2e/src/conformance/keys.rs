@@ -14,8 +14,10 @@ pub enum Means {
     Context(&'static str, As),
     /// A key of `[host.context.remote_ip]`.
     RemoteIp(&'static str, As),
-    /// A key of a table of web.toml.
+    /// A key of a table of web.toml; "": of the file itself.
     Web(&'static str, &'static str, As),
+    /// A flag of each `[[servlet]]` that the text names.
+    Servlets(&'static str),
     /// Nothing is to be written; with the reason.
     Nothing(&'static str),
     /// The key that it would be.
@@ -32,7 +34,11 @@ pub enum As {
     NotFlag,
     Text,
     Count,
-    /// Bytes; -1, which is no limit there, is what Serval has as its upper bound here.
+    /// The same; -1, which is no limit there, is 0 here.
+    CountOrNone,
+    /// A word, in lower case here.
+    Lower,
+    /// Bytes, or a number; -1, which is no limit there, is what Serval has as its upper bound here.
     Bytes(&'static str),
     /// A duration from milliseconds, or from minutes or seconds; 0 and below: none.
     Milliseconds,
@@ -48,17 +54,19 @@ use As::*;
 use Means::*;
 
 /// What a setup does not name has Tomcat's default. These are the keys in which Serval's own default differs.
-pub const LISTENER_DEFAULTS: [(&str, &str); 2] = [
+pub const LISTENER_DEFAULTS: [(&str, &str); 3] = [
     // Serval refuses what a proxy in front may read otherwise; Tomcat cleans it up.
     ("allow_suspicious_uris", "true"),
     // Serval refuses %5C at once. Tomcat decodes it, and then refuses the backslash unless that is allowed.
     ("encoded_backslash", "\"decode\""),
+    // Serval has no reason to end a connection that is in use.
+    ("requests_per_connection_max", "100"),
 ];
 
 /// The same, in web.toml.
 pub const WEB_DEFAULTS: [(&str, &str, &str); 2] = [
-    // Serval sends Lax; Tomcat leaves it to the browser.
-    ("session", "same_site", "\"unset\""),
+    // Serval's session cookie is Lax; Tomcat leaves it to the browser, as that of all cookies.
+    ("cookies", "same_site", "\"unset\""),
     // Serval tracks by cookie only, for URLs are logged and shared.
     ("session", "url_rewriting", "true"),
 ];
@@ -97,19 +105,26 @@ pub const CONNECTOR: &[(&str, Means)] = &[
     ("maxPartCount", Context("part_count_max", Count)),
     ("maxPartHeaderSize", Context("part_header_bytes_max", Bytes("65536"))),
     ("asyncTimeout", Context("async_timeout", Milliseconds)),
-    ("keepAliveTimeout", NotYet("keep_alive_timeout in [[listener]]")),
-    ("maxKeepAliveRequests", NotYet("requests_per_connection_max in [[listener]]")),
-    ("maxSwallowSize", NotYet("unread_body_bytes_max in [[listener]]")),
-    ("maxTrailerSize", NotYet("trailer_bytes_max in [[listener]]")),
-    ("allowedTrailerHeaders", NotYet("trailers in [[listener]]")),
-    ("maxExtensionSize", NotYet("chunk_extension_bytes_max in [[listener]]")),
-    ("maxCookieCount", NotYet("cookie_count_max in [[host.context]]")),
+    ("keepAliveTimeout", Listener("keep_alive_timeout", Milliseconds)),
+    ("maxKeepAliveRequests", Listener("requests_per_connection_max", CountOrNone)),
+    ("maxSwallowSize", Listener("unread_body_bytes_max", Bytes("1073741824"))),
+    ("connectionUploadTimeout", Listener("body_timeout", Milliseconds)),
+    ("maxTrailerSize", Listener("trailer_bytes_max", Bytes("16384"))),
+    ("allowedTrailerHeaders", Listener("trailers", List)),
+    ("maxCookieCount", Context("cookie_count_max", Bytes("1000"))),
+    ("maxThreads", Context("workers_max", Count)),
+    ("minSpareThreads", Nothing("threads are made when they are needed")),
+    (
+        "maxExtensionSize",
+        NotApplicable("chunk extensions are read by nobody, and all of a body together are bounded at 16 KiB"),
+    ),
+    ("continueResponseTiming", NotApplicable("a client is asked for its body when somebody reads it")),
     ("maxSavePostSize", NotYet("saved_request_bytes_max in [login]")),
-    ("parseBodyMethods", NotYet("form_methods in [[host.context]]")),
+    ("parseBodyMethods", Context("form_methods", List)),
     ("redirectPort", NotYet("secure_port in [[listener]]")),
-    ("server", NotYet("server_header in [[listener]]")),
-    ("scheme", NotYet("scheme in [[listener]]")),
-    ("secure", NotYet("secure in [[listener]]")),
+    ("server", Listener("server_header", Text)),
+    ("scheme", Nothing("`secure` says it: https, or http")),
+    ("secure", Listener("secure", Flag)),
     (
         "allowHostHeaderMismatch",
         NotApplicable("two names for one host in a request are always refused (RFC 9112 3.2.2)"),
@@ -132,14 +147,23 @@ pub const CONTEXT: &[(&str, Means)] = &[
     ("sessionCookiePath", Web("session", "cookie_path", Text)),
     ("sessionCookieDomain", Web("session", "cookie_domain", Text)),
     ("useHttpOnly", Web("session", "http_only", Flag)),
-    ("usePartitioned", NotYet("partitioned in [session] of web.toml")),
-    ("sessionCookiePathUsesTrailingSlash", NotYet("cookie_path_slash in [session] of web.toml")),
-    ("crossContext", NotYet("cross_context in [[host.context]]")),
-    ("dispatchersUseEncodedPaths", NotYet("encoded_paths in [dispatch] of web.toml")),
-    ("useRelativeRedirects", NotYet("relative in [redirects] of web.toml")),
-    ("resourceOnlyServlets", NotYet("resource_only in [[servlet]] of web.toml")),
-    ("allowCasualMultipartParsing", NotYet("multipart = \"all\" in web.toml")),
-    ("failCtxIfServletStartFails", NotYet("required in [[servlet]] of web.toml")),
+    ("usePartitioned", Web("session", "partitioned", Flag)),
+    ("sessionCookiePathUsesTrailingSlash", Web("session", "cookie_path_slash", Flag)),
+    (
+        "crossContext",
+        NotApplicable(
+            "a webapp's code, pool and sessions are reached through its own requests alone, so that it can be reloaded, bounded and \
+             put into its own process by itself: redirect to the other one, or ask it over HTTP",
+        ),
+    ),
+    ("dispatchersUseEncodedPaths", Web("", "plain_dispatch_paths", NotFlag)),
+    ("useRelativeRedirects", Web("redirects", "relative", Flag)),
+    ("resourceOnlyServlets", Servlets("resource_only")),
+    ("allowCasualMultipartParsing", Web("multipart", "everywhere", Flag)),
+    (
+        "failCtxIfServletStartFails",
+        NotApplicable("a generation whose servlet does not start is always refused, and the one before serves on"),
+    ),
     ("alwaysAccessSession", Nothing("a session that is asked for counts as used")),
     ("reloadable", Nothing("a changed library is always loaded")),
     ("cachingAllowed", Nothing("a changed file is always served changed")),
@@ -185,9 +209,9 @@ pub const REMOTE_IP: &[(&str, Means)] = &[
 
 /// Attributes of Tomcat's cookie processor.
 pub const COOKIES: &[(&str, Means)] = &[
-    ("sameSiteCookies", NotYet("same_site in [cookies] of web.toml")),
-    ("cookiesWithoutEquals", NotYet("without_equals in [cookies] of web.toml")),
-    ("partitioned", NotYet("partitioned in [cookies] of web.toml")),
+    ("sameSiteCookies", Web("cookies", "same_site", Lower)),
+    ("cookiesWithoutEquals", Web("cookies", "without_equals", Lower)),
+    ("partitioned", Web("cookies", "partitioned", Flag)),
 ];
 
 /// Attributes of Tomcat's ErrorReportValve.
@@ -215,7 +239,6 @@ pub const FILTERS: &[(&str, Means)] = &[
 pub const LOGIN: &str = "[login] in web.toml";
 pub const CONSTRAINTS: &str = "[[constraint]] in web.toml";
 pub const MANAGER: &str = "manager = true in [[host]]";
-pub const TRACKING_BY_URL_ALONE: &str = "cookies = false in [session] of web.toml";
 
 /// Java's exceptions, and the kinds of failures here.
 pub const KINDS: &[(&str, &str)] = &[
@@ -245,6 +268,8 @@ impl As {
             NotFlag => Ok((!flag()?).to_string()),
             Text => Ok(text(given)),
             Count => Ok(number()?.to_string()),
+            CountOrNone => Ok(number()?.max(0).to_string()),
+            Lower => Ok(text(&given.to_ascii_lowercase())),
             Bytes(most) => Ok(if number()? < 0 { most.to_owned() } else { given.to_owned() }),
             Milliseconds => duration("ms"),
             Minutes => duration("m"),

@@ -115,6 +115,8 @@ struct Settings {
     context: Table,
     remote_ip: Table,
     web: BTreeMap<&'static str, Table>,
+    /// Flags of `[[servlet]]`, with the names of the servlets that have them.
+    flags: Vec<(&'static str, String)>,
     lacks: Vec<Lack>,
 }
 
@@ -132,6 +134,9 @@ impl Settings {
             Means::Context(key, how) => drop(self.context.insert(key, how.toml(value)?)),
             Means::RemoteIp(key, how) => drop(self.remote_ip.insert(key, how.toml(value)?)),
             Means::Web(table, key, how) => drop(self.web.entry(table).or_default().insert(key, how.toml(value)?)),
+            Means::Servlets(key) => {
+                self.flags.extend(value.split(',').map(|name| (key, name.trim().to_owned())));
+            }
             Means::Nothing(_) => {}
             Means::NotYet(key) => self.lacks.push(Lack::Missing(key)),
             Means::NotApplicable(reason) => self.lacks.push(Lack::NotApplicable(reason)),
@@ -156,6 +161,10 @@ fn webapp(app: &App, shared: &Settings) -> Result<Webapp> {
         settings.web(table, key, value.to_owned());
     }
     settings.all(keys::CONTEXT, &app.context).with_context(of)?;
+    if app.context.get("sessionCookiePath").is_some_and(|Scalar(path)| path == "/") {
+        // The path of a descriptor shares no ids in Tomcat.
+        settings.web("session", "shared_id", "true".to_owned());
+    }
     settings.all(keys::COOKIES, &app.cookie_processor).with_context(of)?;
     session(&mut settings, &app.session).with_context(of)?;
     let mut remote_ip = None;
@@ -214,8 +223,12 @@ fn session(settings: &mut Settings, session: &Session) -> Result<()> {
         ("cookie_max_age", As::Seconds, &session.max_age),
     ];
     for (key, how, value) in scalars {
-        // Without Secure by itself, Tomcat's cookie has it on secure connections all the same.
-        let said = value.iter().filter(|Scalar(value)| !(key == "secure" && value == "false"));
+        // Tomcat's cookie is Secure on secure connections, and HttpOnly by its Context, also where its descriptor says no; a negative
+        // age is none.
+        let said = value.iter().filter(|Scalar(value)| {
+            !(matches!(key, "secure" | "http_only") && value == "false"
+                || key == "cookie_max_age" && value.starts_with('-'))
+        });
         said.into_iter().try_for_each(|Scalar(value)| put(key, how, value))?;
     }
     let modes: Vec<&str> = session.tracking.iter().flatten().map(String::as_str).collect();
@@ -223,7 +236,7 @@ fn session(settings: &mut Settings, session: &Session) -> Result<()> {
         // None is said.
         (false, false) => {}
         (true, by_url) => settings.web("session", "url_rewriting", by_url.to_string()),
-        (false, true) => settings.lacks.push(Lack::Missing(keys::TRACKING_BY_URL_ALONE)),
+        (false, true) => settings.web("session", "cookies", "false".to_owned()),
     }
     Ok(())
 }
@@ -276,6 +289,9 @@ fn servlet_block(settings: &mut Settings, servlet: &Servlet) -> Result<String> {
     let patterns = texts(servlet.patterns.iter().map(String::as_str));
     let mut block = format!("[[servlet]]\nname = {}\nclass = {}\n", text(&servlet.name), text(class));
     block += &format!("url_patterns = {patterns}\n");
+    for (key, _) in settings.flags.iter().filter(|(_, name)| *name == servlet.name) {
+        block += &format!("{key} = true\n");
+    }
     if let Some(order) = servlet.load_on_startup {
         block += &format!("load_on_startup = {order}\n");
     }
@@ -340,6 +356,7 @@ fn web_toml(app: &App, tables: &BTreeMap<&'static str, Table>, blocks: &[String]
     if let Some(welcome) = &app.welcome {
         web += &format!("welcome_files = {}\n", texts(welcome.iter().map(String::as_str)));
     }
+    web += &tables.get("").map(lines).unwrap_or_default();
     // The parameter that tells webapps apart is its folder, unless the webapp says otherwise.
     let mut params: BTreeMap<&str, &str> = BTreeMap::from([("app", &*app.dir)]);
     params.extend(app.context_params.iter().map(|(name, value)| (&**name, &**value)));
@@ -353,7 +370,7 @@ fn web_toml(app: &App, tables: &BTreeMap<&'static str, Table>, blocks: &[String]
             web += &format!("{} = {}\n", text(extension), text(media_type));
         }
     }
-    for (name, keys) in tables {
+    for (name, keys) in tables.iter().filter(|(name, _)| !name.is_empty()) {
         web += &format!("[{name}]\n{}", lines(keys));
     }
     web + &blocks.concat()

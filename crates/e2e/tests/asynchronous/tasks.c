@@ -248,8 +248,9 @@ struct detached {
     int told, includes;
 };
 
-static void tell(void *arg) {
+static void tell(void *arg, sv_status why) {
     struct detached *this = arg;
+    (void)why;
     __atomic_store_n(&this->told, 1, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&told, 1, __ATOMIC_SEQ_CST);
 }

@@ -11,13 +11,19 @@ const LARGE: usize = 10 << 20;
 
 /// One inline place, so that a call that kept it would be noticed by the next.
 fn start(settings: &str) -> (Home, Serval) {
+    start_all(&["x"], settings)
+}
+
+fn start_all(webapps: &[&str], settings: &str) -> (Home, Serval) {
     let home = Home::new().unwrap();
-    home.write("webapps/x/WEB-INF/src/waiting.c", include_str!("waiting.c")).unwrap();
+    for webapp in webapps {
+        home.write(&format!("webapps/{webapp}/WEB-INF/src/waiting.c"), include_str!("waiting.c")).unwrap();
+    }
     home.configure(&format!("[server]\nio_threads = 2\n[build]\nsources = true\n[defaults.context]\n{settings}"))
         .unwrap();
     let serval = Serval::start(&home).unwrap();
     let deadline = Instant::now() + LONG;
-    while open(&serval).get("/x/hello").unwrap().status != 200 {
+    while webapps.iter().any(|webapp| open(&serval).get(&format!("/{webapp}/hello")).unwrap().status != 200) {
         let lines = serval.program().lines_from(0);
         assert!(Instant::now() < deadline && !lines.iter().any(|line| line.contains("ERROR")), "{lines:#?}");
         std::thread::sleep(Duration::from_millis(10));
@@ -126,6 +132,38 @@ fn a_full_pool_and_a_full_queue_answer_503_and_recover() {
 }
 
 #[test]
+fn each_context_has_its_own_threads_by_its_own_keys() {
+    let settings = "workers_max = 2\nqueue_max = 0\n[[host]]\n[[host.context]]\npath = \"/x\"\nwebapp = \"x\"\n\
+                    workers_max = 1\nqueue_max = 1\nqueue_timeout = \"100ms\"";
+    let (home, serval) = start_all(&["x", "y"], settings);
+    let flag = home.path("flag");
+    let ask = |context: &str| {
+        let mut connection = open(&serval);
+        let request = format!("GET /{context}/until?{} HTTP/1.1\r\nHost: a\r\n\r\n", flag.display());
+        connection.send(request.as_bytes()).unwrap();
+        connection
+    };
+    // The one thread of /x is taken, and the next one waits for it in vain; whichever of the two comes first.
+    let mut slow = [ask("x"), ask("x")];
+    let line = serval.wait_for_log("waited too long for a thread (queue_timeout)", LONG).unwrap();
+    assert!(line.contains("context=/x"), "{line}");
+    // Those of /y are its own, and two by the defaults.
+    let mut others = [ask("y"), ask("y"), ask("y")];
+    let line = serval.wait_for_log("its queue is full (queue_max)", LONG).unwrap();
+    assert!(line.contains("context=/y"), "{line}");
+    std::fs::write(&flag, "").unwrap();
+    let check = |connections: &mut [Connection], statuses: &[u16]| {
+        let mut answers: Vec<_> = connections.iter_mut().map(|asked| asked.read_response().unwrap()).collect();
+        answers.sort_by_key(|answer| answer.status);
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), statuses);
+        assert_eq!(answers.last().unwrap().header("retry-after"), Some("1"));
+    };
+    check(&mut slow, &[200, 503]);
+    check(&mut others, &[200, 200, 503]);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_servlet_that_promises_and_blocks_is_kept_off_the_io_threads() {
     let (home, serval) = start("slow_after = \"1s\"");
     let flag = home.path("flag");
@@ -144,6 +182,23 @@ fn a_servlet_that_promises_and_blocks_is_kept_off_the_io_threads() {
     for connection in &mut connections {
         assert_eq!(connection.read_response().unwrap().body, b"done");
     }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn the_stack_of_a_slow_call_is_told_and_the_call_does_not_notice() {
+    let (home, serval) = start("slow_after = \"1s\"");
+    let pipe = home.path("pipe");
+    let mut connection = open(&serval);
+    connection.send(format!("GET /x/bank?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()).as_bytes()).unwrap();
+    let line = serval.wait_for_log("a call has been running for", LONG).unwrap();
+    let (_, stack) = line.split_once("; its stack: ").unwrap_or_else(|| panic!("{line}"));
+    let calls: Vec<&str> = stack.split(" context=").next().unwrap().split("; ").collect();
+    // In a system call of libc, and nothing of the server around it.
+    assert!(calls.len() >= 3 && calls[calls.len() - 2..] == ["waits_for_the_bank", "bank"], "{line}");
+    assert!(line.contains("servlet=\"bank\""), "{line}");
+    std::fs::write(&pipe, "x").unwrap();
+    assert_eq!(connection.read_response().unwrap().body, b"paid");
     assert!(serval.stop().unwrap().success());
 }
 

@@ -1,8 +1,11 @@
 /* Servlets that promise not to block, and then wait for their clients; and one that blocks. */
 #include <servlet.h>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const sv_host *host;
@@ -71,17 +74,26 @@ static sv_status large(void *servlet, sv_exchange *exchange, void **task) {
     return SV_OK;
 }
 
-/* Returns when the file that the query names is there; the other one promises that it does not block. */
-static sv_status until(void *servlet, sv_exchange *exchange, void **task) {
-    char path[4096];
+/* The path that is the query. */
+static sv_status path_of(sv_exchange *exchange, char path[4096]) {
     const sv_request *request = host->request(exchange);
-    (void)servlet;
-    (void)task;
-    if (!request || request->query.len >= sizeof path) {
+    if (!request || request->query.len >= 4096) {
         return SV_E_ARG;
     }
     memcpy(path, request->query.ptr, request->query.len);
     path[request->query.len] = 0;
+    return SV_OK;
+}
+
+/* Returns when the file that the query names is there; the other one promises that it does not block. */
+static sv_status until(void *servlet, sv_exchange *exchange, void **task) {
+    char path[4096];
+    sv_status status = path_of(exchange, path);
+    (void)servlet;
+    (void)task;
+    if (status != SV_OK) {
+        return status;
+    }
     while (access(path, F_OK) != 0) {
         usleep(1000);
     }
@@ -90,6 +102,26 @@ static sv_status until(void *servlet, sv_exchange *exchange, void **task) {
 
 static sv_status liar(void *servlet, sv_exchange *exchange, void **task) {
     return until(servlet, exchange, task);
+}
+
+__attribute__((noinline)) static int waits_for_the_bank(int pipe) {
+    struct pollfd bank = { pipe, POLLIN, 0 };
+    return poll(&bank, 1, -1);
+}
+
+/* Waits in one system call, which no signal handler would leave alone, until something is written into the pipe that it makes. */
+static sv_status bank(void *servlet, sv_exchange *exchange, void **task) {
+    char path[4096];
+    sv_status status = path_of(exchange, path);
+    int pipe, ready;
+    (void)servlet;
+    (void)task;
+    if (status != SV_OK || mkfifo(path, 0600) != 0 || (pipe = open(path, O_RDWR)) < 0) {
+        return SV_E_ARG;
+    }
+    ready = waits_for_the_bank(pipe);
+    close(pipe);
+    return text(exchange, ready == 1 ? "paid" : "interrupted");
 }
 
 /* Answers 8,000 bytes, all of which are sent before it returns; it leaves the request's body alone. */
@@ -115,13 +147,14 @@ SERVLET(large, "/large", SV_NONBLOCKING);
 SERVLET(until, "/until", SV_BLOCKING);
 SERVLET(liar, "/liar", SV_NONBLOCKING);
 SERVLET(flushed, "/flushed", SV_NONBLOCKING);
+SERVLET(bank, "/bank", SV_BLOCKING);
 
-static const sv_servlet *const servlets[] = { &hello_servlet, &length_servlet, &large_servlet, &until_servlet, &liar_servlet, &flushed_servlet };
+static const sv_servlet *const servlets[] = { &hello_servlet, &length_servlet, &large_servlet, &until_servlet, &liar_servlet, &flushed_servlet, &bank_servlet };
 static const sv_module module = {
     SV_MAGIC, sizeof(sv_module), SV_ABI_MAJOR, SV_ABI_MINOR, 0, 0, 0, 0,
     SV_STR("waiting"), SV_STR("1"), SV_STR("C"),
     init, NULL, NULL, NULL,
-    servlets, 6, NULL, 0, NULL, 0, NULL,
+    servlets, 7, NULL, 0, NULL, 0, NULL,
 };
 
 SV_EXPORT const sv_module *servlet_module_v1(void) { return &module; }

@@ -266,7 +266,7 @@ SERVICE(not_modified_streamed) { UNUSED; return writes_without_body(x, 304, 1000
 SERVICE(reset_content) { UNUSED; return writes_without_body(x, 205, 3); }
 
 SERVICE(redirect_with_length) {
-    sv_status status = host->redirect(x, SV_LIT("/elsewhere"));
+    sv_status status = host->redirect(x, 0, SV_LIT("/elsewhere"));
     UNUSED;
     return status != SV_OK ? status : host->set_content_length(x, 10);
 }

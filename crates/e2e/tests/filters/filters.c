@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const sv_host *host;
-static int ends, initialized, destroyed, sessions, attributes;
+static int ends, initialized, destroyed, sessions, attributes, out_of_order;
 
 static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
     (void)context;
@@ -168,8 +168,8 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         sv_session *session;
         sv_status status = host->session(exchange, 1, &session);
         if (status == SV_OK) {
-            host->session_set(session, SV_LIT("a"), SV_LIT("1"));
-            host->session_set(session, SV_LIT("a"), SV_LIT("2"));
+            host->session_set_attribute(session, SV_LIT("a"), SV_LIT("1"));
+            host->session_set_attribute(session, SV_LIT("a"), SV_LIT("2"));
             host->session_invalidate(session);
         }
         return status;
@@ -186,6 +186,9 @@ static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
         host->set_status(exchange, 500);
         return host->write(exchange, SV_LIT("named"), NULL);
     }
+    if (__atomic_load_n(&out_of_order, __ATOMIC_SEQ_CST) > 0) {
+        return SV_E_FAILED;
+    }
     sprintf(line, "ends %d, requests %d %d, sessions %d, attributes %d", __atomic_load_n(&ends, __ATOMIC_SEQ_CST),
             __atomic_load_n(&initialized, __ATOMIC_SEQ_CST), __atomic_load_n(&destroyed, __ATOMIC_SEQ_CST),
             __atomic_load_n(&sessions, __ATOMIC_SEQ_CST), __atomic_load_n(&attributes, __ATOMIC_SEQ_CST));
@@ -193,16 +196,61 @@ static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
 }
 
 /* ------------------------------------------------------------------ listener functions */
-static void on_request(void *module, const sv_event *event) {
+static int has(sv_exchange *exchange, const char *attribute) {
+    sv_str value;
+    return host->attribute(exchange, attribute, strlen(attribute), &value) == SV_OK;
+}
+
+/* The first and the last of those that are told of requests: at the end the last one comes first. */
+static sv_status on_request_first(void *module, const sv_event *event) {
     (void)module;
+    if (event->kind == SV_EVENT_REQUEST_DESTROYED) {
+        __atomic_add_fetch(&out_of_order, !has(event->exchange, "end"), __ATOMIC_SEQ_CST);
+        return SV_OK;
+    }
+    return host->set_attribute(event->exchange, SV_LIT("begin"), SV_LIT("1"));
+}
+
+static sv_status on_request_last(void *module, const sv_event *event) {
+    (void)module;
+    if (event->kind == SV_EVENT_REQUEST_DESTROYED) {
+        return host->set_attribute(event->exchange, SV_LIT("end"), SV_LIT("1"));
+    }
+    __atomic_add_fetch(&out_of_order, !has(event->exchange, "begin"), __ATOMIC_SEQ_CST);
+    return SV_OK;
+}
+
+/* Refuses a request, after it has tried to answer it. */
+static sv_status refuse(sv_exchange *x) {
+    const sv_response response = {.struct_size = sizeof response, .status = 200};
+    const sv_status answers[] = {
+        host->respond(x, &response), host->set_status(x, 299), host->set_header(x, SV_HEADER_SET, SV_LIT("x"), SV_LIT("y")),
+        host->write(x, SV_LIT("z"), NULL), host->flush(x), host->send_error(x, 403, SV_LIT("")),
+        host->redirect(x, 0, SV_LIT("/")), host->dispatch(x, SV_FORWARD, SV_LIT("/text")), host->detach(x, NULL, NULL),
+    };
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        if (answers[i] != SV_E_STATE) {
+            return SV_OK;
+        }
+    }
+    host->fail(x, SV_LIT("door"), SV_LIT("it is shut"));
+    return SV_E_FAILED;
+}
+
+static sv_status on_request(void *module, const sv_event *event) {
+    (void)module;
+    if (event->kind == SV_EVENT_REQUEST_INITIALIZED && is_param(event->exchange, "refuse", "yes")) {
+        return refuse(event->exchange);
+    }
     if (event->kind == SV_EVENT_REQUEST_INITIALIZED && host->request(event->exchange) != NULL) {
         __atomic_add_fetch(&initialized, 1, __ATOMIC_SEQ_CST);
     } else {
         __atomic_add_fetch(&destroyed, 1, __ATOMIC_SEQ_CST);
     }
+    return SV_OK;
 }
 
-static void on_session(void *module, const sv_event *event) {
+static sv_status on_session(void *module, const sv_event *event) {
     sv_str value;
     (void)module;
     if (event->kind == SV_EVENT_SESSION_CREATED) {
@@ -215,13 +263,18 @@ static void on_session(void *module, const sv_event *event) {
     } else if (event->kind == SV_EVENT_SESSION_ATTRIBUTE) {
         __atomic_add_fetch(&attributes, event->old_value.ptr == NULL ? 1 : 100, __ATOMIC_SEQ_CST);
     }
+    return SV_OK;
 }
 
 static const sv_listener of_requests = {.struct_size = sizeof(sv_listener),
     .kinds = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED, .on_event = on_request};
 static const sv_listener of_sessions = {.struct_size = sizeof(sv_listener),
     .kinds = SV_EVENT_SESSION_CREATED | SV_EVENT_SESSION_DESTROYED | SV_EVENT_SESSION_ATTRIBUTE, .on_event = on_session};
-static const sv_listener *const listeners[] = {&of_requests, &of_sessions};
+static const sv_listener first = {.struct_size = sizeof(sv_listener),
+    .kinds = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED, .on_event = on_request_first};
+static const sv_listener last = {.struct_size = sizeof(sv_listener),
+    .kinds = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED, .on_event = on_request_last};
+static const sv_listener *const listeners[] = {&first, &of_requests, &of_sessions, &last};
 
 static const sv_str all[] = {SV_STR("/*")};
 static const sv_str up[] = {SV_STR("/up/*")};
@@ -241,7 +294,7 @@ static const sv_servlet counts_servlet = {.struct_size = sizeof(sv_servlet), .fl
 static const sv_servlet *const servlets[] = {&text_servlet, &counts_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
     .abi_minor = SV_ABI_MINOR, .name = SV_STR("filters"), .init = init, .servlets = servlets, .servlet_count = 2,
-    .filters = filters, .filter_count = 2, .listeners = listeners, .listener_count = 2};
+    .filters = filters, .filter_count = 2, .listeners = listeners, .listener_count = 4};
 
 SV_EXPORT const sv_module *servlet_module_v1(void) {
     return &module;

@@ -185,3 +185,17 @@ fn listener_functions_are_told() {
     assert!(counts().ends_with("sessions 101, attributes 101"), "{}", counts());
     assert!(serval.stop().unwrap().success());
 }
+
+#[test]
+fn a_listener_function_refuses_a_request() {
+    let (_home, serval) = start("");
+    let answer = get(&serval, "/x/text?refuse=yes");
+    assert_eq!(answer.status, 500);
+    assert!(trail(&answer).is_empty(), "no filter has seen it");
+    let line = serval.wait_for_log("a servlet failed", LONG).unwrap();
+    assert!(line.contains("door: it is shut"), "{line}");
+    // The others were told of it all the same, and of its end.
+    assert_eq!(get(&serval, "/x/counts").status, 200);
+    check(&serval, "/x/text", 200, "plain 1", &BOTH);
+    assert!(serval.stop().unwrap().success());
+}

@@ -73,7 +73,7 @@ struct OnAThread : Counted {
     sv_status service(Exchange &x) {
         const bool bad = x.request.query() == "bad";
         const Context context = x.context();
-        context.post([bad, exchange = x.detach([counted = Counted()] {})]() mutable {
+        context.post([bad, exchange = x.detach([counted = Counted()](sv_status) {})]() mutable {
             Detached moved = std::move(exchange);
             moved.complete_with([bad](Exchange &later) {
                 if (bad) throw error(409, "from a thread");
@@ -182,8 +182,8 @@ struct Reverse {
 static std::atomic<int> requests{0};
 static void on_request(const Event &event) {
     if (event.exchange()) requests++;
-    throw std::runtime_error("a listener's fault changes nothing");
 }
+static void on_end(const Event &) { throw std::runtime_error("a listener's fault changes nothing"); }
 
 SERVLET_MODULE("face", "1", state_of<State>(), servlet_of<Throws>("throws", {"/throws/*"}, 0),
                servlet_of<Dropped>("dropped", {"/dropped"}, SV_GET),
@@ -196,4 +196,4 @@ SERVLET_MODULE("face", "1", state_of<State>(), servlet_of<Throws>("throws", {"/t
                servlet_of<Objects>("objects", {"/objects"}, SV_GET).init("colour", "red").load_order(1),
                filter_of<Watch>("watch", {"/*"}).order(1),
                filter_of<Reverse>("reverse", {"/backwards/*"}).order(2).dispatches(SV_DISPATCH_REQUEST),
-               listener_of<on_request>(SV_EVENT_REQUEST_INITIALIZED))
+               listener_of<on_request>(SV_EVENT_REQUEST_INITIALIZED), listener_of<on_end>(SV_EVENT_REQUEST_DESTROYED))

@@ -94,8 +94,8 @@ static sv_status cookies(void *servlet, sv_exchange *x, void **task)
 {
     (void)servlet;
     (void)task;
-    const sv_cookie seen = {.struct_size = sizeof seen, .flags = SV_COOKIE_HTTP_ONLY, .name = SV_STR("seen"),
-                            .value = SV_STR("yes"), .path = SV_STR("/"), .max_age = 60};
+    const sv_cookie seen = {.struct_size = sizeof seen, .flags = SV_COOKIE_HTTP_ONLY | SV_COOKIE_MAX_AGE,
+                            .name = SV_STR("seen"), .value = SV_STR("yes"), .path = SV_STR("/"), .max_age = 60};
     sv_str taste;
     const sv_pair *all;
     size_t count;
@@ -189,7 +189,7 @@ static sv_status redirect(void *servlet, sv_exchange *x, void **task)
 {
     (void)servlet;
     (void)task;
-    return host->redirect(x, SV_LIT("facts?from=redirect"));
+    return host->redirect(x, 0, SV_LIT("facts?from=redirect"));
 }
 
 static sv_status modified(void *servlet, sv_exchange *x, void **task)
@@ -220,7 +220,7 @@ static sv_status session(void *servlet, sv_exchange *x, void **task)
     if (status != SV_OK && status != SV_NONE) return status;
     snprintf(text, sizeof text, "%.*s", TEXT(visits));
     snprintf(text, sizeof text, "%d", atoi(text) + 1);
-    status = host->session_set(session, SV_LIT("visits"), text, strlen(text));
+    status = host->session_set_attribute(session, SV_LIT("visits"), text, strlen(text));
     if (status == SV_OK) status = plain(x);
     return status == SV_OK ? say(x, "visits: %s\n", text) : status;
 }
@@ -240,13 +240,14 @@ static sv_status session_end(void *servlet, sv_exchange *x, void **task)
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int created, destroyed;
 
-static void on_session(void *module, const sv_event *event)
+static sv_status on_session(void *module, const sv_event *event)
 {
     (void)module;
     pthread_mutex_lock(&lock);
     if (event->kind == SV_EVENT_SESSION_CREATED) created++;
     if (event->kind == SV_EVENT_SESSION_DESTROYED) destroyed++;
     pthread_mutex_unlock(&lock);
+    return SV_OK;
 }
 
 static sv_status sessions(void *servlet, sv_exchange *x, void **task)

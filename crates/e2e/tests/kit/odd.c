@@ -102,7 +102,7 @@ static sv_status committed(void *servlet, sv_exchange *x, void **task)
     tell(&told, "reset", host->reset(x));
     tell(&told, "reset_buffer", host->reset_buffer(x));
     tell(&told, "send_error", host->send_error(x, 404, SV_LIT("")));
-    tell(&told, "redirect", host->redirect(x, SV_LIT("a")));
+    tell(&told, "redirect", host->redirect(x, 0, SV_LIT("a")));
     tell(&told, "forward", host->dispatch(x, SV_FORWARD, SV_LIT("/states")));
     tell(&told, "set_buffer_size", host->set_buffer_size(x, 100));
     tell(&told, "committed", host->committed(x) == 1 ? SV_OK : SV_NONE);
@@ -170,9 +170,10 @@ static sv_status completed_early(void *servlet, sv_exchange *x, void **task)
 }
 
 /* Nobody completes it in time. What its functions answer then is told in an attribute of the context. */
-static void note(void *argument)
+static void note(void *argument, sv_status why)
 {
     sv_context *context = argument;
+    if (why == SV_OK) return; /* it only retires */
     host->context_set_attribute(context, SV_LIT("told"), SV_LIT("yes"));
 }
 

@@ -47,12 +47,26 @@ static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     return host->write(exchange, SV_LIT(TEXT), NULL);
 }
 
+#ifdef LISTENS
+static sv_status on_event(void *module, const sv_event *event) {
+    (void)module;
+    return event->kind == SV_EVENT_CONTEXT_INITIALIZED ? SV_E_FAILED : SV_OK;
+}
+static const sv_listener listener = {.struct_size = sizeof(sv_listener),
+    .kinds = SV_EVENT_CONTEXT_INITIALIZED | SV_EVENT_CONTEXT_DESTROYED, .on_event = on_event};
+static const sv_listener *const listeners[] = {&listener};
+#endif
+
 static const sv_str patterns[] = {SV_STR(PATTERN)};
 static const sv_servlet one = {.struct_size = sizeof(sv_servlet), .methods = SV_GET, .name = SV_STR(NAME),
     .patterns = patterns, .pattern_count = 1, .service = service};
 static const sv_servlet *const servlets[] = {&one};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = MAJOR,
     .abi_minor = SV_ABI_MINOR, .need_minor = NEED_MINOR, .name = SV_STR("library"), .init = init,
-    .servlets = servlets, .servlet_count = 1};
+    .servlets = servlets, .servlet_count = 1,
+#ifdef LISTENS
+    .listeners = listeners, .listener_count = 1,
+#endif
+};
 
 SV_EXPORT const sv_module *ENTRY(void) { return &module; }

@@ -182,6 +182,13 @@ fn with_an_init_that_fails() {
 }
 
 #[test]
+fn with_a_listener_function_that_refuses_the_context() {
+    check("one.so: its listener function for CONTEXT_INITIALIZED failed: it returned status -13", |home, _| {
+        compile(home, &format!("{LIB}/one.so"), &["-DLISTENS"]);
+    });
+}
+
+#[test]
 fn that_others_may_write() {
     // Only root can give a file away; .ci/run is root.
     if !rustix::process::geteuid().is_root() {

@@ -54,11 +54,11 @@ static sv_status count(void *servlet, sv_exchange *exchange, void **task) {
         return SV_E_FAILED;
     }
     if (is(exchange, "short")) {
-        host->session_max_inactive(session, 1);
+        host->session_set_max_inactive(session, 1);
     }
     if (is(exchange, "large")) {
         char *large = calloc(1, 100000);
-        status = host->session_set(session, SV_LIT("large"), large, 100000);
+        status = host->session_set_attribute(session, SV_LIT("large"), large, 100000);
         free(large);
         return host->write(exchange, status == SV_E_LIMIT ? "limit" : "taken", 5, NULL);
     }
@@ -69,7 +69,7 @@ static sv_status count(void *servlet, sv_exchange *exchange, void **task) {
         memcpy(&visits, value.ptr, sizeof visits);
     }
     visits++;
-    host->session_set(session, SV_LIT("visits"), (const char *)&visits, sizeof visits);
+    host->session_set_attribute(session, SV_LIT("visits"), (const char *)&visits, sizeof visits);
     host->session_info(exchange, &info);
     sprintf(line, "%d%s", visits, info->is_new ? " new" : "");
     host->encode_url(exchange, SV_LIT("count?x"), &value);

@@ -13,7 +13,7 @@ use crate::{misuse, slots, waker as wakers};
 
 pub unsafe extern "C" fn detach(
     exchange: *mut sv_exchange,
-    told: Option<unsafe extern "C" fn(*mut c_void)>,
+    told: Option<unsafe extern "C" fn(*mut c_void, sv_status)>,
     arg: *mut c_void,
 ) -> sv_status {
     on_exchange("detach", exchange, |frame| {
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn detach(
             return Err(Fault::new(SV_E_STATE, "only service detaches an exchange"));
         }
         frame.exchange.detach()?;
-        let told = told.map(|tell| Told { tell, arg });
+        let told = told.map(|tell| Told { tell, arg, has_retired: false });
         frame.memory.told = Some(Arc::new(Mutex::new(told)));
         frame.memory.awaited = slots::thread();
         frame.ending.detach();

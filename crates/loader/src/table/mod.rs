@@ -63,17 +63,22 @@ unsafe impl Send for Memory {}
 
 /// What a detached exchange is told by.
 pub struct Told {
-    tell: unsafe extern "C" fn(*mut c_void),
+    tell: unsafe extern "C" fn(*mut c_void, sv_status),
     arg: *mut c_void,
+    has_retired: bool,
 }
 
 // SAFETY: servlet.h: it is called on any thread.
 unsafe impl Send for Told {}
 
 impl Told {
-    pub(crate) fn tell(self) {
-        // SAFETY: servlet.h: once, and not after complete has returned, which waits for the lock that this is called under.
-        slots::telling(|| unsafe { (self.tell)(self.arg) });
+    /// SV_OK, that it retires, is told once.
+    pub(crate) fn tell(&mut self, why: sv_status) {
+        if why == SV_OK && std::mem::replace(&mut self.has_retired, true) {
+            return;
+        }
+        // SAFETY: servlet.h: not after complete has returned, which waits for the lock that this is called under.
+        slots::telling(|| unsafe { (self.tell)(self.arg, why) });
     }
 }
 
@@ -512,9 +517,9 @@ pub static HOST: sv_host = sv_host {
     session_info: Some(session::session_info),
     session_attribute: Some(session::session_attribute),
     session_attributes: Some(session::session_attributes),
-    session_set: Some(session::session_set),
+    session_set_attribute: Some(session::session_set_attribute),
     session_change_id: Some(session::session_change_id),
-    session_max_inactive: Some(session::session_max_inactive),
+    session_set_max_inactive: Some(session::session_set_max_inactive),
     session_invalidate: Some(session::session_invalidate),
     context: Some(exchange::context),
     context_path: Some(context::context_path),

@@ -11,7 +11,7 @@ use serval_abi::*;
 
 use super::{Frame, Out, argument, by_name, bytes, on_exchange, quoted, text};
 use crate::exchange::{Answer, Fault, HeaderChange};
-use crate::sized::sized;
+use crate::sized;
 
 /// Bodies that a library keeps (SV_BODY_STATIC) are copied up to here: cheaper than counting a reference to its generation.
 const STATIC_COPY_MAX: usize = 16 << 10;
@@ -55,8 +55,10 @@ impl Drop for Owned {
 pub unsafe extern "C" fn respond(exchange: *mut sv_exchange, response: *const sv_response) -> sv_status {
     on_exchange("respond", exchange, |frame| {
         // SAFETY: NULL or a struct that is as long as it says (servlet.h 6), here and below.
-        let given = unsafe { sized(response, SV_RESPONSE_SIZE_1_0) }
-            .ok_or_else(|| argument("the response is NULL, or its struct_size is not sizeof(sv_response)"))?;
+        let given = unsafe { sized::argument(response, SV_RESPONSE_SIZE_1_0, "response") }?;
+        if given.reserved != 0 {
+            return Err(argument("the response's reserved member is not 0"));
+        }
         let status = checked_status(given.status)?;
         // SAFETY: as above.
         let headers = unsafe { headers(given.headers, given.header_count) }?;
@@ -288,11 +290,14 @@ pub unsafe extern "C" fn informational(
     count: usize,
 ) -> sv_status {
     on_exchange("informational", exchange, |frame| {
-        if !(102..=199).contains(&status) {
-            return Err(argument("the status of an informational response is 102 to 199"));
+        if status != 103 {
+            return Err(argument("the status of an informational response is 103"));
         }
         // SAFETY: as in `respond`.
         let headers = unsafe { headers(pairs, count) }?;
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Err(argument("an informational response has no content-length (RFC 9110 8.6)"));
+        }
         frame.exchange.informational(status as u16, headers)?;
         Ok(SV_OK)
     })
@@ -391,11 +396,22 @@ pub unsafe extern "C" fn send_error(
     })
 }
 
-pub unsafe extern "C" fn redirect(exchange: *mut sv_exchange, location: *const u8, len: usize) -> sv_status {
+pub unsafe extern "C" fn redirect(
+    exchange: *mut sv_exchange,
+    status: u32,
+    location: *const u8,
+    len: usize,
+) -> sv_status {
     on_exchange("redirect", exchange, |frame| {
+        let status = match status {
+            0 => 302,
+            304 => return Err(argument("304 is no redirect")),
+            300..=399 => status as u16,
+            _ => return Err(argument("the status of a redirect is 300 to 399, or 0 for 302")),
+        };
         // SAFETY: as in `respond`.
         let location = header_value(unsafe { text(location, len) }?.as_bytes())?;
-        frame.exchange.redirect(location)?;
+        frame.exchange.redirect(status, location)?;
         Ok(SV_OK)
     })
 }

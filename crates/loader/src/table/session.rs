@@ -90,14 +90,14 @@ pub unsafe extern "C" fn session_attributes(
     })
 }
 
-pub unsafe extern "C" fn session_set(
+pub unsafe extern "C" fn session_set_attribute(
     session: *mut sv_session,
     attribute: *const u8,
     len: usize,
     value: *const u8,
     value_len: usize,
 ) -> sv_status {
-    on_session("session_set", session, |session, _| {
+    on_session("session_set_attribute", session, |session, _| {
         // SAFETY: as in `session`.
         let attribute = unsafe { name(attribute, len) }?;
         // SAFETY: as in `session`.
@@ -117,8 +117,8 @@ pub unsafe extern "C" fn session_change_id(session: *mut sv_session, id: *mut sv
     })
 }
 
-pub unsafe extern "C" fn session_max_inactive(session: *mut sv_session, seconds: i64) -> sv_status {
-    on_session("session_max_inactive", session, |session, _| session.set_max_inactive(seconds).map(|()| SV_OK))
+pub unsafe extern "C" fn session_set_max_inactive(session: *mut sv_session, seconds: i64) -> sv_status {
+    on_session("session_set_max_inactive", session, |session, _| session.set_max_inactive(seconds).map(|()| SV_OK))
 }
 
 pub unsafe extern "C" fn session_invalidate(session: *mut sv_session) -> sv_status {

@@ -367,7 +367,7 @@ impl Exchange for MockExchange {
     fn informational(&mut self, _: u16, _: HeaderMap) -> Answer {
         Err(Fault::new(SV_E_UNSUPPORTED, "not here"))
     }
-    fn encode_url(&self, url: &str) -> String {
+    fn encode_url(&mut self, url: &str) -> String {
         url.to_owned()
     }
     fn flush(&mut self) -> Answer {
@@ -391,8 +391,9 @@ impl Exchange for MockExchange {
         (self.status, self.committed) = (status, true);
         Ok(())
     }
-    fn redirect(&mut self, location: HeaderValue) -> Answer {
+    fn redirect(&mut self, status: u16, location: HeaderValue) -> Answer {
         self.open()?;
+        self.status = status;
         self.answer.insert("location", location);
         self.committed = true;
         Ok(())

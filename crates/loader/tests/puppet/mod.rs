@@ -84,11 +84,18 @@ impl X {
     }
 }
 
-/// Runs a boxed closure once, as `release` or `told`.
+/// Runs a boxed closure once, as `release`.
 pub unsafe extern "C" fn run(closure: *mut c_void) {
     // SAFETY: made of one by whoever gave it to the host, which calls it once.
     let closure = unsafe { Box::from_raw(closure.cast::<Box<dyn FnOnce() + Send>>()) };
     closure();
+}
+
+/// Runs a leaked closure, as `told`.
+pub unsafe extern "C" fn tell(closure: *mut c_void, why: sv_status) {
+    // SAFETY: made of one by whoever gave it to the host.
+    let closure = unsafe { &*closure.cast::<Box<dyn Fn(sv_status) + Send + Sync>>() };
+    closure(why);
 }
 
 pub struct Body<'a> {
@@ -108,7 +115,7 @@ pub struct Acts {
     pub on_response: Box<dyn Fn(X, usize) -> sv_status + Send + Sync>,
     pub on_body: Box<dyn Fn(X, Body<'_>) -> sv_status + Send + Sync>,
     pub on_end: Box<dyn Fn(X, usize, sv_status) + Send + Sync>,
-    pub on_event: Box<dyn Fn(&sv_event) + Send + Sync>,
+    pub on_event: Box<dyn Fn(&sv_event) -> sv_status + Send + Sync>,
     pub save: Box<dyn Fn(&mut [u8], &mut usize) -> sv_status + Send + Sync>,
     pub restore: Box<dyn Fn(&[u8]) -> sv_status + Send + Sync>,
 }
@@ -123,7 +130,7 @@ impl Default for Acts {
             on_response: Box::new(|_, _| SV_OK),
             on_body: Box::new(|_, _| SV_OK),
             on_end: Box::new(|_, _, _| {}),
-            on_event: Box::new(|_| {}),
+            on_event: Box::new(|_| SV_OK),
             save: Box::new(|_, _| SV_NONE),
             restore: Box::new(|_| SV_OK),
         }
@@ -141,7 +148,7 @@ struct Strings {
     on_response: unsafe extern "C" fn(*const Acts, *mut sv_exchange, *mut c_void) -> sv_status,
     on_body: unsafe extern "C" fn(*const Acts, *mut sv_exchange, *mut c_void, *const u8, usize, i32) -> sv_status,
     on_end: unsafe extern "C" fn(*const Acts, *mut sv_exchange, *mut c_void, sv_status),
-    on_event: unsafe extern "C" fn(*const Acts, *const sv_event),
+    on_event: unsafe extern "C" fn(*const Acts, *const sv_event) -> sv_status,
     save: unsafe extern "C" fn(*const Acts, *mut u8, usize, *mut usize) -> sv_status,
     restore: unsafe extern "C" fn(*const Acts, *const u8, usize) -> sv_status,
 }
@@ -185,7 +192,7 @@ mod strings {
     pub unsafe extern "C" fn on_end(acts: *const Acts, x: *mut sv_exchange, state: *mut c_void, result: sv_status) {
         unsafe { ((*acts).on_end)(Raw::of(x), state.addr(), result) }
     }
-    pub unsafe extern "C" fn on_event(acts: *const Acts, event: *const sv_event) {
+    pub unsafe extern "C" fn on_event(acts: *const Acts, event: *const sv_event) -> sv_status {
         unsafe { ((*acts).on_event)(&*event) }
     }
     pub unsafe extern "C" fn save(acts: *const Acts, buffer: *mut u8, capacity: usize, len: *mut usize) -> sv_status {

@@ -11,7 +11,7 @@ typedef struct puppet {
     sv_status (*on_response)(void *test, sv_exchange *, void *state);
     sv_status (*on_body)(void *test, sv_exchange *, void *state, const char *bytes, size_t len, int32_t last);
     void (*on_end)(void *test, sv_exchange *, void *state, sv_status result);
-    void (*on_event)(void *test, const sv_event *);
+    sv_status (*on_event)(void *test, const sv_event *);
     sv_status (*save)(void *test, char *buffer, size_t capacity, size_t *len);
     sv_status (*restore)(void *test, const char *bytes, size_t len);
 } puppet;
@@ -43,9 +43,9 @@ static void on_end(void *filter, sv_exchange *x, void *state, sv_status result) 
     (void)filter;
     strings.on_end(strings.test, x, state, result);
 }
-static void on_event(void *module, const sv_event *event) {
+static sv_status on_event(void *module, const sv_event *event) {
     (void)module;
-    strings.on_event(strings.test, event);
+    return strings.on_event(strings.test, event);
 }
 static sv_status save(void *module, char *buffer, size_t capacity, size_t *len) {
     (void)module;

@@ -61,10 +61,11 @@ impl Exchange {
         )
     }
 
-    pub fn session_set(self, session: SessionHandle, name: &str, value: Option<&[u8]>) -> Result {
+    pub fn session_set_attribute(self, session: SessionHandle, name: &str, value: Option<&[u8]>) -> Result {
         let (ptr, len) = value.map_or((null(), 0), |value| (value.as_ptr(), value.len()));
-        let status = call!(self.host, session_set(session.0, name.as_ptr(), name.len(), ptr, len) or SV_E_UNSUPPORTED);
-        self.done(status, "session_set")
+        let status =
+            call!(self.host, session_set_attribute(session.0, name.as_ptr(), name.len(), ptr, len) or SV_E_UNSUPPORTED);
+        self.done(status, "session_set_attribute")
     }
 
     pub fn session_change_id(self, session: SessionHandle) -> Result<Option<sv_str>> {
@@ -72,9 +73,9 @@ impl Exchange {
     }
 
     /// 0 or less: it never times out.
-    pub fn session_max_inactive(self, session: SessionHandle, seconds: i64) -> Result {
-        let status = call!(self.host, session_max_inactive(session.0, seconds) or SV_E_UNSUPPORTED);
-        self.done(status, "session_max_inactive")
+    pub fn session_set_max_inactive(self, session: SessionHandle, seconds: i64) -> Result {
+        let status = call!(self.host, session_set_max_inactive(session.0, seconds) or SV_E_UNSUPPORTED);
+        self.done(status, "session_set_max_inactive")
     }
 
     pub fn session_invalidate(self, session: SessionHandle) -> Result {

@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use serval_abi::{
-    SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_OK, sv_config, sv_context, sv_event, sv_exchange,
-    sv_filter, sv_listener, sv_module, sv_pair, sv_servlet, sv_session, sv_str,
+    SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_SESSION_DESTROYED,
+    SV_OK, sv_config, sv_context, sv_event, sv_exchange, sv_filter, sv_listener, sv_module, sv_pair, sv_servlet,
+    sv_session, sv_status, sv_str,
 };
 
 use super::session::Session;
@@ -259,6 +260,8 @@ unsafe impl Send for Live {}
 // SAFETY: as above.
 unsafe impl Sync for Live {}
 
+type OnEvent = unsafe extern "C" fn(*mut c_void, *const sv_event) -> sv_status;
+
 /// What a listener is told besides the kind.
 pub(super) struct Told {
     pub exchange: usize,
@@ -333,7 +336,10 @@ impl Live {
             }
         }
         live.told = true;
-        live.tell(SV_EVENT_CONTEXT_INITIALIZED, &Told::default());
+        match live.tell(SV_EVENT_CONTEXT_INITIALIZED, &Told::default()) {
+            SV_OK => {}
+            status => return Err(format!("a listener function of context_initialized returned {status}")),
+        }
         let mut servlets = list(module.servlets, module.servlet_count);
         servlets.sort_by_key(|servlet| (servlet.load_order < 0, servlet.load_order.max(0)));
         for declared in servlets {
@@ -391,8 +397,8 @@ impl Live {
         }
     }
 
-    /// Tells the listeners that asked for this kind.
-    pub fn tell(&self, kind: u32, told: &Told) {
+    /// Tells the listeners that asked for this kind, of an end the last one first; the first error is returned.
+    pub fn tell(&self, kind: u32, told: &Told) -> sv_status {
         let event = sv_event {
             struct_size: size_of::<sv_event>() as u32,
             kind,
@@ -404,12 +410,17 @@ impl Live {
             value: told.value,
             old_value: told.old_value,
         };
-        for listener in self.listeners.iter().filter(|listener| listener.kinds & kind != 0) {
-            if let Some(on_event) = listener.on_event {
-                // SAFETY: as servlet.h says of on_event; views live for the call.
-                unsafe { on_event(self.pointer, &raw const event) };
-            }
+        let mut asked: Vec<_> = self.listeners.iter().filter(|listener| listener.kinds & kind != 0).collect();
+        if kind & (SV_EVENT_CONTEXT_DESTROYED | SV_EVENT_REQUEST_DESTROYED | SV_EVENT_SESSION_DESTROYED) != 0 {
+            asked.reverse();
         }
+        // SAFETY: as servlet.h says of on_event; views live for the call.
+        let tell = |on_event: OnEvent| unsafe { on_event(self.pointer, &raw const event) };
+        asked
+            .iter()
+            .filter_map(|listener| listener.on_event)
+            .map(tell)
+            .fold(SV_OK, |first, status| if first == SV_OK { status } else { first })
     }
 
     fn save(&self) -> Vec<u8> {

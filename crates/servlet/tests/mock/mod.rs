@@ -113,7 +113,9 @@ impl Module {
     }
 
     /// Tells all listener functions that asked for that kind.
-    pub fn event(&self, event: &sv_event) {
+    /// The last status that is an error.
+    pub fn event(&self, event: &sv_event) -> sv_status {
+        let mut told = SV_OK;
         let module = declared();
         // SAFETY: the module's own.
         let all = unsafe { std::slice::from_raw_parts(module.listeners, module.listener_count) };
@@ -122,9 +124,11 @@ impl Module {
             let listener = unsafe { &**listener };
             if listener.kinds & event.kind != 0 {
                 // SAFETY: as servlet.h asks.
-                unsafe { listener.on_event.unwrap()(self.0, event) };
+                let status = unsafe { listener.on_event.unwrap()(self.0, event) };
+                told = if status == SV_OK { told } else { status };
             }
         }
+        told
     }
 
     pub fn filter(&self, name: &str, init: &[(&'static str, &'static str)]) -> Result<Filter, String> {
@@ -805,9 +809,9 @@ unsafe extern "C" fn send_error(ex: *mut sv_exchange, status: u32, ptr: *const u
     SV_OK
 }
 
-unsafe extern "C" fn redirect(ex: *mut sv_exchange, ptr: *const u8, len: usize) -> sv_status {
+unsafe extern "C" fn redirect(ex: *mut sv_exchange, status: u32, ptr: *const u8, len: usize) -> sv_status {
     let mut seen = owned!(ex).seen.borrow_mut();
-    seen.status = 302;
+    seen.status = status;
     seen.headers.push(("location".to_owned(), string(ptr, len)));
     SV_OK
 }

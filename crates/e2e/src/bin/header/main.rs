@@ -162,7 +162,7 @@ mod tests {
         // Before it, beside it, and on the line after it.
         assert!(entry(&page, "parameter").contains("query first, then a form body"));
         assert!(entry(&page, "cancelled").contains("the client has gone, which writing"));
-        assert!(entry(&page, "session_set").contains("value NULL removes"));
+        assert!(entry(&page, "session_set_attribute").contains("value NULL removes"));
         assert!(entry(&page, "sv_pair").contains("a header field, a parameter"));
         assert!(entry(&page, "SV_BODY_OWNED").contains("On an error the caller still owns it"));
         assert!(entry(&page, "sv_request-remote_port-local_port").contains(">local_port</a>"));

@@ -9,8 +9,8 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use serval_abi::{
-    SV_DISPATCH_REQUEST, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, sv_exchange, sv_filter, sv_request,
-    sv_status,
+    SV_DISPATCH_REQUEST, SV_EVENT_REQUEST_DESTROYED, SV_EVENT_REQUEST_INITIALIZED, SV_OK, sv_exchange, sv_filter,
+    sv_request, sv_status,
 };
 
 use crate::decode;
@@ -106,6 +106,8 @@ pub(super) struct Inner {
     pub attributes: BTreeMap<String, Vec<u8>>,
     pub session: Option<(usize, Arc<Session>)>,
     pub said: String,
+    /// What the servlet has asked for of it, last.
+    pub last_said: String,
 
     pub status: u16,
     pub headers: Vec<(String, Vec<u8>)>,
@@ -128,7 +130,7 @@ pub(super) struct Inner {
     pub failed: Option<Failed>,
     gone: bool,
 
-    pub told: Option<(unsafe extern "C" fn(*mut c_void), usize)>,
+    pub told: Option<(unsafe extern "C" fn(*mut c_void, sv_status), usize)>,
     pub complete: Option<sv_status>,
     pub redispatch: Option<Option<String>>,
     pub timeout: Option<Instant>,
@@ -218,6 +220,7 @@ impl Exchange {
                 attributes: BTreeMap::new(),
                 session: None,
                 said: String::new(),
+                last_said: String::new(),
                 status: 200,
                 headers: Vec::new(),
                 content_type: None,
@@ -249,9 +252,12 @@ impl Exchange {
         });
         let found = mapping::find(&exchange.live.patterns, &target.path);
         let whole = exchange.make(SV_DISPATCH_REQUEST, &target, found, 0);
-        whole.tell(SV_EVENT_REQUEST_INITIALIZED);
+        let told = whole.tell(SV_EVENT_REQUEST_INITIALIZED);
         // A test that fails inside must not leave handles behind; the panic goes on after.
-        let run = catch_unwind(AssertUnwindSafe(|| exchange.serve(SV_DISPATCH_REQUEST, &target, None, 0)));
+        let run = catch_unwind(AssertUnwindSafe(|| match told {
+            SV_OK => exchange.serve(SV_DISPATCH_REQUEST, &target, None, 0),
+            status => exchange.refuse(status),
+        }));
         whole.tell(SV_EVENT_REQUEST_DESTROYED);
         exchange.end(&whole);
         if let Err(panic) = run {
@@ -340,7 +346,7 @@ impl Dispatch {
         result
     }
 
-    fn tell(&self, kind: u32) {
-        self.own(|| self.exchange.live.tell(kind, &Told { exchange: self.handle, ..Told::default() }));
+    fn tell(&self, kind: u32) -> sv_status {
+        self.own(|| self.exchange.live.tell(kind, &Told { exchange: self.handle, ..Told::default() }))
     }
 }

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use serval_abi::{
     SV_BY_NAME, SV_DELETE, SV_DISPATCH_ASYNC, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_DISPATCH_REQUEST, SV_E_ARG,
-    SV_E_CLOSED, SV_E_FAILED, SV_E_INTERNAL, SV_E_LIMIT, SV_E_STATE, SV_FORWARD, SV_GET, SV_HEAD, SV_INCLUDE, SV_KEEP,
-    SV_MATCH_DEFAULT, SV_METHOD_OTHER, SV_MULTIPART, SV_NEXT, SV_NONE, SV_OK, SV_OPTIONS, SV_PATCH, SV_PENDING,
-    SV_POST, SV_PUT, SV_TRACE, SV_WOULD_BLOCK, sv_request, sv_servlet, sv_status,
+    SV_E_CLOSED, SV_E_FAILED, SV_E_INTERNAL, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_FORWARD, SV_GET, SV_HEAD,
+    SV_INCLUDE, SV_KEEP, SV_MATCH_DEFAULT, SV_METHOD_OTHER, SV_MULTIPART, SV_NEXT, SV_NONE, SV_OK, SV_OPTIONS,
+    SV_PATCH, SV_PENDING, SV_POST, SV_PUT, SV_TRACE, SV_WOULD_BLOCK, sv_request, sv_servlet, sv_status,
 };
 
 use super::{DEPTH_MAX, Dispatch, Exchange, Failed, Head, Layer, Phase, Target, WAIT_MAX};
@@ -84,6 +84,14 @@ impl Exchange {
         if depth == 0 {
             lock(&self.inner).finished = true;
         }
+        status
+    }
+
+    /// A listener function does not want the request.
+    pub(super) fn refuse(&self, status: sv_status) -> sv_status {
+        self.settle(status);
+        self.commit();
+        lock(&self.inner).finished = true;
         status
     }
 
@@ -302,9 +310,10 @@ impl Exchange {
                 assert!(end > Instant::now(), "a detached exchange was not completed in {WAIT_MAX:?}");
                 told = true;
                 let call = lock(&self.inner).told;
+                let why = if self.is_gone() { SV_E_CLOSED } else { SV_E_TIMEOUT };
                 if let Some((call, argument)) = call {
                     // SAFETY: as servlet.h says of told: once, and before complete.
-                    unsafe { call(std::ptr::with_exposed_provenance_mut(argument)) };
+                    unsafe { call(std::ptr::with_exposed_provenance_mut(argument), why) };
                 }
             }
         }

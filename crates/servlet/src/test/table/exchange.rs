@@ -30,9 +30,9 @@ pub(super) unsafe extern "C" fn alloc(exchange: *mut sv_exchange, size: usize, a
 
 pub(super) unsafe extern "C" fn error_text(exchange: *mut sv_exchange, out: *mut sv_str) -> sv_status {
     with(exchange, |dispatch, inner| {
-        let said = std::mem::take(&mut inner.said);
+        inner.last_said = std::mem::take(&mut inner.said);
         // SAFETY: the caller's promise.
-        unsafe { put(out, dispatch.exchange.arena.text(&said)) }
+        unsafe { put(out, dispatch.exchange.arena.text(&inner.last_said)) }
     })
 }
 
@@ -98,7 +98,7 @@ pub(super) unsafe extern "C" fn retiring(exchange: *mut sv_exchange) -> i32 {
 
 pub(super) unsafe extern "C" fn detach(
     exchange: *mut sv_exchange,
-    told: Option<unsafe extern "C" fn(*mut c_void)>,
+    told: Option<unsafe extern "C" fn(*mut c_void, sv_status)>,
     argument: *mut c_void,
 ) -> sv_status {
     with(exchange, |dispatch, inner| {

@@ -3,8 +3,9 @@
 use std::ffi::c_void;
 
 use serval_abi::{
-    SV_BODY_OWNED, SV_COOKIE_HTTP_ONLY, SV_COOKIE_SECURE, SV_DISPATCH_INCLUDE, SV_E_ARG, SV_E_CLOSED, SV_E_STATE,
-    SV_HEADER_ADD, SV_HEADER_REMOVE, SV_HEADER_SET, sv_cookie, sv_exchange, sv_pair, sv_response, sv_status, sv_str,
+    SV_BODY_OWNED, SV_COOKIE_HTTP_ONLY, SV_COOKIE_MAX_AGE, SV_COOKIE_SECURE, SV_DISPATCH_INCLUDE, SV_E_ARG,
+    SV_E_CLOSED, SV_E_STATE, SV_HEADER_ADD, SV_HEADER_REMOVE, SV_HEADER_SET, sv_cookie, sv_exchange, sv_pair,
+    sv_response, sv_status, sv_str,
 };
 
 use super::{Status, bytes, find, finish, head, name, of_exchange, put, say, status, with};
@@ -187,9 +188,8 @@ pub(super) unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *
                 line.push_str(&format!("; {name}={}", text(value)));
             }
         }
-        match cookie.max_age {
-            0 => {}
-            seconds => line.push_str(&format!("; Max-Age={}", seconds.max(0))),
+        if cookie.flags & SV_COOKIE_MAX_AGE != 0 {
+            line.push_str(&format!("; Max-Age={}", cookie.max_age.max(0)));
         }
         if cookie.flags & SV_COOKIE_SECURE != 0 {
             line.push_str("; Secure");
@@ -315,12 +315,22 @@ pub(super) unsafe extern "C" fn send_error(
     })
 }
 
-pub(super) unsafe extern "C" fn redirect(exchange: *mut sv_exchange, ptr: *const u8, len: usize) -> sv_status {
+pub(super) unsafe extern "C" fn redirect(
+    exchange: *mut sv_exchange,
+    status: u32,
+    ptr: *const u8,
+    len: usize,
+) -> sv_status {
     finish(exchange, |dispatch, inner| {
+        let status = match status {
+            0 => 302,
+            300..=303 | 305..=399 => status as u16,
+            _ => return Err(SV_E_ARG),
+        };
         // SAFETY: the caller's promise.
         set_response_header(inner, SV_HEADER_SET, "location", unsafe { bytes(ptr, len) })?;
         dispatch.exchange.reset_buffer(inner);
-        (inner.status, inner.finished) = (302, true);
+        (inner.status, inner.finished) = (status, true);
         Ok(())
     })
 }

@@ -85,7 +85,7 @@ pub(super) unsafe extern "C" fn session_attributes(
     }))
 }
 
-pub(super) unsafe extern "C" fn session_set(
+pub(super) unsafe extern "C" fn session_set_attribute(
     handle: *mut sv_session,
     ptr: *const u8,
     len: usize,
@@ -118,7 +118,7 @@ pub(super) unsafe extern "C" fn session_change_id(handle: *mut sv_session, id: *
     }))
 }
 
-pub(super) unsafe extern "C" fn session_max_inactive(session: *mut sv_session, seconds: i64) -> sv_status {
+pub(super) unsafe extern "C" fn session_set_max_inactive(session: *mut sv_session, seconds: i64) -> sv_status {
     status(of_session(session).map(|(session, _)| lock(&session.data).max_inactive_seconds = seconds))
 }
 

@@ -1,0 +1,35 @@
+//! What is left of a body when its request was answered: taken and dropped up to a bound, so that the connection can go on behind
+//! it, or a client that is still sending comes to read its answer (SEMANTICS 13, 15; RFC 9112 9.6).
+//!
+//! Whoever drops the body of a request calls it.
+
+use std::sync::Arc;
+
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use serval_config::Listener;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::RequestBody;
+
+/// Takes up to `unread_body_bytes_max` of a body, in `body_timeout`. One that is longer is left where it is, which closes the
+/// connection.
+pub fn take(mut body: RequestBody, listener: &Arc<Listener>) {
+    let most = listener.unread_body_bytes_max;
+    // Without a runtime the server is over.
+    let Ok(runtime) = Handle::try_current() else { return };
+    if body.is_end_stream() || body.size_hint().lower() > most {
+        return;
+    }
+    let time = listener.body_timeout;
+    // LIMIT: one for each connection, which waits for it and cancels it when it ends.
+    drop(runtime.spawn(timeout(time, async move {
+        let mut taken = 0;
+        while taken <= most
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            taken += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    })));
+}
