@@ -150,7 +150,7 @@ static sv_status page(void *servlet, sv_exchange *exchange, void **task) {
         const sv_response response = {.struct_size = sizeof response, .status = 200, .body = "a whole page", .body_len = 12};
         return host->respond(exchange, &response);
     }
-    snprintf(line, sizeof line, "%u %.*s", request->dispatch, (int)request->method.len, request->method.ptr);
+    snprintf(line, sizeof line, "%u %.*s", request->dispatch, (int)request->method_name.len, request->method_name.ptr);
     host->write(exchange, line, strlen(line), NULL);
     put(exchange, "error.status_code");
     put(exchange, "error.message");
