@@ -315,8 +315,9 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
         if why != Why::Left {
             watcher.say(why);
         }
+        // For the servlet of an error page, if there may be one.
         let permit = match why {
-            Why::TimedOut => watcher.context.pool.enter().await.ok(),
+            Why::TimedOut if !watcher.generation.web.error_pages.is_empty() => watcher.context.pool.enter().await.ok(),
             _ => None,
         };
         let asks = if permit.is_some() { Asks::Webapp } else { Asks::Nobody };

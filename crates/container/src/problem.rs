@@ -177,7 +177,7 @@ mod tests {
         check(&problem, "*/*", true, HTML, &[title, "no &lt;b&gt; &quot;é&quot;", "io/not-found"], "<b>");
         check(&problem, "text/html, application/json", false, HTML, &[title], "é");
         check(&problem, "text/html;q=0.5, application/json", false, JSON, &[r#""status":404"#, "Not Found"], "é");
-        check(&problem, JSON, true, JSON, &[r#""detail":"no <b> \"é\"""#, r#""kind":"io/not-found""#], "<");
+        check(&problem, JSON, true, JSON, &[r#""detail":"no <b> \"é\"""#, r#""kind":"io/not-found""#], "<h1>");
         let public = Problem::new(StatusCode::from_u16(499).unwrap()).because_public("soon").of_kind("x");
         check(&public, "", false, HTML, &["<h1>HTTP Status 499</h1>", "<p>soon</p>"], "x</code>");
     }

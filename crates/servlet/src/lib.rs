@@ -95,6 +95,7 @@ pub use crate::cookie::{Cookie, SameSite};
 pub use crate::dispatch::Dispatcher;
 pub use crate::error::{Error, Result, error, unavailable};
 pub use crate::events::{Event, EventStream};
+pub use crate::failed::FailedRequest;
 pub use crate::filter::{BodyWriter, Chunk, Filter, FilterConfig, FilterEnd, Flow, ResponseHead};
 pub use crate::handler::{AsyncHandler, Handler};
 pub use crate::html::escape;
@@ -116,6 +117,7 @@ mod decode;
 mod dispatch;
 mod error;
 mod events;
+mod failed;
 mod filter;
 #[cfg(feature = "forms")]
 mod form;

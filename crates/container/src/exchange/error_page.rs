@@ -3,16 +3,16 @@
 //! `dispatch` calls it when the exchange's call, or its task, is over. The page is a dispatch inside of the exchange: always a GET, of
 //! the type ERROR, for the location that web.toml names.
 
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serval_abi::{SV_DISPATCH_ERROR, SV_E_PANIC, SV_NONE, SV_OK};
 use serval_loader::exchange::{Answer, Dispatch, printable};
 
+use super::Exchange;
 use super::dispatching::Written;
-use super::{Exchange, Parts};
 use crate::answer::Answered;
+use crate::body::ResponseBody;
 use crate::dispatch::servlet_unavailable;
 use crate::error_page;
-use crate::files::{self, Content};
 use crate::inside::{self, Mapped};
 use crate::problem::Problem;
 
@@ -161,37 +161,48 @@ impl Exchange {
             // What was sent is cut, so that the client sees it is not whole.
             return self.response.give_up();
         }
-        self.prepare(&problem);
-        if location.is_some_and(|location| self.is_made_by(&problem, &location)) {
-            return;
+        self.forget_answer(problem.status);
+        if let Some(location) = location {
+            self.response.headers.extend(problem.headers.clone());
+            if self.is_made_by(&problem, &location) {
+                return;
+            }
+            self.forget_answer(problem.status);
         }
-        let page = error_page::without(&problem, &self.request.headers, &self.context, &self.generation);
-        self.prepare(&problem);
-        self.answer(page);
+        self.answer(self.own_page(&problem, asks));
         if self.problem.take().is_some() {
             // A filter has failed over it, and sees nothing of the next one.
-            self.answer(error_page::without(&problem, &self.request.headers, &self.context, &self.generation));
+            self.answer(self.own_page(&problem, asks));
+        }
+    }
+
+    /// A page that no servlet makes.
+    fn own_page(&self, problem: &Problem, asks: Asks) -> Response<ResponseBody> {
+        let (headers, context, generation) = (&self.request.headers, &self.context, &self.generation);
+        match asks {
+            // It was asked before.
+            Asks::Webapp => error_page::without(problem, headers, context, generation),
+            Asks::Nobody => error_page::without_servlet(problem, headers, context, generation),
         }
     }
 
     /// What was made for another answer goes; headers and cookies stay (Servlet 10.9).
-    fn prepare(&mut self, problem: &Problem) {
-        self.problem = None;
-        self.hindered = None;
-        self.unavailable = None;
-        self.failure = None;
+    fn forget_answer(&mut self, status: StatusCode) {
+        (self.problem, self.hindered, self.failure, self.unavailable) = (None, None, None, None);
         self.response.forget_body();
         self.response.finished = false;
-        self.response.status = problem.status;
-        self.response.headers.extend(problem.headers.clone());
+        self.response.status = status;
     }
 
     /// Lets the webapp make its page; false: it is not there, or has failed.
     fn is_made_by(&mut self, problem: &Problem, location: &str) -> bool {
         let made = self.dispatch_error(problem, location, Dispatch::Forward);
         let why = match made {
-            _ if self.response.is_committed() => return true,
             Ok(Some(SV_OK)) if self.problem.is_none() => return true,
+            _ if self.response.is_committed() => {
+                self.response.give_up();
+                return true;
+            }
             Ok(Some(SV_OK)) => self.problem.take().map(|problem| format!("{}: {}", problem.status, problem.reason)),
             Ok(Some(_)) => self.failure.take().map(|failure| failure.text),
             Ok(None) => Some("there is no such path".to_owned()),
@@ -220,9 +231,6 @@ impl Exchange {
         if matches!(self.parameters, Some(Err(_))) {
             // What could not be read does not hinder the page that says so.
             self.parameters = Some(Ok(Vec::new()));
-        }
-        if matches!(self.parts, Parts::Read(Err(_)) | Parts::Reading(_)) {
-            self.parts = Parts::Unread;
         }
         // It is the exchange's state of before that is over, or detached: the page begins anew.
         let asynchronous = std::mem::take(&mut self.asynchronous);
@@ -267,12 +275,12 @@ impl Exchange {
 
     /// The answer of the static files to an error page's dispatch: all of the file, whatever the client's headers ask.
     pub(super) fn answer_by_page_file(&mut self) {
-        let content = files::content(&self.context, self.request.target.path());
-        let problem = Problem::new(self.response.status);
-        match content {
-            Content::File(body, content_type) => self.answer(problem.response(body, content_type)),
-            Content::Directory | Content::Missing => {
-                self.raise(problem.because(format!("there is no file {}", self.request.target.path())));
+        let (problem, path) = (Problem::new(self.response.status), self.request.target.path());
+        match error_page::file(&problem, &self.context, path) {
+            Some(page) => self.answer(page),
+            None => {
+                let reason = format!("there is no file {path}");
+                self.raise(problem.because(reason));
             }
         }
     }

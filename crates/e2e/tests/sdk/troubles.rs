@@ -61,7 +61,8 @@ fn errors_become_statuses() {
             }
         }
         let answer = kitchen.get(&format!("{path}?503"));
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("7")));
+        let until = answer.header("retry-after");
+        assert!(answer.status == 503 && until.is_some_and(|until| until.ends_with(" GMT")), "{until:?}");
         assert_eq!(kitchen.get(path).status, 503);
     }
     kitchen.check("/plain", 200, "fn -");
@@ -154,5 +155,30 @@ fn a_generation_that_cannot_start_is_refused() {
     }
     let generation = kitchen.reload();
     kitchen.check("/waits", 200, &format!("generation {generation}"));
+    kitchen.close();
+}
+
+#[test]
+fn a_servlet_makes_the_page_for_what_went_wrong() {
+    let page = |of: &str| format!("[[error_page]]\n{of}\nlocation = \"/failed\"\n");
+    let pages = [page("status = 404"), page("kind = \"core/num\""), page("kind = \"panic\"")].concat();
+    let kitchen = Kitchen::open_with(&pages, "");
+    for (path, status, message, kind, servlet) in [
+        ("/wrong?404", 404, "no such dish", "None", "wrong"),
+        ("/wrong-async?404", 404, "no such dish", "None", "wrong_async"),
+        ("/wrong?parse", 500, "invalid digit found in string", "Some(\"core/num/error/ParseIntError\")", "wrong"),
+    ] {
+        let (uri, query) = path.split_once('?').unwrap();
+        let expected = format!(
+            "Some(FailedRequest {{ status: {status}, message: {message:?}, kind: {kind}, uri: \"/app{uri}\", \
+             query: Some({query:?}), method: \"GET\", servlet_name: {servlet:?} }})"
+        );
+        kitchen.check(path, status, &expected);
+    }
+    for path in ["/panics", "/panics-async"] {
+        let answer = kitchen.get(path);
+        assert!(answer.status == 500 && body(&answer).contains("kind: Some(\"panic\")"), "{path}: {}", body(&answer));
+    }
+    kitchen.check("/failed", 200, "None");
     kitchen.close();
 }

@@ -25,6 +25,12 @@ async fn wrong_async(request: &Request, response: &mut Response) -> Result {
     wrong(request, response)
 }
 
+/// The page for what web.toml sends here.
+#[servlet("/failed")]
+fn failed(request: &Request, response: &mut Response) -> Result {
+    response.text(format!("{:?}", request.error()?))
+}
+
 #[servlet("/panics")]
 fn panics(_: &Request, _: &mut Response) -> Result {
     panic!("in a servlet");
