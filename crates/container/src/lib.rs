@@ -226,6 +226,9 @@ impl Container {
         }
         let routes = host.routes.load();
         let Some(versions) = routes.find(target.path()) else {
+            if let Some(body) = body {
+                unread::take(body, &head.headers, &peer.listener);
+            }
             let problem = Problem::new(StatusCode::NOT_FOUND);
             return (self.problem(host, &problem, &head.headers).into(), entry);
         };

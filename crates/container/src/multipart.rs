@@ -11,6 +11,8 @@ use http::StatusCode;
 use serval_config::MultipartSettings;
 use serval_loader::exchange::{Part, PartContent};
 
+use crate::parameters::{self, Charset};
+
 /// LIMIT: bytes of a boundary (RFC 2046 5.1.1 says 70).
 const BOUNDARY_MAX: usize = 200;
 /// LIMIT: header fields of one part.
@@ -39,7 +41,7 @@ pub fn boundary(content_type: &str) -> Option<Result<String, Bad>> {
 }
 
 /// The value of a parameter, in quotes or not (RFC 9110 5.6.6).
-fn parameter(text: &str, name: &str) -> Option<String> {
+pub fn parameter(text: &str, name: &str) -> Option<String> {
     let mut rest = text;
     loop {
         rest = rest.trim_start_matches([';', ' ', '\t']);
@@ -323,13 +325,21 @@ fn part(head: &[u8]) -> Result<Part, Bad> {
     }
     let Some(name) = parameter(parameters, "name") else { return malformed("a part has no name") };
     Ok(Part {
-        file_name: parameter(parameters, "filename"),
+        file_name: parameter(parameters, "filename").or_else(|| extended(&parameter(parameters, "filename*")?)),
         content_type: field("content-type"),
         name,
         content: PartContent::Data(Bytes::new()),
         size: 0,
         headers: fields,
     })
+}
+
+/// A value with its charset (RFC 8187 3.2.1). RFC 7578 4.2 forbids it to clients, and some send it.
+fn extended(text: &str) -> Option<String> {
+    let (charset, rest) = text.split_once('\'')?;
+    let encoded = rest.split_once('\'')?.1;
+    // A plus stands for itself here.
+    parameters::decode(encoded.replace('+', "%2B").as_bytes(), Charset::named(charset)).ok()
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -11,23 +11,44 @@ pub enum BadParameters {
     TooMany,
 }
 
+/// What a form is written in. A query is UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charset {
+    Utf8,
+    Latin1,
+}
+
+impl Charset {
+    /// What is not known is read as UTF-8, as Tomcat does; others than these two no browser sends unless it is told to.
+    pub fn named(name: &str) -> Charset {
+        let is_latin1 = ["iso-8859-1", "iso8859-1", "latin1"].iter().any(|known| name.eq_ignore_ascii_case(known));
+        if is_latin1 { Charset::Latin1 } else { Charset::Utf8 }
+    }
+}
+
 /// Adds the parameters of `text` to `all`, in order.
-pub fn parse(text: &[u8], count_max: usize, all: &mut Vec<(String, String)>) -> Result<(), BadParameters> {
+pub fn parse(
+    text: &[u8],
+    charset: Charset,
+    count_max: usize,
+    all: &mut Vec<(String, String)>,
+) -> Result<(), BadParameters> {
     for pair in text.split(|&b| b == b'&').filter(|pair| !pair.is_empty()) {
         if all.len() == count_max {
             return Err(BadParameters::TooMany);
         }
         let equals = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
-        let name = decode(&pair[..equals])?;
+        let name = decode(&pair[..equals], charset)?;
         if name.is_empty() {
             return Err(BadParameters::Malformed("a parameter has no name"));
         }
-        all.push((name, decode(pair.get(equals + 1..).unwrap_or_default())?));
+        all.push((name, decode(pair.get(equals + 1..).unwrap_or_default(), charset)?));
     }
     Ok(())
 }
 
-fn decode(text: &[u8]) -> Result<String, BadParameters> {
+/// Of a name or a value.
+pub fn decode(text: &[u8], charset: Charset) -> Result<String, BadParameters> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -44,6 +65,9 @@ fn decode(text: &[u8]) -> Result<String, BadParameters> {
             }
             byte => byte,
         });
+    }
+    if charset == Charset::Latin1 {
+        return Ok(out.into_iter().map(char::from).collect());
     }
     String::from_utf8(out).map_err(|_| BadParameters::Malformed("a parameter is not UTF-8"))
 }
@@ -83,7 +107,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Result<&[(&str, &str)], BadParameters>) {
         let mut all = Vec::new();
-        let result = parse(text.as_bytes(), 4, &mut all).map(|()| all);
+        let result = parse(text.as_bytes(), Charset::Utf8, 4, &mut all).map(|()| all);
         let expected =
             expected.map(|pairs| pairs.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>());
         assert_eq!(result, expected, "{text}");

@@ -3,8 +3,8 @@
 //!
 //! Whoever drops the body of a request calls it.
 
-use std::sync::Arc;
-
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serval_config::Listener;
@@ -15,7 +15,11 @@ use crate::RequestBody;
 
 /// Takes up to `unread_body_bytes_max` of a body, in `body_timeout`. One that is longer is left where it is, which closes the
 /// connection.
-pub fn take(mut body: RequestBody, listener: &Arc<Listener>) {
+pub fn take(mut body: RequestBody, headers: &HeaderMap, listener: &Listener) {
+    // A client that still waits to be asked for it sends no body now, or the next request in its place (RFC 9110 10.1.1).
+    if headers.contains_key(EXPECT) {
+        return;
+    }
     let most = listener.unread_body_bytes_max;
     // Without a runtime the server is over.
     let Ok(runtime) = Handle::try_current() else { return };

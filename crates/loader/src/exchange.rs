@@ -176,8 +176,9 @@ pub trait Exchange: Session + Send {
     fn attribute(&self, name: &str) -> Option<&[u8]>;
     fn attributes(&self) -> Vec<(&str, &[u8])>;
     fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Answer;
-    /// The next piece of the body, never empty; `None` at its end. Waits.
-    fn read_chunk(&mut self) -> Answer<Option<Bytes>>;
+    /// The next piece of the body, never empty, of so many bytes at most; `None` at its end. Waits. What is left of it is for
+    /// whoever reads next, in another dispatch too.
+    fn read_chunk(&mut self, bytes_max: usize) -> Answer<Option<Bytes>>;
 
     /// What followed the body, which must have been read to its end.
     fn trailers(&mut self) -> Answer<&HeaderMap>;

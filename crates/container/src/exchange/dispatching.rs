@@ -19,7 +19,7 @@ use crate::asynchronous::{TaskWake, Watcher, Why};
 use crate::execution::{NoThread, Pool, wait};
 use crate::files::{self, Content};
 use crate::inside::{self, Mapped};
-use crate::parameters;
+use crate::parameters::{self, Charset};
 use crate::target::Target;
 
 /// LIMIT: dispatches inside of each other.
@@ -55,7 +55,8 @@ impl Exchange {
     pub(super) fn way_to(&self, target: &str) -> Option<Way> {
         let Written { path, uri, query } = self.inside_context(target)?;
         let is_query = query.is_none_or(|query| {
-            parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut Vec::new()).is_ok()
+            let count_max = self.context.settings.parameter_count_max;
+            parameters::parse(query.as_bytes(), Charset::Utf8, count_max, &mut Vec::new()).is_ok()
         });
         is_query.then_some(())?;
         let here = &self.request.target;
@@ -186,7 +187,8 @@ impl Exchange {
     pub(super) fn add_parameters(&mut self, query: &str) -> Answer<usize> {
         let mut all = Vec::new();
         let malformed = |_| Fault::new(serval_abi::SV_E_ARG, "the target's query is malformed");
-        parameters::parse(query.as_bytes(), self.context.settings.parameter_count_max, &mut all).map_err(malformed)?;
+        parameters::parse(query.as_bytes(), Charset::Utf8, self.context.settings.parameter_count_max, &mut all)
+            .map_err(malformed)?;
         let count = all.len();
         if let Some(Ok(known)) = &mut self.parameters {
             known.splice(0..0, all);

@@ -24,7 +24,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serval_abi::{SV_DISPATCH_FORWARD, SV_DISPATCH_REQUEST, SV_E_BUSY, SV_E_PANIC, SV_E_STATE};
 use serval_loader::exchange::{Answer, Exchange as _, Fault, Session as _};
@@ -72,9 +72,8 @@ pub struct Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        // One that is still waiting to be asked for it sends no body, or the next request in its place (RFC 9110 10.1.1).
-        if let Some(body) = self.body.take().filter(|_| !self.headers.contains_key(EXPECT)) {
-            unread::take(body, &self.peer.listener);
+        if let Some(body) = self.body.take() {
+            unread::take(body, &self.headers, &self.peer.listener);
         }
     }
 }
@@ -109,6 +108,8 @@ pub struct Exchange {
     dispatch: u32,
     content_length: Option<u64>,
     body_read: u64,
+    /// What is left of a piece of the body that was read in part.
+    unread: Bytes,
     /// How long the body's next piece may still take, while it is waited for in a poll.
     body_wait: Option<std::pin::Pin<Box<Sleep>>>,
     trailers: Option<HeaderMap>,
@@ -243,6 +244,7 @@ impl Exchange {
             first_parameters: Vec::new(),
             dispatch: SV_DISPATCH_REQUEST,
             body_read: 0,
+            unread: Bytes::new(),
             body_wait: None,
             trailers: None,
             body_is_lost: false,

@@ -18,7 +18,7 @@ use serval_loader::exchange::{Answer, Fault, Part};
 use super::{Exchange, NO_THREAD, Parts};
 use crate::execution::wait;
 use crate::multipart::{self, Bad};
-use crate::parameters::{self, BadParameters};
+use crate::parameters::{self, BadParameters, Charset};
 use crate::unread;
 
 impl Exchange {
@@ -26,6 +26,9 @@ impl Exchange {
     pub(super) fn next_chunk(&mut self) -> Answer<Option<Bytes>> {
         if let Some(fault) = &self.asynchronous.over {
             return Err(fault.clone());
+        }
+        if !self.unread.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.unread)));
         }
         loop {
             if self.request.body.is_none() {
@@ -119,7 +122,7 @@ impl Exchange {
             self.body_is_lost = true;
             // The client is there, and may look for the answer only when it has sent all.
             if !matches!(code, SV_E_CLOSED | SV_E_TIMEOUT) {
-                unread::take(body, &self.request.peer.listener);
+                unread::take(body, &self.request.headers, &self.request.peer.listener);
             }
         }
         self.hindered(status, Fault::new(code, text))
@@ -143,8 +146,8 @@ impl Exchange {
         let form = self.read_form()?;
         let mut all = self.first_parameters.clone();
         let query = self.request.target.client_query().as_bytes();
-        let parsed =
-            parameters::parse(query, count_max, &mut all).and_then(|()| parameters::parse(&form, count_max, &mut all));
+        let parsed = parameters::parse(query, Charset::Utf8, count_max, &mut all)
+            .and_then(|()| parameters::parse(&form, self.form_charset(), count_max, &mut all));
         match parsed {
             Ok(()) => {}
             Err(BadParameters::Malformed(text)) => {
@@ -198,6 +201,11 @@ impl Exchange {
             form.extend_from_slice(&chunk);
         }
         Ok(self.form.take().unwrap_or_default())
+    }
+
+    fn form_charset(&self) -> Charset {
+        let parameters = self.content_type().and_then(|value| value.split_once(';')).unwrap_or_default().1;
+        multipart::parameter(parameters, "charset").map_or(Charset::Utf8, |name| Charset::named(&name))
     }
 
     fn is_multipart_here(&self) -> bool {

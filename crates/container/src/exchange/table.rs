@@ -135,8 +135,11 @@ impl serval_loader::exchange::Exchange for Exchange {
         Ok(())
     }
 
-    fn read_chunk(&mut self) -> Answer<Option<Bytes>> {
-        self.next_chunk()
+    fn read_chunk(&mut self, bytes_max: usize) -> Answer<Option<Bytes>> {
+        let Some(mut chunk) = self.next_chunk()? else { return Ok(None) };
+        let given = chunk.split_to(chunk.len().min(bytes_max));
+        self.unread = chunk;
+        Ok(Some(given))
     }
 
     fn refuse_body(&mut self, text: String) -> Fault {
@@ -144,7 +147,7 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn trailers(&mut self) -> Answer<&HeaderMap> {
-        if self.request.body.is_some() {
+        if self.request.body.is_some() || !self.unread.is_empty() {
             return Err(Fault::new(SV_E_STATE, "the trailers come after the body, which was not read to its end"));
         }
         Ok(self.trailers.get_or_insert_default())

@@ -41,8 +41,6 @@ pub struct Memory {
     cookies: Option<(*const sv_pair, usize)>,
     /// The views of the parts that were asked for.
     parts: Option<(*const sv_part, usize)>,
-    /// What has come of the body and was not given away yet.
-    chunk: Bytes,
     /// The chunk that the library looks at, until its next read.
     lent: Bytes,
     /// What `read_all` has of the body so far.
@@ -94,7 +92,6 @@ impl Memory {
             parameters: None,
             cookies: None,
             parts: None,
-            chunk: Bytes::new(),
             lent: Bytes::new(),
             pieces: Vec::new(),
             body: None,
@@ -230,16 +227,6 @@ impl Frame<'_> {
             self.memory.cookies = Some(self.memory.keep_pairs(as_bytes(all))?);
         }
         self.memory.cookies.ok_or_else(no_memory)
-    }
-
-    fn fill_chunk(&mut self) -> Answer<bool> {
-        if self.memory.chunk.is_empty() {
-            match self.exchange.read_chunk()? {
-                Some(chunk) => self.memory.chunk = chunk,
-                None => return Ok(false),
-            }
-        }
-        Ok(true)
     }
 }
 

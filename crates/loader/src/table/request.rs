@@ -298,10 +298,7 @@ pub unsafe extern "C" fn read(
         if buffer.is_null() || capacity == 0 || capacity > isize::MAX as usize {
             return Err(argument("the buffer is NULL, or its capacity is 0 or over PTRDIFF_MAX"));
         }
-        if !frame.fill_chunk()? {
-            return Ok(SV_END);
-        }
-        let given = frame.memory.chunk.split_to(frame.memory.chunk.len().min(capacity));
+        let Some(given) = frame.exchange.read_chunk(capacity)? else { return Ok(SV_END) };
         // SAFETY: `given` is not longer than the capacity, which the library promises to be writable.
         unsafe { std::ptr::copy_nonoverlapping(given.as_ptr(), buffer, given.len()) };
         len.put(given.len())
@@ -313,10 +310,8 @@ pub unsafe extern "C" fn read_chunk(exchange: *mut sv_exchange, chunk: *mut sv_s
     let chunk = unsafe { Out::new(chunk, sv_str::ABSENT) };
     on_exchange("read_chunk", exchange, |frame| {
         chunk.checked()?;
-        if !frame.fill_chunk()? {
-            return Ok(SV_END);
-        }
-        frame.memory.lent = std::mem::take(&mut frame.memory.chunk);
+        let Some(lent) = frame.exchange.read_chunk(usize::MAX)? else { return Ok(SV_END) };
+        frame.memory.lent = lent;
         chunk.put(sv_str::from_bytes(&frame.memory.lent))
     })
 }
@@ -340,8 +335,7 @@ pub unsafe extern "C" fn read_all(exchange: *mut sv_exchange, bytes_max: usize, 
 
 /// The rest of the body in one piece; not copied when it came in one. In a poll what has come is kept for the next time.
 fn rest_of_body(frame: &mut Frame<'_>, bytes_max: usize) -> Answer<Bytes> {
-    while frame.fill_chunk()? {
-        let chunk = std::mem::take(&mut frame.memory.chunk);
+    while let Some(chunk) = frame.exchange.read_chunk(usize::MAX)? {
         let len: usize = frame.memory.pieces.iter().map(Bytes::len).sum();
         if len + chunk.len() > bytes_max {
             frame.memory.pieces = Vec::new();

@@ -301,7 +301,7 @@ impl Exchange for MockExchange {
         self.attributes.extend(value.map(|value| (name.to_owned(), value.to_vec())));
         Ok(())
     }
-    fn read_chunk(&mut self) -> Answer<Option<Bytes>> {
+    fn read_chunk(&mut self, _: usize) -> Answer<Option<Bytes>> {
         Ok(None)
     }
     fn trailers(&mut self) -> Answer<&HeaderMap> {
