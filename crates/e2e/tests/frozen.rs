@@ -63,7 +63,8 @@ fn nothing_that_was_released_is_changed() {
     let sums: String = all
         .iter()
         .map(|path| {
-            let sum: String = Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let sum: String =
+                Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
             format!("{sum}  {}\n", path.strip_prefix(frozen()).unwrap().display())
         })
         .collect();
@@ -136,9 +137,8 @@ fn the_sources_call_every_function_of_the_table() {
     let layout = read(&frozen().join("layout.golden"));
     let members = layout.lines().filter_map(|line| line.strip_prefix("sv_host.")?.split(' ').next());
     let data = ["struct_size", "abi_major", "abi_minor", "server"];
-    let missing: Vec<&str> = members
-        .filter(|member| !data.contains(member) && !sources.contains(&format!("host->{member}(")))
-        .collect();
+    let missing: Vec<&str> =
+        members.filter(|member| !data.contains(member) && !sources.contains(&format!("host->{member}("))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

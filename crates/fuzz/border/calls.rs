@@ -241,11 +241,22 @@ fn give(run: &Arc<Run>, bytes: Vec<u8>, call: impl FnOnce(sv_str, *mut c_void) -
     status
 }
 
-/// The server tells of an end: at most once.
-unsafe extern "C" fn told(arg: *mut c_void) {
+/// The server tells that the generation retires, once at most, and that the exchange is over, once and at last.
+#[derive(Default)]
+struct Told {
+    retires: AtomicUsize,
+    is_over: AtomicUsize,
+}
+
+unsafe extern "C" fn told(arg: *mut c_void, why: sv_status) {
     // SAFETY: leaked by `detach` below.
-    let told = unsafe { &*arg.cast::<AtomicUsize>() };
-    assert_eq!(told.fetch_add(1, Ordering::SeqCst), 0, "told twice");
+    let told = unsafe { &*arg.cast::<Told>() };
+    assert_eq!(told.is_over.load(Ordering::SeqCst), 0, "told after the end");
+    match why {
+        SV_OK => assert_eq!(told.retires.fetch_add(1, Ordering::SeqCst), 0, "told twice"),
+        SV_E_CLOSED | SV_E_TIMEOUT | SV_E_CANCELLED => drop(told.is_over.fetch_add(1, Ordering::SeqCst)),
+        _ => panic!("told {why}"),
+    }
 }
 
 unsafe extern "C" fn job(arg: *mut c_void) {
@@ -475,7 +486,8 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             let status = match kind {
                 SV_BODY_OWNED => give(run, program.bytes(), |body, arg| {
                     (answer.body, answer.body_len) = (body.ptr, body.len);
-                    (answer.release, answer.release_arg) = (Some(release), arg);
+                    answer.release = Some(release);
+                    answer.release_arg = arg;
                     call!(host, respond(x, &answer))
                 }),
                 _ => {
@@ -540,7 +552,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         45 => (call!(host, reset(x)), Kind::Atomic),
         46 => (call!(host, reset_buffer(x)), Kind::Atomic),
         47 => (call!(host, send_error(x, u32::from(program.byte()) * 3, t.ptr, t.len)), Kind::Atomic),
-        48 => (call!(host, redirect(x, t.ptr, t.len)), Kind::Atomic),
+        48 => (call!(host, redirect(x, program.pick(&[0, 302, 307, 304, 400]), t.ptr, t.len)), Kind::Atomic),
         49 => (call!(host, committed(x)).min(0), Kind::Atomic),
         50 => by_name!(encode_url),
         51 => {
@@ -561,7 +573,8 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             (status, Kind::Atomic)
         }
         53 => (call!(host, fail(x, t.ptr, t.len, o.ptr, o.len)), Kind::Atomic),
-        // For good only now and then: it is the end of that servlet.
+        // With a good handle it would end that servlet for the inputs that follow.
+        54 if handle != Given::Own => (call!(host, unavailable(x, 1, t.ptr, t.len)), Kind::Atomic),
         54 => (call!(host, fail(x, o.ptr, o.len, t.ptr, t.len)), Kind::Atomic),
         55..=57 => {
             let how = program.pick(&[SV_FORWARD, SV_INCLUDE, SV_FORWARD | SV_BY_NAME, SV_INCLUDE | SV_BY_NAME, 0, 77]);
@@ -571,7 +584,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         59 => (call!(host, retiring(x)).min(0), Kind::Atomic),
         60 => {
             // LIMIT: a few bytes for each; `told` may come as long as the process runs.
-            let arg: *mut AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+            let arg: *mut Told = Box::leak(Box::default());
             let status = call!(host, detach(x, if program.byte() > 128 { Some(told) } else { None }, arg.cast()));
             if status == SV_OK {
                 run.is_detached(address);
