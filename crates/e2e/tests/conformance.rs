@@ -27,12 +27,13 @@ const NOW: &[&str] = &[
     "parallel",
     "dispatch",
     "session",
+    "filter",
+    "async",
 ];
 
 /// What needs what is not built yet.
 const LATER: &[&str] = &[
     "error-page",
-    "filter",
     "response",
     "params",
     "multipart",
@@ -41,7 +42,6 @@ const LATER: &[&str] = &[
     "auth",
     "cors",
     "rewrite",
-    "async",
     "builtin",
     "manager",
     "auto-deploy",
