@@ -227,20 +227,16 @@ async fn on_thread<T: Send + 'static>(
     run.await.ok()
 }
 
-/// Runs `dispatch`, which async_dispatch leads to, on a thread of the context's pool; `instead`, if there is none in time.
-pub async fn run_again<E: Send + 'static>(
-    context: Arc<Context>,
-    exchange: E,
-    dispatch: impl FnOnce(E) + Send + 'static,
-    instead: impl FnOnce(E) + Send + 'static,
-) {
-    match context.pool.enter_again().await {
-        Some(permit) => Seat::Pool(permit).run(move || dispatch(exchange)).await,
-        None => match Seat::beside().await {
-            Some(seat) => seat.run(move || instead(exchange)).await,
-            None => None,
-        },
+/// Runs `dispatch`, to which async_dispatch leads, on a thread of the context's pool; `instead`, if there is none in time.
+pub async fn run_again(exchange: Box<Exchange>, dispatch: fn(Box<Exchange>), instead: fn(Box<Exchange>)) {
+    let context = exchange.context().clone();
+    let (seat, run) = match context.pool.enter_again().await {
+        Some(permit) => (Some(Seat::Pool(permit)), dispatch),
+        None => (Seat::beside().await, instead),
     };
+    if let Some(seat) = seat {
+        seat.run(move || run(exchange)).await;
+    }
 }
 
 /// How a detached exchange tells its driver.

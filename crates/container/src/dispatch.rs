@@ -236,10 +236,12 @@ pub fn settle(mut exchange: Box<Exchange>, scope: Scope, outcome: Outcome, inlin
             exchange.finish();
             SV_OK
         }
-        Outcome::Next => {
-            exchange.answer_by_file();
-            SV_OK
+        Outcome::Next if exchange.answer_by_file() => {
+            // Its owner is the generation, which it holds.
+            drop(Handle::current().spawn(receive_file(exchange, scope)));
+            return;
         }
+        Outcome::Next => SV_OK,
         Outcome::Failed(status, text) => {
             exchange.failed(status, &text);
             status
@@ -277,6 +279,21 @@ fn go_on(work: Box<Work>, inline: bool) {
     }
 }
 
+/// A client sends a file, and may take its time.
+async fn receive_file(mut exchange: Box<Exchange>, scope: Scope) {
+    let context = exchange.context().clone();
+    let received = exchange.receive_file(Some(&context.pool)).await;
+    let permit = context.pool.enter_patiently().await;
+    let run = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        watched(exchange.call(false), |_| {
+            exchange.answer_change(received);
+            conclude(exchange, scope, SV_OK, false);
+        });
+    });
+    let _ = run.await;
+}
+
 /// async_dispatch: the way of a request, once more.
 fn again(mut exchange: Box<Exchange>, scope: Scope) {
     exchange.hand_over_body();
@@ -286,19 +303,21 @@ fn again(mut exchange: Box<Exchange>, scope: Scope) {
     exchange.dispatch_again(way);
     // Its owner is the generation, which it holds.
     drop(Handle::current().spawn(run_again(
-        exchange.context().clone(),
         exchange,
         |exchange| watched(exchange.call(false), |generation| dispatch(exchange, generation, false)),
-        |mut exchange| {
-            watched(exchange.call(false), |generation| {
-                let (context, number, request) = (&generation.context, generation.number, exchange.request().id);
-                let servlet = exchange.servlet_name();
-                tracing::warn!(%context, generation = number, servlet, request, "a request was ended: {NO_THREAD_IN_TIME}");
-                exchange.cut_off(Why::Busy);
-                end(exchange, Scope::new(), SV_E_BUSY);
-            });
-        },
+        without_thread,
     )));
+}
+
+/// There was no thread for a dispatch of what has been let in already.
+fn without_thread(mut exchange: Box<Exchange>) {
+    watched(exchange.call(false), |generation| {
+        let (context, number, request) = (&generation.context, generation.number, exchange.request().id);
+        let servlet = exchange.servlet_name();
+        tracing::warn!(%context, generation = number, servlet, request, "a request was ended: {NO_THREAD_IN_TIME}");
+        exchange.cut_off(Why::Busy);
+        end(exchange, Scope::new(), SV_E_BUSY);
+    });
 }
 
 /// The exchange is over: the filters are told, then the listener functions.

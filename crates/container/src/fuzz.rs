@@ -1,9 +1,14 @@
 //! What fuzzers, and the tests that replay their seeds, call: functions on bytes that panic when a rule does not hold.
 
+use std::path::Path;
+
 use serval_abi::{SV_MATCH_CONTEXT_ROOT, SV_MATCH_DEFAULT, SV_MATCH_EXACT, SV_MATCH_EXTENSION, SV_MATCH_PATH};
-use serval_config::{Escape, UriRules};
+use serval_config::{Escape, MultipartSettings, UriRules, WithoutEquals};
+use serval_loader::exchange::PartContent;
 
 use crate::mapping::{By, Mapper};
+use crate::multipart::{Bad, Reader};
+use crate::parameters::{self, BadParameters};
 use crate::target::{Target, clean, raw_context_len};
 
 /// A byte for the rules, and a path as it is sent.
@@ -111,6 +116,146 @@ fn reference<'p>(patterns: &[&'p str], path: &str) -> (i32, &'p str) {
         return (SV_MATCH_EXTENSION, pattern);
     }
     (SV_MATCH_DEFAULT, "/")
+}
+
+/// A byte for how many there may be, then a query and, behind a line break, a form.
+pub fn parameters(bytes: &[u8]) {
+    let Some((&most, text)) = bytes.split_first() else { return };
+    let (query, form) = text.split_at(text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len()));
+    let (form, most) = (form.strip_prefix(b"\n").unwrap_or_default(), usize::from(most));
+    let mut all = Vec::new();
+    let read = parameters::parse(query, most, &mut all).and_then(|()| parameters::parse(form, most, &mut all));
+    assert!(all.len() <= most);
+    let mut expected = Vec::new();
+    let good = [query, form].into_iter().all(|text| parameters_by_the_book(text, most, &mut expected));
+    assert_eq!((read.is_ok(), &all), (good, &expected), "{:?}", text.escape_ascii().to_string());
+    if read == Err(BadParameters::TooMany) {
+        assert_eq!(all.len(), most);
+    }
+}
+
+/// SEMANTICS 15, read aloud. False: the request is refused, by what follows `all`.
+fn parameters_by_the_book(text: &[u8], most: usize, all: &mut Vec<(String, String)>) -> bool {
+    // Each escape begins a piece of its own.
+    let decoded = |text: &[u8]| {
+        let mut pieces = text.split(|&byte| byte == b'%');
+        let plain = |text: &[u8]| text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect::<Vec<u8>>();
+        let mut decoded = plain(pieces.next()?);
+        for piece in pieces {
+            let digits = std::str::from_utf8(piece.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
+            decoded.push(u8::from_str_radix(digits, 16).ok()?);
+            decoded.extend(plain(&piece[2..]));
+        }
+        String::from_utf8(decoded).ok()
+    };
+    for pair in text.split(|&byte| byte == b'&') {
+        if pair.is_empty() {
+            continue;
+        }
+        let mut halves = pair.splitn(2, |&byte| byte == b'=');
+        let (name, value) = (halves.next().and_then(decoded), decoded(halves.next().unwrap_or_default()));
+        match (name, value) {
+            (Some(name), Some(value)) if !name.is_empty() && all.len() < most => all.push((name, value)),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// A byte that says which way. In: a Cookie header. Out: a cookie of a servlet, as [`serval_loader::fuzz::cookie_out`] takes it,
+/// which has to come back as it was.
+pub fn cookies(bytes: &[u8]) {
+    match bytes.split_first() {
+        Some((b'i', header)) => cookies_in(header, WithoutEquals::Name),
+        Some((b'I', header)) => cookies_in(header, WithoutEquals::Ignore),
+        Some((b'o', cookie)) => {
+            let Some((name, value)) = serval_loader::fuzz::cookie_out(cookie) else { return };
+            let mut all = Vec::new();
+            parameters::cookies(format!("a=b; {name}={value}; c=d").as_bytes(), WithoutEquals::Name, &mut all);
+            let found = all.get(1).map(|(found, value)| (found.as_str(), value.as_str()));
+            assert_eq!((all.len(), found), (3, Some((name.as_str(), value.as_str()))));
+        }
+        _ => {}
+    }
+}
+
+/// SEMANTICS 16, read aloud.
+fn cookies_in(header: &[u8], without_equals: WithoutEquals) {
+    let mut all = Vec::new();
+    parameters::cookies(header, without_equals, &mut all);
+    let is_token = |text: &str| {
+        !text.is_empty() && !text.contains(|c: char| !c.is_ascii_graphic() || "()<>@,;:\\\"/[]?={}".contains(c))
+    };
+    let is_value = |text: &str| !text.contains(|c: char| c.is_ascii_control() || " \",;\\".contains(c));
+    let mut expected = Vec::new();
+    for piece in header.split(|&byte| byte == b';') {
+        let Ok(piece) = std::str::from_utf8(piece) else { continue };
+        if without_equals == WithoutEquals::Ignore && !piece.contains('=') {
+            continue;
+        }
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        let trimmed = |text: &str| text.trim_matches(|c: char| c.is_ascii_whitespace()).to_owned();
+        let (name, value) = (trimmed(name), trimmed(value));
+        let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&value);
+        if is_token(&name) && is_value(inner) {
+            expected.push((name, value));
+        }
+    }
+    assert_eq!(all, expected, "{:?}", header.escape_ascii().to_string());
+}
+
+/// Five bytes for the limits and the cuts, then a body whose boundary is `B`. It means the same however it is cut, and never takes more
+/// memory than the limits say.
+pub fn multipart(bytes: &[u8]) {
+    let Some((&[file, request, memory, count, cuts], body)) = bytes.split_first_chunk() else { return };
+    let limits = MultipartSettings {
+        file_bytes_max: u64::from(file) * 8,
+        request_bytes_max: u64::from(request) * 64,
+        memory_bytes_max: usize::from(memory),
+        part_count_max: usize::from(count % 8) + 1,
+        part_header_bytes_max: 256,
+    };
+    let folder = std::env::temp_dir().join(format!("serval-fuzz-multipart-{}", std::process::id()));
+    let at_once = multipart_in_pieces(body, usize::MAX, limits, &folder);
+    let cut = multipart_in_pieces(body, usize::from(cuts % 16) + 1, limits, &folder);
+    // What is wrong may be found at another place first.
+    let answer = |read: &Result<Vec<Found>, Bad>| read.as_ref().map_err(|Bad(status, _)| *status).cloned();
+    match at_once {
+        // It is too long as a whole, whatever is in it.
+        Err(_) if body.len() as u64 > limits.request_bytes_max => assert!(cut.is_err()),
+        _ => assert_eq!(answer(&at_once), answer(&cut), "{:?}", body.escape_ascii().to_string()),
+    }
+    assert_eq!(std::fs::read_dir(&folder).map_or(0, Iterator::count), 0, "no file is left");
+}
+
+/// A part: name, name of a file, headers, whether it is a file, content.
+type Found = (String, Option<String>, Vec<(String, Vec<u8>)>, bool, Vec<u8>);
+
+fn multipart_in_pieces(body: &[u8], most: usize, limits: MultipartSettings, folder: &Path) -> Result<Vec<Found>, Bad> {
+    let mut reader = Reader::new("B", limits, folder);
+    let (mut rest, mut number) = (body, 0);
+    while !rest.is_empty() {
+        // Of all lengths up to the most.
+        let (piece, after) =
+            rest.split_at(rest.len().min(number % most + 1).max(if most == usize::MAX { rest.len() } else { 1 }));
+        reader.feed(piece)?;
+        let (unread, part) = reader.held_bytes();
+        assert!(unread <= limits.part_header_bytes_max && part <= limits.memory_bytes_max, "{unread} {part}");
+        (rest, number) = (after, number + 7);
+    }
+    let parts = reader.finish()?;
+    assert!(parts.0.len() <= limits.part_count_max);
+    let found = parts.0.iter().map(|part| {
+        let content = match &part.content {
+            PartContent::Data(data) => data.to_vec(),
+            PartContent::File(path) => std::fs::read(path).expect("the file of a part"),
+        };
+        assert!(content.len() as u64 == part.size && part.size <= limits.file_bytes_max);
+        let is_file = matches!(part.content, PartContent::File(_));
+        assert_eq!(is_file, content.len() > limits.memory_bytes_max);
+        (part.name.clone(), part.file_name.clone(), part.headers.clone(), is_file, content)
+    });
+    Ok(found.collect())
 }
 
 #[cfg(test)]

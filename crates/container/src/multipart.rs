@@ -155,6 +155,11 @@ impl Reader {
         Ok(())
     }
 
+    /// Bytes that it holds: unread ones, and those of the part that is being read.
+    pub fn held_bytes(&self) -> (usize, usize) {
+        (self.rest.len(), self.part.as_ref().map_or(0, |begun| begun.data.len()))
+    }
+
     /// The body has ended.
     pub fn finish(self) -> Result<Parts, Bad> {
         match self.state {

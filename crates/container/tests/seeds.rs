@@ -22,4 +22,7 @@ fn replay(target: &str, call: fn(&[u8])) {
 fn seeds() {
     replay("path", fuzz::path_clean_up);
     replay("mapping", fuzz::mapping);
+    replay("parameters", fuzz::parameters);
+    replay("cookies", fuzz::cookies);
+    replay("multipart", fuzz::multipart);
 }

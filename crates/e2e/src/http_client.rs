@@ -105,6 +105,23 @@ impl Connection {
         Ok(response)
     }
 
+    /// The same; a body that is cut is returned as far as it came.
+    pub fn read_response_or_what_came(&mut self) -> io::Result<Response> {
+        let mut response = self.read_response_of_head()?;
+        if matches!(response.status, 100..=199 | 204 | 304) {
+            return Ok(response);
+        }
+        match self.read_body(&mut response) {
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                if response.header("content-length").is_some() {
+                    response.body = std::mem::take(&mut self.buffer);
+                }
+                Ok(response)
+            }
+            read => read.map(|()| response),
+        }
+    }
+
     /// Reads a response to a HEAD request: whatever it says, no body follows.
     pub fn read_response_of_head(&mut self) -> io::Result<Response> {
         self.deadline = Instant::now() + self.timeout;
@@ -313,6 +330,17 @@ mod tests {
             "closed in the middle of a body, after 2 bytes of it",
         );
         check_error(b"SSH-2.0-x\r\n\r\n", ErrorKind::InvalidData, "no status line: \"SSH-2.0-x\"");
+    }
+
+    #[test]
+    fn what_came_of_a_cut_body_can_be_had() {
+        let check = |bytes: &'static [u8]| {
+            let response = sent(bytes).read_response_or_what_came().expect("a cut answer");
+            assert_eq!((response.status, &*response.body), (200, b"ab".as_slice()));
+        };
+        check(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab");
+        check(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+        check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab");
     }
 
     #[test]

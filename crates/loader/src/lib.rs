@@ -12,6 +12,8 @@ pub mod elf;
 mod error;
 pub mod exchange;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hooks;
 pub mod inspect;
 pub mod library;

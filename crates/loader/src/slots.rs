@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use serval_abi::{
@@ -116,9 +116,21 @@ impl Slot {
         if self.holder.load(Ordering::Relaxed) == thread() {
             return None;
         }
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(self.held(self.lock.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// As [`Slot::hold`], but it waits for nobody: `None` also while another thread is inside of a call.
+    fn try_hold(&'static self) -> Option<Held> {
+        match self.lock.try_lock() {
+            Ok(lock) => Some(self.held(lock)),
+            Err(TryLockError::Poisoned(lock)) => Some(self.held(lock.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn held(&'static self, lock: MutexGuard<'static, ()>) -> Held {
         self.holder.store(thread(), Ordering::Relaxed);
-        Some(Held { slot: self, _lock: lock })
+        Held { slot: self, _lock: lock }
     }
 }
 
@@ -361,12 +373,35 @@ pub(crate) fn session_of(exchange: *mut sv_exchange) -> *mut sv_session {
     std::ptr::without_provenance_mut(exchange.addr() ^ kind as usize)
 }
 
+/// What a call does while another thread is inside of a detached exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    Waits,
+    Fails,
+}
+
 /// Calls `work` with the frame behind a handle of an exchange, if the calling thread may.
 pub(crate) fn with_frame<T>(
     handle: *mut sv_exchange,
     work: impl FnOnce(&mut Frame<'_>) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    through(handle.addr(), KIND_EXCHANGE, |seat, ending| {
+    frame(handle, Meanwhile::Waits, work)
+}
+
+/// As [`with_frame`], for what is not worth waiting for another thread.
+pub(crate) fn with_frame_at_once<T>(
+    handle: *mut sv_exchange,
+    work: impl FnOnce(&mut Frame<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    frame(handle, Meanwhile::Fails, work)
+}
+
+fn frame<T>(
+    handle: *mut sv_exchange,
+    meanwhile: Meanwhile,
+    work: impl FnOnce(&mut Frame<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    through((handle.addr(), KIND_EXCHANGE), meanwhile, |seat, ending| {
         let Target::Exchange(exchange) = seat.target else {
             return Err(Fault::new(SV_E_STALE, "there is no exchange"));
         };
@@ -386,7 +421,7 @@ pub(crate) fn with_session<T>(
     handle: *mut sv_session,
     work: impl FnOnce(&mut dyn Session, &mut Memory) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    through(handle.addr(), KIND_SESSION, |seat, _| {
+    through((handle.addr(), KIND_SESSION), Meanwhile::Waits, |seat, _| {
         // SAFETY: as in `with_frame`.
         let memory = unsafe { &mut *seat.memory };
         match seat.target {
@@ -420,7 +455,11 @@ impl Ending {
     }
 }
 
-fn through<T>(handle: usize, kind: u64, work: impl FnOnce(Seat, &mut Ending) -> Result<T, Fault>) -> Result<T, Fault> {
+fn through<T>(
+    (handle, kind): (usize, u64),
+    meanwhile: Meanwhile,
+    work: impl FnOnce(Seat, &mut Ending) -> Result<T, Fault>,
+) -> Result<T, Fault> {
     let stale = || Fault::new(SV_E_STALE, "the exchange has ended");
     let (index, generation) = decode(handle, kind)?;
     let slot = slot(index).ok_or_else(stale)?;
@@ -435,6 +474,11 @@ fn through<T>(handle: usize, kind: u64, work: impl FnOnce(Seat, &mut Ending) -> 
     }
     if owner != DETACHED {
         return Err(Fault::new(SV_E_THREAD, "another thread owns the exchange, or none does now"));
+    }
+    if meanwhile == Meanwhile::Fails {
+        let Some(_held) = slot.try_hold().filter(|_| is_open()) else { return Err(inside()) };
+        // SAFETY: the owner stays DETACHED as long as the slot is open, and the slot is held.
+        return unsafe { seated(slot, generation, work) };
     }
     if IS_TOLD.get() {
         return Err(Fault::new(SV_E_STATE, "`told` calls no function of an exchange"));

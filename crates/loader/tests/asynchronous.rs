@@ -371,6 +371,25 @@ fn a_second_thread_waits_until_the_first_has_returned() {
     assert_eq!(open.detached.with(|exchange| exchange.written), Some(11));
 }
 
+#[test]
+fn a_line_of_the_log_waits_for_no_other_thread() {
+    let open = detach(new(), None);
+    let x = open.x;
+    let (inside, is_inside) = channel();
+    let (logged, is_logged) = channel();
+    let first = elsewhere(move || {
+        x.write_owned(b"first", move || {
+            inside.send(()).unwrap();
+            is_logged.recv().unwrap();
+        })
+    });
+    is_inside.recv().unwrap();
+    let context = open._puppet.context.raw();
+    assert_eq!(call!(log_message(context, x.raw(), SV_LOG_INFO, b"line".as_ptr(), 4)), SV_OK);
+    logged.send(()).unwrap();
+    assert_eq!(first.join().unwrap(), SV_OK);
+}
+
 /// A library's function that is called inside of one of the host's cannot wait for that one: it once did, when another
 /// exchange was between the two, or when the server itself was inside.
 #[test]

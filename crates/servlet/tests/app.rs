@@ -68,14 +68,33 @@ fn facts(request: &Request, response: &mut Response) -> Result {
     let (uri, path, info) = (request.uri(), request.servlet_path(), request.path_info());
     let greeting = request.init("greeting").unwrap_or_default();
     write!(response, "{uri} {path} {info:?} {greeting} {} ", request.context_path())?;
-    write!(response, "{} {} {}", request.scheme(), request.remote_addr(), context.param("currency").unwrap_or("none"))
+    let (currency, db) = (context.param("currency"), context.resource("db"));
+    write!(response, "{} {} {currency:?} {db:?}", request.scheme(), request.remote_addr())
 }
 
 #[test]
 fn a_request_is_set_up() {
-    let app = App::setup().path("/shop").param("currency", "EUR").init("facts", "greeting", "Hi").start().unwrap();
+    let app = App::setup().path("/shop").param("currency", "EUR").resource("db", "d").init("facts", "greeting", "Hi");
+    let app = app.start().unwrap();
     let answer = app.get("/facts/a%20b;x=1/c?d").from("10.0.0.1").secure().send();
-    answer.assert_text("/shop/facts/a%20b;x=1/c /facts Some(\"/a b/c\") Hi /shop https 10.0.0.1 EUR");
+    answer.assert_text(
+        "/shop/facts/a%20b;x=1/c /facts Some(\"/a b/c\") Hi /shop https 10.0.0.1 Some(\"EUR\") Some(\"d\")",
+    );
+}
+
+#[servlet("/hints")]
+fn hints(_: &Request, response: &mut Response) -> Result {
+    let was_sent = response.early_hints([("link", "</a.css>; rel=preload")])?;
+    response.flush()?;
+    let committed = response.early_hints([("link", "</b.css>; rel=preload")]).is_err();
+    write!(response, "{was_sent} {committed}")
+}
+
+#[test]
+fn early_hints_come_before_the_response() {
+    let answer = App::new().get("/hints").send();
+    answer.assert_text("true true");
+    assert_eq!(answer.informational, [103]);
 }
 
 // ---------------------------------------------------------------------------------------------- async

@@ -156,7 +156,9 @@ impl Exchange {
             Outcome::Done => SV_OK,
             Outcome::Next if self.including > 0 => self.include_file(),
             Outcome::Next => {
-                self.answer_by_file();
+                if self.answer_by_file() {
+                    self.receive_file_here();
+                }
                 SV_OK
             }
             Outcome::Pending(task) => self.wait_for_task(task, &mut scope),

@@ -358,14 +358,20 @@ impl Exchange {
         returned == SV_E_PANIC && std::mem::take(&mut self.panic_was_said)
     }
 
-    /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on.
-    pub fn answer_by_file(&mut self) {
+    /// The answer of the static files, when no servlet has the path, or the one that has it has passed it on. `true`: the client's
+    /// file is to be received before.
+    #[must_use]
+    pub fn answer_by_file(&mut self) -> bool {
         if self.is_error_page() {
-            return self.answer_by_page_file();
+            self.answer_by_page_file();
+            return false;
         }
         let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
         match files::answer(&self.request, &self.context, asker) {
-            Some(answered) => self.answer_or_raise(answered),
+            Some(answered) => {
+                self.answer_or_raise(answered);
+                false
+            }
             None => self.change_file(),
         }
     }

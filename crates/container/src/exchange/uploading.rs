@@ -1,16 +1,23 @@
 //! PUT and DELETE of the static servlet: the client's body becomes a file (SEMANTICS 14).
 //!
-//! Called where the exchange would answer by a file, on a thread that may block.
+//! Called where the exchange would answer by a file. A client may take as long as it likes to send one, so no thread is kept between
+//! its pieces.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
 use http::{Method, StatusCode};
-use serval_loader::exchange::Fault;
-use serval_static_files::{Folder, Refused};
+use serval_abi::{SV_E_BUSY, SV_WOULD_BLOCK};
+use serval_loader::exchange::{Answer, Fault};
+use serval_static_files::Refused;
 
-use super::Exchange;
+use super::{Exchange, NO_THREAD};
+use crate::execution::{Pool, wait};
 use crate::{answer, files};
 
 /// Why no file was changed.
-enum Stopped {
+pub enum Stopped {
     ByFile(Refused),
     /// The body did not come.
     ByBody(Fault),
@@ -23,13 +30,19 @@ impl From<Refused> for Stopped {
 }
 
 impl Exchange {
-    pub(super) fn change_file(&mut self) {
+    /// Whether a file is still to be received before it is answered.
+    pub(super) fn change_file(&mut self) -> bool {
+        if self.request.method != Method::DELETE {
+            return true;
+        }
         let folder = self.context.folder.load_full();
-        let path = self.request.target.path().to_owned();
-        let changed = match self.request.method {
-            Method::DELETE => folder.delete(&path, &self.request.headers).map_err(Stopped::from),
-            _ => self.put(&folder, &path),
-        };
+        let changed = folder.delete(self.request.target.path(), &self.request.headers);
+        self.answer_change(changed.map_err(Stopped::from));
+        false
+    }
+
+    /// The answer of a change; calls the filters.
+    pub fn answer_change(&mut self, changed: Result<StatusCode, Stopped>) {
         match changed {
             Ok(status) => self.answer(answer::empty(status)),
             Err(Stopped::ByFile(refused)) => self.raise(files::unchanged(&self.request, &self.context, &refused)),
@@ -37,16 +50,46 @@ impl Exchange {
         }
     }
 
-    fn put(&mut self, folder: &Folder, path: &str) -> Result<StatusCode, Stopped> {
+    /// Receives the client's file inside of a call, which keeps its thread.
+    pub(super) fn receive_file_here(&mut self) {
+        let context = self.context.clone();
+        let _inside = self.inside(&context);
+        let received = wait(&context.pool, self.receive_file(None))
+            .unwrap_or(Err(Stopped::ByBody(Fault::new(SV_E_BUSY, NO_THREAD))));
+        self.answer_change(received);
+    }
+
+    /// Receives the client's file. What blocks counts as a thread of the pool's; without one, this is called on such a thread.
+    pub async fn receive_file(&mut self, pool: Option<&Pool>) -> Result<StatusCode, Stopped> {
         let len_max = self.context.settings.request_body_bytes_max;
         if self.content_length.is_some_and(|len| len > len_max) {
             return Err(Refused::With(StatusCode::PAYLOAD_TOO_LARGE).into());
         }
-        let headers = self.request.headers.clone();
-        let mut upload = folder.upload(path, &headers, len_max)?;
-        while let Some(bytes) = self.next_chunk().map_err(Stopped::ByBody)? {
-            upload.write(&bytes)?;
+        let (folder, headers) = (self.context.folder.load_full(), self.request.headers.clone());
+        let path = self.request.target.path().to_owned();
+        let mut upload = blocking(pool, || folder.upload(&path, &headers, len_max)).await?;
+        while let Some(bytes) = self.next_piece().await.map_err(Stopped::ByBody)? {
+            blocking(pool, || upload.write(&bytes)).await?;
         }
-        Ok(upload.finish(&headers)?)
+        Ok(blocking(pool, || upload.finish(&headers)).await?)
     }
+
+    async fn next_piece(&mut self) -> Answer<Option<Bytes>> {
+        poll_fn(|task| {
+            let polled = self.polled.replace(task.waker().clone());
+            let piece = self.next_chunk();
+            self.polled = polled;
+            match piece {
+                Err(fault) if fault.status == SV_WOULD_BLOCK => Poll::Pending,
+                piece => Poll::Ready(piece),
+            }
+        })
+        .await
+    }
+}
+
+async fn blocking<T>(pool: Option<&Pool>, work: impl FnOnce() -> T) -> T {
+    let Some(pool) = pool else { return work() };
+    let _permit = pool.enter_patiently().await;
+    tokio::task::block_in_place(work)
 }

@@ -158,6 +158,12 @@ fn time_is_up_for_tasks_and_detached_exchanges() {
     // A detached one is answered, told, and still completed by its thread, which harms nobody.
     assert_eq!(open(&serval).get("/x/detach?ms=-1").unwrap().status, 500);
     assert_eq!(counts(&serval), (2, 1));
+    // One that was dispatched has a time of its own.
+    assert_eq!(open(&serval).get("/x/again?to=/forever").unwrap().status, 500);
+    let lines = serval.program().lines_from(0);
+    let ended = lines.iter().filter(|line| line.contains("was not completed in time"));
+    let named = ended.filter_map(|line| Some(line.split_once("servlet=\"")?.1.split_once('"')?.0));
+    assert_eq!(named.collect::<Vec<_>>(), ["forever", "forever", "detach", "forever"]);
     assert!(serval.stop().unwrap().success());
 }
 
@@ -300,6 +306,28 @@ fn a_detached_exchange_ends_while_all_workers_wait() {
     assert_eq!(counts(&serval).0, 0);
     assert_eq!(open(&serval).get("/x/detach?ms=10").unwrap().body, b"from a thread");
     drop(waiting);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_dispatch_that_gets_no_thread_is_answered_in_time() {
+    let (_home, serval) = start("workers_max = 1\nqueue_timeout = \"200ms\"\nasync_timeout = \"0s\"");
+    assert_eq!(open(&serval).get("/x/again?to=/tick").unwrap().body, b"tick 1\n");
+    let mut waiting = open(&serval);
+    ask(&mut waiting, "/x/nested?to=/forever");
+    // As soon as that has the only thread.
+    wait_until(|| open(&serval).get("/x/again?to=/tick").unwrap().status == 503);
+    let line = serval.wait_for_log("had no thread for it (workers_max)", LONG).unwrap();
+    assert!(line.contains("servlet=\"tick\"") && line.contains("request="), "{line}");
+    drop(waiting);
+    wait_until(|| open(&serval).get("/x/again?to=/tick").unwrap().status == 200);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_task_inside_of_another_servlet_goes_nowhere_else() {
+    let (_home, serval) = start("");
+    assert_eq!(open(&serval).get("/x/nested?to=/again").unwrap().status, 500);
     assert!(serval.stop().unwrap().success());
 }
 

@@ -215,6 +215,17 @@ static sv_status nested(void *servlet, sv_exchange *exchange, void **task) {
     return host->dispatch(exchange, SV_INCLUDE, target.ptr, target.len);
 }
 
+/* Lets another servlet go on. */
+static sv_status again(void *task, sv_exchange *exchange) {
+    sv_str target;
+    sv_status status = host->parameter(exchange, SV_LIT("to"), 0, &target);
+    (void)task;
+    if (status == SV_OK) {
+        status = host->async_dispatch(exchange, target.ptr, target.len);
+    }
+    return status == SV_OK ? SV_PENDING : status;
+}
+
 static void *wake_late(void *waker) {
     int i;
     for (i = 0; i < 10000; i++) {
@@ -360,14 +371,15 @@ TASK(form, make_blind)
 TASK(spin, make)
 TASK(wakes, make)
 TASK(restless, make)
+TASK(again, make)
 PLAIN(nested)
 PLAIN(detach)
 PLAIN(early)
 PLAIN(counts)
 
 static const sv_servlet *const servlets[] = {&tick_servlet, &flood_servlet, &forever_servlet, &until_retired_servlet,
-    &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &restless_servlet, &nested_servlet,
-    &detach_servlet, &early_servlet, &counts_servlet};
+    &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &restless_servlet, &again_servlet,
+    &nested_servlet, &detach_servlet, &early_servlet, &counts_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
     .abi_minor = SV_ABI_MINOR, .name = SV_STR("tasks"), .init = init, .destroy = destroy, .servlets = servlets,
     .servlet_count = sizeof servlets / sizeof servlets[0]};

@@ -95,13 +95,23 @@ fn they_never_get_into_another_response() {
 
 #[test]
 fn an_error_follows_them_as_any_response_does() {
-    let (_home, serval) = start();
+    let (home, serval) = start();
     let mut connection = open(&serval);
     for (path, status) in [("/x/missing", 404), ("/x/fails", 500)] {
         connection.send(request(&format!("GET {path}")).as_bytes()).unwrap();
         is_hint(&mut connection, STYLE);
         let answer = connection.read_response().unwrap();
         assert_eq!((answer.status, answer.header("link")), (status, None));
+    }
+    // And a page of the webapp's own.
+    home.write("webapps/x/sorry.html", "sorry").unwrap();
+    home.write("webapps/x/WEB-INF/web.toml", "[[error_page]]\nlocation = \"/sorry.html\"\n").unwrap();
+    serval.wait_for_log("/x ready (generation 3", LONG).unwrap();
+    for (path, status) in [("/x/missing", 404), ("/x/fails", 500)] {
+        connection.send(request(&format!("GET {path}")).as_bytes()).unwrap();
+        is_hint(&mut connection, STYLE);
+        let answer = connection.read_response().unwrap();
+        assert_eq!((answer.status, &*answer.body), (status, &b"sorry"[..]));
     }
     assert!(serval.stop().unwrap().success());
 }

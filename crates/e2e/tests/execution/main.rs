@@ -164,6 +164,27 @@ fn each_context_has_its_own_threads_by_its_own_keys() {
 }
 
 #[test]
+fn files_that_are_sent_slowly_keep_no_threads() {
+    let (home, serval) = start("workers_max = 1");
+    let flag = home.path("flag");
+    std::fs::write(&flag, "").unwrap();
+    home.write("webapps/x/WEB-INF/web.toml", "[files]\nwritable = true\n").unwrap();
+    serval.wait_for_log("/x ready (generation 3", LONG).unwrap();
+    let mut slow: Vec<Connection> = (0..8).map(|_| open(&serval)).collect();
+    for (number, connection) in slow.iter_mut().enumerate() {
+        let head = format!("PUT /x/{number}.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345");
+        connection.send(head.as_bytes()).unwrap();
+    }
+    assert_eq!(open(&serval).get(&format!("/x/until?{}", flag.display())).unwrap().body, b"done");
+    for (number, connection) in slow.iter_mut().enumerate().rev() {
+        connection.send(b"67890").unwrap();
+        assert_eq!(connection.read_response().unwrap().status, 201);
+        assert_eq!(std::fs::read(home.path(&format!("webapps/x/{number}.txt"))).unwrap(), b"1234567890");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_servlet_that_promises_and_blocks_is_kept_off_the_io_threads() {
     let (home, serval) = start("slow_after = \"1s\"");
     let flag = home.path("flag");

@@ -164,6 +164,10 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         }
         return host->write(exchange, SV_LIT(">"), NULL);
     }
+    if (is_param(exchange, "as", "visitor")) {
+        sv_session *session;
+        return host->session(exchange, 1, &session);
+    }
     if (is_param(exchange, "as", "session")) {
         sv_session *session;
         sv_status status = host->session(exchange, 1, &session);
@@ -176,6 +180,19 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
     }
     sprintf(line, "plain %u", host->request(exchange)->dispatch);
     return host->write(exchange, line, strlen(line), NULL);
+}
+
+/* Writes, and lets another servlet go on. */
+static sv_status again(void *servlet, sv_exchange *exchange, void **task) {
+    sv_status status = host->detach(exchange, NULL, NULL);
+    (void)servlet;
+    (void)task;
+    if (status != SV_OK) {
+        return status;
+    }
+    host->write(exchange, SV_LIT("ab"), NULL);
+    status = host->async_dispatch(exchange, SV_LIT("/text"));
+    return status == SV_OK ? SV_PENDING : status;
 }
 
 static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
@@ -291,9 +308,12 @@ static const sv_servlet text_servlet = {.struct_size = sizeof(sv_servlet), .flag
     .patterns = text_patterns, .pattern_count = 4, .service = text};
 static const sv_servlet counts_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("counts"),
     .patterns = counts_patterns, .pattern_count = 1, .service = counts};
-static const sv_servlet *const servlets[] = {&text_servlet, &counts_servlet};
+static const sv_str again_patterns[] = {SV_STR("/again"), SV_STR("/up/again")};
+static const sv_servlet again_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("again"),
+    .patterns = again_patterns, .pattern_count = 2, .service = again};
+static const sv_servlet *const servlets[] = {&text_servlet, &counts_servlet, &again_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
-    .abi_minor = SV_ABI_MINOR, .name = SV_STR("filters"), .init = init, .servlets = servlets, .servlet_count = 2,
+    .abi_minor = SV_ABI_MINOR, .name = SV_STR("filters"), .init = init, .servlets = servlets, .servlet_count = 3,
     .filters = filters, .filter_count = 2, .listeners = listeners, .listener_count = 4};
 
 SV_EXPORT const sv_module *servlet_module_v1(void) {

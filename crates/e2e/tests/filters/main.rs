@@ -111,6 +111,9 @@ fn a_filter_that_fails_in_a_hook_ends_only_its_request() {
         let line = serval.wait_for_log(&format!("the filter `{name}`"), LONG).unwrap();
         assert!(line.contains("/x") && line.contains("request="), "{line}");
     }
+    // A session that was made before is not lost.
+    let failed = get(&serval, "/x/text?as=visitor&fail=response");
+    assert!(failed.status == 500 && failed.header("set-cookie").is_some_and(|set| set.starts_with("JSESSIONID=")));
     check(&serval, "/x/text", 200, "plain 1", &BOTH);
     // on_end for each one that had let its request pass, whatever came of it; the one that is under way is not over. The one before
     // may have been answered and not be over yet.
@@ -176,13 +179,21 @@ fn dispatches_pass_the_filters_of_their_kind() {
 }
 
 #[test]
+fn filters_see_the_end_of_what_is_written_before_another_dispatch_goes_on() {
+    let (_home, serval) = start("");
+    check(&serval, "/x/again", 200, "abplain 16", &["trace:request"]);
+    check(&serval, "/x/up/again", 200, "AB!plain 16", &BOTH);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn listener_functions_are_told() {
     let (_home, serval) = start("");
     let counts = || String::from_utf8(get(&serval, "/x/counts").body).unwrap();
     assert!(counts().ends_with("sessions 0, attributes 0"), "{}", counts());
     let answer = get(&serval, "/x/text?as=session");
     assert_eq!((answer.status, answer.header("set-cookie")), (200, None), "it was ended in the same request");
-    assert!(counts().ends_with("sessions 101, attributes 101"), "{}", counts());
+    assert!(counts().ends_with("sessions 101, attributes 201"), "{}", counts());
     assert!(serval.stop().unwrap().success());
 }
 

@@ -58,6 +58,16 @@ fn one_generation_ticks_whatever_was_before() {
 }
 
 #[test]
+fn named_values_are_those_of_the_generation() {
+    let kitchen = Kitchen::open_with("[env]\ndb = { resource = \"database\" }\n", "[resources]\ndatabase = \"d\"\n");
+    kitchen.check("/given", 200, "None Some(\"d\")");
+    kitchen.home.write("webapps/app/WEB-INF/web.toml", "params = { currency = \"EUR\" }\n").unwrap();
+    kitchen.wait_for("/app ready (generation 2");
+    kitchen.check("/given", 200, "Some(\"EUR\") None");
+    kitchen.close();
+}
+
+#[test]
 fn what_is_carried_arrives() {
     let mut kitchen = Kitchen::open();
     kitchen.check("/visits", 200, "1");

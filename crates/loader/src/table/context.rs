@@ -53,8 +53,8 @@ pub unsafe extern "C" fn log_message(
         let level = level(wanted)?;
         // SAFETY: the library's promise (servlet.h 3, 4), here and in all functions below.
         let text = unsafe { bytes(text, len) }?;
-        // Of another thread, or of an exchange that has ended: the line is worth more than its id.
-        let id = slots::with_frame(exchange, |frame| Ok(frame.exchange.head().id)).ok();
+        // Of another thread, which may be writing to a slow client, or of an exchange that has ended: the line is worth more than its id.
+        let id = slots::with_frame_at_once(exchange, |frame| Ok(frame.exchange.head().id)).ok();
         context.log(id, level, &cut(text));
         Ok(SV_OK)
     })

@@ -24,7 +24,7 @@ pub unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *const s
         // SAFETY: NULL or a struct that is as long as it says (servlet.h 6), here and below.
         let given = unsafe { sized::argument(cookie, SV_COOKIE_SIZE_1_0, "cookie") }?;
         // SAFETY: as above.
-        let value = unsafe { written(&given, &frame.exchange.cookie_defaults()) }?;
+        let value = unsafe { set_cookie_value(&given, &frame.exchange.cookie_defaults()) }?;
         let value =
             HeaderValue::from_str(&value).map_err(|_| argument("the cookie has a character that is not allowed"))?;
         frame.exchange.set_header(HeaderChange::Add, SET_COOKIE, Some(value))?;
@@ -40,9 +40,11 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// Returns the header's value.
+///
 /// # Safety
 /// The members are as servlet.h says.
-unsafe fn written(cookie: &sv_cookie, defaults: &CookieDefaults) -> Answer<String> {
+pub(crate) unsafe fn set_cookie_value(cookie: &sv_cookie, defaults: &CookieDefaults) -> Answer<String> {
     // SAFETY: the caller's promise, here and below.
     let part = |given: sv_str| unsafe { text(given.ptr, given.len) };
     let optional = |given: sv_str| if given.ptr.is_null() && given.len == 0 { Ok(None) } else { part(given).map(Some) };

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use serval_abi::*;
 
 pub(crate) use context::{last_panic, starting};
+pub(crate) use cookie::set_cookie_value;
 pub use response::HEADERS_MAX;
 
 use crate::exchange::{Answer, Context, Exchange, Fault, Session};

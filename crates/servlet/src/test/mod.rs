@@ -91,7 +91,7 @@ impl Setup {
         self
     }
 
-    /// Sets a global resource of the server.
+    /// Sets a named value, of `[env]`.
     pub fn resource(mut self, name: &str, value: &str) -> Setup {
         self.resources.push((name.to_owned(), value.to_owned()));
         self

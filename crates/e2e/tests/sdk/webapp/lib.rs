@@ -87,6 +87,12 @@ fn mark(request: &Request, response: &mut Response) -> Result {
     response.text("marked")
 }
 
+#[servlet("/given")]
+fn given(request: &Request, response: &mut Response) -> Result {
+    let context = request.context();
+    response.text(format!("{:?} {:?}", context.param("currency"), context.resource("db")))
+}
+
 #[on(session_created, session_destroyed)]
 fn sessions(event: &SessionEvent) {
     servlet::log::info!("a session: {:?}", event.happened());
