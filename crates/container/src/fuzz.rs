@@ -8,7 +8,7 @@ use serval_loader::exchange::PartContent;
 
 use crate::mapping::{By, Mapper};
 use crate::multipart::{Bad, Reader};
-use crate::parameters::{self, BadParameters};
+use crate::parameters::{self, BadParameters, Charset};
 use crate::target::{Target, clean, raw_context_len};
 
 /// A byte for the rules, and a path as it is sent.
@@ -124,7 +124,8 @@ pub fn parameters(bytes: &[u8]) {
     let (query, form) = text.split_at(text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len()));
     let (form, most) = (form.strip_prefix(b"\n").unwrap_or_default(), usize::from(most));
     let mut all = Vec::new();
-    let read = parameters::parse(query, most, &mut all).and_then(|()| parameters::parse(form, most, &mut all));
+    let mut parse = |text| parameters::parse(text, Charset::Utf8, most, &mut all);
+    let read = parse(query).and_then(|()| parse(form));
     assert!(all.len() <= most);
     let mut expected = Vec::new();
     let good = [query, form].into_iter().all(|text| parameters_by_the_book(text, most, &mut expected));

@@ -80,9 +80,9 @@ static const sv_filter filter = {.struct_size = sizeof(sv_filter), .name = SV_ST
 static const sv_filter *const filters[] = {&filter};
 
 #ifdef LISTENS
-static void on_event(void *module, const sv_event *event) {
+static sv_status on_event(void *module, const sv_event *event) {
     (void)module;
-    act(host, ON_EVENT, context, event->exchange, event->session, NULL);
+    return act(host, ON_EVENT, context, event->exchange, event->session, NULL);
 }
 static const sv_listener listener = {.struct_size = sizeof(sv_listener), .kinds = 0xffffffff, .on_event = on_event};
 static const sv_listener *const listeners[] = {&listener};

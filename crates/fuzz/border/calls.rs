@@ -5,7 +5,7 @@
 
 use std::ffi::c_void;
 use std::hint::black_box;
-use std::ptr::{null, null_mut, without_provenance_mut};
+use std::ptr::{null, null_mut, without_provenance, without_provenance_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -103,6 +103,10 @@ fn sum(text: sv_str) -> u64 {
     black_box(bytes.iter().fold(text.len as u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))))
 }
 
+fn look(text: sv_str) {
+    black_box(sum(text));
+}
+
 fn read_pairs(first: *const sv_pair, count: usize) {
     for at in 0..count {
         // SAFETY: the server's promise, which is what is tested.
@@ -195,7 +199,7 @@ impl<T: Copy> Place<T> {
 }
 
 /// What a place held before.
-const BEFORE: sv_str = sv_str { ptr: 7 as *const u8, len: 7 };
+const BEFORE: sv_str = sv_str { ptr: without_provenance(7), len: 7 };
 
 fn text_result(place: &Place<sv_str>, status: sv_status) -> Option<View> {
     let result = place.result();
@@ -208,6 +212,11 @@ fn text_result(place: &Place<sv_str>, status: sv_status) -> Option<View> {
         }
         (_, None) => None,
     }
+}
+
+/// As [`text_result`], of what does not stay.
+fn look_at(place: &Place<sv_str>, status: sv_status) {
+    let _ = text_result(place, status);
 }
 
 /// Counts what is released; made for each answer that gives memory away.
@@ -241,11 +250,22 @@ fn give(run: &Arc<Run>, bytes: Vec<u8>, call: impl FnOnce(sv_str, *mut c_void) -
     status
 }
 
-/// The server tells of an end: at most once.
-unsafe extern "C" fn told(arg: *mut c_void) {
+/// The server tells that the generation retires, once at most, and that the exchange is over, once and at last.
+#[derive(Default)]
+struct Told {
+    retires: AtomicUsize,
+    is_over: AtomicUsize,
+}
+
+unsafe extern "C" fn told(arg: *mut c_void, why: sv_status) {
     // SAFETY: leaked by `detach` below.
-    let told = unsafe { &*arg.cast::<AtomicUsize>() };
-    assert_eq!(told.fetch_add(1, Ordering::SeqCst), 0, "told twice");
+    let told = unsafe { &*arg.cast::<Told>() };
+    assert_eq!(told.is_over.load(Ordering::SeqCst), 0, "told after the end");
+    match why {
+        SV_OK => assert_eq!(told.retires.fetch_add(1, Ordering::SeqCst), 0, "told twice"),
+        SV_E_CLOSED | SV_E_TIMEOUT | SV_E_CANCELLED => drop(told.is_over.fetch_add(1, Ordering::SeqCst)),
+        _ => panic!("told {why}"),
+    }
 }
 
 unsafe extern "C" fn job(arg: *mut c_void) {
@@ -351,7 +371,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
     let mut view = None;
     let mut out = Place::new(program, BEFORE);
     let mut count = Place::new(program, 7_usize);
-    let mut pairs = Place::new(program, 7 as *const sv_pair);
+    let mut pairs = Place::new(program, null::<sv_pair>().wrapping_add(1));
     macro_rules! by_name {
         ($name:ident) => {{
             let status = call!(host, $name(x, t.ptr, t.len, out.out()));
@@ -387,7 +407,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
                 // SAFETY: the server's promise, which is what is tested.
                 let request = unsafe { &*request };
                 let texts = [request.target, request.query, request.servlet_path, request.match_value, request.charset];
-                texts.iter().for_each(|text| drop(sum(*text)));
+                texts.into_iter().for_each(look);
                 read_pairs(request.headers, request.header_count);
                 view = Some(View::of(request.request_uri));
             }
@@ -409,14 +429,14 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         11 => (all_pairs!(cookies(x)), Kind::Atomic),
         12 => (call!(host, part_count(x, count.out())), Kind::Moves),
         13 => {
-            let mut part = Place::new(program, 7 as *const sv_part);
+            let mut part = Place::new(program, null::<sv_part>().wrapping_add(1));
             let status = call!(host, part(x, usize::from(program.byte() % 4), part.out()));
             if let (SV_OK, Some(part)) = (status, part.result()) {
                 // SAFETY: the server's promise, which is what is tested.
                 let part = unsafe { &*part };
                 [part.name, part.file_name, part.content_type, part.data, part.path]
                     .iter()
-                    .for_each(|text| drop(sum(*text)));
+                    .for_each(|text| look(*text));
                 read_pairs(part.headers, part.header_count as usize);
                 view = Some(View::of(part.name));
             }
@@ -428,7 +448,8 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         17 => {
             let mut method = Place::new(program, BEFORE);
             let status = call!(host, principal(x, out.out(), method.out()));
-            drop((text_result(&out, status), text_result(&method, status)));
+            look_at(&out, status);
+            look_at(&method, status);
             (status, Kind::Atomic)
         }
         18 => (call!(host, in_role(x, t.ptr, t.len)), Kind::Atomic),
@@ -446,7 +467,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         22 => {
             let status = call!(host, read_chunk(x, out.out()));
             // It lives until the next read.
-            drop(text_result(&out, status));
+            look_at(&out, status);
             (status, Kind::Moves)
         }
         23 => {
@@ -475,7 +496,8 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             let status = match kind {
                 SV_BODY_OWNED => give(run, program.bytes(), |body, arg| {
                     (answer.body, answer.body_len) = (body.ptr, body.len);
-                    (answer.release, answer.release_arg) = (Some(release), arg);
+                    answer.release = Some(release);
+                    answer.release_arg = arg;
                     call!(host, respond(x, &answer))
                 }),
                 _ => {
@@ -540,7 +562,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         45 => (call!(host, reset(x)), Kind::Atomic),
         46 => (call!(host, reset_buffer(x)), Kind::Atomic),
         47 => (call!(host, send_error(x, u32::from(program.byte()) * 3, t.ptr, t.len)), Kind::Atomic),
-        48 => (call!(host, redirect(x, t.ptr, t.len)), Kind::Atomic),
+        48 => (call!(host, redirect(x, program.pick(&[0, 302, 307, 304, 400]), t.ptr, t.len)), Kind::Atomic),
         49 => (call!(host, committed(x)).min(0), Kind::Atomic),
         50 => by_name!(encode_url),
         51 => {
@@ -548,7 +570,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
                 (program.pick(&[0, 1, 17, 100_000, usize::MAX, 1 << 40]), program.pick(&[1, 8, 64, 4096, 0, 3]));
             let memory: *mut u8 = call!(host, alloc(x, size, align)).cast();
             if !memory.is_null() {
-                assert!(memory.addr() % align == 0 && size <= 64 << 20);
+                assert!(memory.addr().is_multiple_of(align) && size <= 64 << 20);
                 // SAFETY: the server's promise, which is what is tested.
                 unsafe { memory.write_bytes(0xa5, size) };
                 view = Some(View::of(sv_str { ptr: memory, len: size }));
@@ -561,7 +583,8 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             (status, Kind::Atomic)
         }
         53 => (call!(host, fail(x, t.ptr, t.len, o.ptr, o.len)), Kind::Atomic),
-        // For good only now and then: it is the end of that servlet.
+        // With a good handle it would end that servlet for the inputs that follow.
+        54 if handle != Given::Own => (call!(host, unavailable(x, 1, t.ptr, t.len)), Kind::Atomic),
         54 => (call!(host, fail(x, o.ptr, o.len, t.ptr, t.len)), Kind::Atomic),
         55..=57 => {
             let how = program.pick(&[SV_FORWARD, SV_INCLUDE, SV_FORWARD | SV_BY_NAME, SV_INCLUDE | SV_BY_NAME, 0, 77]);
@@ -571,7 +594,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         59 => (call!(host, retiring(x)).min(0), Kind::Atomic),
         60 => {
             // LIMIT: a few bytes for each; `told` may come as long as the process runs.
-            let arg: *mut AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+            let arg: *mut Told = Box::leak(Box::default());
             let status = call!(host, detach(x, if program.byte() > 128 { Some(told) } else { None }, arg.cast()));
             if status == SV_OK {
                 run.is_detached(address);
@@ -617,7 +640,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             (status, Kind::Atomic)
         }
         70 => {
-            let mut info = Place::new(program, 7 as *const sv_session_info);
+            let mut info = Place::new(program, null::<sv_session_info>().wrapping_add(1));
             let status = call!(host, session_info(x, info.out()));
             if let (SV_OK, Some(info)) = (status, info.result()) {
                 // SAFETY: the server's promise, which is what is tested.
@@ -628,14 +651,14 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
         }
         71 => {
             let status = call!(host, session_attribute(s, t.ptr, t.len, out.out()));
-            drop(text_result(&out, status));
+            look_at(&out, status);
             (status, Kind::Other)
         }
         72 => (all_pairs!(session_attributes(s)), Kind::Other),
         73 => (call!(host, session_set_attribute(s, t.ptr, t.len, o.ptr, o.len)), Kind::Other),
         74 => {
             let status = call!(host, session_change_id(s, out.out()));
-            drop(text_result(&out, status));
+            look_at(&out, status);
             (status, Kind::Other)
         }
         75 => match program.byte() % 2 {
@@ -652,14 +675,14 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
                 1 => call!(host, context_mime_type(c, t.ptr, t.len, out.out())),
                 _ => call!(host, context_resource(c, t.ptr, t.len, out.out())),
             };
-            drop(text_result(&out, status));
+            look_at(&out, status);
             (status, Kind::Other)
         }
         78 => match program.byte() % 2 {
             0 => (all_pairs!(context_parameters(c)), Kind::Other),
             _ => {
                 let status = call!(host, context_folder(c, i32::from(program.byte() % 5), out.out()));
-                drop(text_result(&out, status));
+                look_at(&out, status);
                 (status, Kind::Other)
             }
         },
@@ -691,6 +714,8 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             (status, Kind::Other)
         }
     };
+    let may_block = matches!(function % 82, 7 | 8 | 12 | 13 | 19 | 21..=23 | 38..=44);
+    assert!(status != SV_WOULD_BLOCK || may_block, "function {} would block", function % 82);
     Called {
         status,
         handle,

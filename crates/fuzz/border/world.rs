@@ -72,7 +72,7 @@ impl World {
         let source = home.path().join("border.c");
         std::fs::write(&source, include_str!("border.c")).expect("its source");
         std::fs::write(home.path().join("server.toml"), SERVER).expect("its configuration");
-        let act = format!("[params]\nact = \"{}\"\n", calls::entry as usize);
+        let act = format!("[params]\nact = \"{}\"\n", calls::entry as *const () as usize);
         for (context, options) in [("quiet", &[][..]), ("listens", &["-DLISTENS"])] {
             let webapp = home.path().join("webapps").join(context);
             std::fs::create_dir_all(webapp.join("WEB-INF/lib")).expect("a webapp");
@@ -85,8 +85,11 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("a runtime");
         let (ready, events) = std::sync::mpsc::channel();
-        let tell = move |event: &serval_container::Event| drop(ready.send(event.state));
-        let container = runtime.block_on(async { Container::new(config.clone(), Box::new(tell)) });
+        let tell = move |event: &serval_container::Event| {
+            let _ = ready.send(event.state);
+        };
+        let container =
+            runtime.block_on(async { Container::new(config.clone(), Box::new(tell), Box::new(|_| String::new())) });
         let mut count = 0;
         while count < 2 {
             let again = runtime.block_on(container.deploy_pass()).again_after;
@@ -105,7 +108,7 @@ impl World {
         if COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 1000 == 999 {
             self.container.expire_sessions();
         }
-        let turn = Turn::new(&self.container);
+        let turn = Turn::new(&self.container, None);
         let Client { request, reads, stays } = client;
         let (container, peer, own) = (self.container.clone(), self.peer.clone(), turn.clone());
         let answered = async move {

@@ -48,7 +48,7 @@ pub fn cookie_out(data: &[u8]) -> Option<(String, String)> {
     assert_eq!(others.iter().map(|other| other.as_bytes()).collect::<Vec<_>>(), expected, "{header:?}");
     let mut take = |name: &str| {
         let is_it = |part: &&str| part.split_once('=').map_or(**part == *name, |(known, _)| known == name);
-        rest.first().copied().filter(|part| is_it(&part)).map(|part| {
+        rest.first().copied().filter(|part| is_it(part)).map(|part| {
             rest.remove(0);
             part.split_once('=').map_or("", |(_, value)| value)
         })
