@@ -5,6 +5,7 @@ use serval_abi::{SV_E_STATE, SV_EVENT_SESSION_ATTRIBUTE, SV_EVENT_SESSION_DESTRO
 use serval_loader::exchange::{Answer, Exchange, Fault, printable};
 use serval_loader::filter::Failed;
 use serval_loader::module::{Event, Module};
+use serval_loader::table::REPORTED_PANIC;
 
 use crate::generation::Generation;
 use crate::sessions::Session;
@@ -36,9 +37,11 @@ pub fn event_of_context(module: &Module, kind: u32, change: Change<'_>) -> Resul
     })
 }
 
-/// A line in the log for an error that changes nothing.
+/// A line in the log for an error that changes nothing; a panic has had its own.
 pub fn log_failure(context: &str, generation: u64, told: Result<(), Failed>) {
-    if let Err((_, text)) = told {
+    if let Err((_, text)) = told
+        && !text.starts_with(REPORTED_PANIC)
+    {
         tracing::error!(context, generation, "a listener function failed: {}", printable(&text));
     }
 }

@@ -81,10 +81,10 @@ static sv_status less(void *servlet, sv_exchange *exchange, void **task) {
     return say(exchange, SV_LIT("half"));
 }
 
-#define SERVLET(name, more) \
-    static const sv_str name##_patterns[] = {SV_STR("/" #name)}; \
-    static const sv_servlet name##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING | (more), \
-        .name = SV_STR(#name), .patterns = name##_patterns, .pattern_count = 1, .service = name};
+#define SERVLET(which, more) \
+    static const sv_str which##_patterns[] = {SV_STR("/" #which)}; \
+    static const sv_servlet which##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING | (more), \
+        .name = SV_STR(#which), .patterns = which##_patterns, .pattern_count = 1, .service = which};
 SERVLET(look, SV_MULTIPART)
 SERVLET(length, 0)
 SERVLET(ignore, 0)

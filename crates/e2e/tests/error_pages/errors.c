@@ -181,7 +181,8 @@ static sv_status guard_request(void *filter, sv_exchange *exchange, void **state
 static sv_status guard_response(void *filter, sv_exchange *exchange, void *state) {
     (void)filter;
     (void)state;
-    return is_param(exchange, "fail", "response") ? SV_E_FAILED : SV_OK;
+    const int is_page = host->request(exchange)->dispatch == SV_DISPATCH_ERROR;
+    return !is_page && is_param(exchange, "fail", "response") ? SV_E_FAILED : SV_OK;
 }
 
 static const sv_str guarded[] = {SV_STR("/wrong/guarded"), SV_STR("/page")};

@@ -28,6 +28,7 @@ fn the_examples_do_what_they_say() {
         compile(&home, &file, &name);
         names.push(name);
     }
+    home.write("conf/server.toml", "[[listener]]\naddress = \"127.0.0.1:0\"\ntrailers = [\"x-sum\"]\n").unwrap();
     home.write("webapps/context/WEB-INF/web.toml", "[params]\ncurrency = \"EUR\"\n").unwrap();
     home.write("webapps/filter/loud/file.txt", "a file\n").unwrap();
     home.write("webapps/filter/loud/large.txt", "abcdefghijklmnopqrstuvwxyz".repeat(100_000)).unwrap();

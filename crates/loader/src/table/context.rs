@@ -99,6 +99,9 @@ pub(crate) fn last_panic() -> Option<String> {
     LAST_PANIC.take()
 }
 
+/// How the text of a failure begins that the log has by [`report_panic`].
+pub const REPORTED_PANIC: &str = "it panicked";
+
 pub unsafe extern "C" fn report_panic(
     context: *mut sv_context,
     text: *const u8,
@@ -113,7 +116,7 @@ pub unsafe extern "C" fn report_panic(
         // SAFETY: as in `log_message`.
         let file = cut(unsafe { bytes(file, file_len) }.unwrap_or(b"?"));
         let place = if file.is_empty() { String::new() } else { format!(" at {file}:{line}") };
-        let last = format!("it panicked{place}: {text}");
+        let last = format!("{REPORTED_PANIC}{place}: {text}");
         let hint = match wants_backtrace() {
             true => "",
             false => " (RUST_BACKTRACE=1 in the server's environment shows the calls that led there)",

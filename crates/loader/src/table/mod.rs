@@ -21,6 +21,7 @@ use bumpalo::Bump;
 use bytes::Bytes;
 use serval_abi::*;
 
+pub use context::REPORTED_PANIC;
 pub(crate) use context::{last_panic, starting};
 pub(crate) use cookie::set_cookie_value;
 pub use response::HEADERS_MAX;
