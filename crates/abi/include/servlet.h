@@ -76,7 +76,7 @@
  *   during a reload: take one of flock's kind around them.
  *
  * Sources of the rules: Jakarta Servlet 6.1 (chapter numbers below), RFC 9110, RFC 9112, RFC 6265.
- * This header is a draft until Serval 1.0; then it is frozen as 1.0.
+ * This is 1.0, frozen: from here on it only grows, as section 6 says.
  */
 #ifndef SERVLET_H
 #define SERVLET_H 1

@@ -36,6 +36,11 @@ pub fn location<'p>(pages: &'p [WebErrorPage], problem: &Problem) -> Option<&'p 
     best.map(|(_, location)| location)
 }
 
+/// Whether the webapp has a page for the problem's kind.
+pub fn is_of_its_kind(pages: &[WebErrorPage], problem: &Problem) -> bool {
+    pages.iter().any(|page| matches!(&page.of, ErrorsOf::Kind(kind) if is_of_kind(&problem.kind, kind)))
+}
+
 fn is_of_kind(kind: &str, general: &str) -> bool {
     kind.strip_prefix(general).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -28,7 +28,8 @@ struct State {
 enum End {
     /// All of it was written; the trailers are given once.
     Whole(Option<HeaderMap>),
-    Cut,
+    /// The reader has been sent away once, to send what it has got before the connection breaks off.
+    Cut { paused: bool },
 }
 
 /// What the reader gets.
@@ -100,7 +101,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.end(End::Cut);
+        self.end(End::Cut { paused: false });
     }
 }
 
@@ -119,7 +120,12 @@ impl Reader {
                 state.reader = Some(task.waker().clone());
                 Poll::Pending
             }
-            Some(End::Cut) => Poll::Ready(Next::Cut),
+            Some(End::Cut { paused }) if !*paused => {
+                *paused = true;
+                task.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(End::Cut { .. }) => Poll::Ready(Next::Cut),
             Some(End::Whole(trailers)) => Poll::Ready(trailers.take().map_or(Next::End, Next::Trailers)),
         }
     }
@@ -166,6 +172,7 @@ mod tests {
         let mut task = Context::from_waker(Waker::noop());
         let (writer, reader) = pipe();
         drop(writer);
+        assert!(reader.poll_next(&mut task).is_pending());
         assert!(matches!(reader.poll_next(&mut task), Poll::Ready(Next::Cut)));
         let (writer, reader) = pipe();
         writer.finish(HeaderMap::new());

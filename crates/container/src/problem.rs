@@ -26,6 +26,9 @@ pub struct Problem {
     pub reason: Cow<'static, str>,
     /// Every client may know the reason, not only who develops.
     pub is_public: bool,
+    /// A servlet has failed: its reason is told to a page that is for its kind, and to no other page of the webapp, which may show
+    /// what it gets.
+    pub is_failure: bool,
     /// What the status goes with, as Allow does with 405.
     pub headers: HeaderMap,
 }
@@ -33,7 +36,7 @@ pub struct Problem {
 impl Problem {
     pub fn new(status: StatusCode) -> Box<Problem> {
         let (kind, reason) = (String::new(), Cow::Borrowed(""));
-        Box::new(Problem { status, kind, reason, is_public: false, headers: HeaderMap::new() })
+        Box::new(Problem { status, kind, reason, is_public: false, is_failure: false, headers: HeaderMap::new() })
     }
 
     /// After it the connection is closed, because its framing cannot be trusted, or the rest of the body is not waited for.
@@ -44,6 +47,13 @@ impl Problem {
     /// 503 with the seconds after which it is worth to ask again.
     pub fn unavailable(retry_after: u32) -> Box<Problem> {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE).with(RETRY_AFTER, HeaderValue::from(retry_after))
+    }
+
+    /// 500 for a servlet that has failed.
+    pub fn failure() -> Box<Problem> {
+        let mut problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR);
+        problem.is_failure = true;
+        problem
     }
 
     /// 405 with the methods that there are.

@@ -76,6 +76,11 @@ fn our_own_cases_of_parameters_cookies_and_responses_hold() {
 }
 
 #[test]
+fn what_tomcat_answered_holds() {
+    check(include_str!("../vectors/servlet.json"));
+}
+
+#[test]
 fn every_area_of_the_sample_is_now_or_later() {
     let sample: serde_json::Value = serde_json::from_str(include_str!("../vectors/sample.json")).expect("JSON");
     let cases = sample["cases"].as_array().expect("cases");

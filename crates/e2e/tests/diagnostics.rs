@@ -258,7 +258,7 @@ fn the_stacks_of_servlets_that_are_slow() {
             calls.any(|call| call.contains(function) && call.contains(&format!("src/lib.rs:{at}")))
         };
         let line = serval.program().wait_for_line(0, LONG, call).unwrap();
-        assert!(line.contains("a call has been running for ") && line.contains("servlet=locked"), "{line}");
+        assert!(line.contains("a call has been running for ") && line.contains("servlet=\"locked\""), "{line}");
         assert!(!line.contains("serval_container"), "how the server comes to the call is the same each time: {line}");
     }
     home.write(&format!("{WORK}/go"), "").unwrap();

@@ -601,7 +601,6 @@ static void owned_bodies_of_errors(said *said, sv_exchange *x) {
 static void unsupported(said *said, sv_exchange *x) {
     results r;
     NONE(SV_E_UNSUPPORTED, login(x, SV_LIT("a"), SV_LIT("b")));
-    NONE(SV_E_UNSUPPORTED, informational(x, 103, NULL, 0));
     NONE(SV_E_ARG, informational(x, 100, NULL, 0));
     NONE(SV_E_ARG, informational(x, 101, NULL, 0));
     NONE(SV_E_ARG, informational(x, 200, NULL, 0));

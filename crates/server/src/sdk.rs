@@ -35,6 +35,7 @@ files![
     "servlet/src/dispatch.rs",
     "servlet/src/error.rs",
     "servlet/src/events.rs",
+    "servlet/src/failed.rs",
     "servlet/src/filter.rs",
     "servlet/src/form.rs",
     "servlet/src/glue.rs",

@@ -7,7 +7,8 @@ use crate::{Request, Result};
 pub struct FailedRequest<'r> {
     /// 400 to 599. The page is answered with it, unless it sets another one than 200.
     pub status: u16,
-    /// The text of the error, maybe empty. It is for people who may know it: most often for a log, not for clients.
+    /// The text of the error, maybe empty: that of a servlet that has failed is told only to a page that is for its kind. It is for
+    /// people who may know it: most often for a log, not for clients.
     pub message: &'r str,
     /// The kind of the error, such as `io/not-found`, if it has one; see [`Error::kind`](crate::Error::kind).
     pub kind: Option<&'r str>,

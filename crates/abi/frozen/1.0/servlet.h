@@ -76,7 +76,7 @@
  *   during a reload: take one of flock's kind around them.
  *
  * Sources of the rules: Jakarta Servlet 6.1 (chapter numbers below), RFC 9110, RFC 9112, RFC 6265.
- * This header is a draft until Serval 1.0; then it is frozen as 1.0.
+ * This is 1.0, frozen: from here on it only grows, as section 6 says.
  */
 #ifndef SERVLET_H
 #define SERVLET_H 1
@@ -264,7 +264,7 @@ typedef struct sv_response {
 typedef struct sv_cookie {
     uint32_t struct_size;
     uint32_t flags;             /* SV_COOKIE_* */
-    sv_str name, value;         /* a token; RFC 6265 cookie-octets */
+    sv_str name, value;         /* a token; RFC 6265 cookie-octets, and UTF-8 beyond ASCII */
     sv_str path, domain;        /* absent or empty: not sent */
     int64_t max_age;            /* seconds, with SV_COOKIE_MAX_AGE; <= 0: deletes it now; over 400 days: is sent as 400 days.
                                    Without the bit it is a cookie of the browser's session */
@@ -353,7 +353,8 @@ typedef struct sv_host {
     sv_status (*path_parameter)(sv_exchange *, const char *name, size_t len, sv_str *value);      /* [exchange] */
     sv_status (*cookie)(sv_exchange *, const char *name, size_t len, sv_str *value);              /* [exchange] first */
     sv_status (*cookies)(sv_exchange *, const sv_pair **out, size_t *count);                      /* [exchange] */
-    /* SV_E_STATE: the servlet has no SV_MULTIPART, nor web.toml's; SV_NONE: a body of another type. */
+    /* SV_E_STATE: the servlet has no SV_MULTIPART, nor web.toml's (after parameters were read: SV_OK, and no parts); SV_NONE: a
+     * body of another type. */
     sv_status (*part_count)(sv_exchange *, size_t *count);                       /* [exchange] reads the body */
     sv_status (*part)(sv_exchange *, size_t index, const sv_part **out);                          /* [exchange] */
     /* Request attributes (Servlet 3.3): bytes under a name; they live as long as the exchange, 1 MiB in all (SV_E_LIMIT).

@@ -124,7 +124,7 @@ impl Exchange {
                 Problem::closing(status).because_public(why.text)
             }
             (None, Some((status, _))) => Problem::closing(status).because(text),
-            (None, None) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR).because(text),
+            (None, None) => Problem::failure().because(text),
         };
         self.raise(problem.of_kind(kind));
     }
@@ -252,9 +252,10 @@ impl Exchange {
                 (target.request_uri().to_owned(), target.query().map(str::to_owned))
             }
         };
+        let is_told = !problem.is_failure || error_page::is_of_its_kind(&self.generation.web.error_pages, problem);
         let facts = [
             ("status_code", Some(problem.status.as_str().to_owned())),
-            ("message", Some(problem.reason.clone().into_owned())),
+            ("message", Some(if is_told { problem.reason.to_string() } else { String::new() })),
             ("kind", Some(problem.kind.clone()).filter(|kind| !kind.is_empty())),
             ("request_uri", Some(uri)),
             ("query_string", query),

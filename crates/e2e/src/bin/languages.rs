@@ -1,5 +1,5 @@
 //! Servlets in languages that have no SDK: a library in Zig and one in Go, built from servlet.h alone, served and reloaded by the
-//! real program. Needs zig (0.14, which still reads C headers by itself) and go.
+//! real program. Needs zig (0.14 or 0.15, which read C headers by themselves) and go.
 #![forbid(unsafe_code)]
 
 use std::fs;

@@ -101,14 +101,16 @@ fn echo(place: &str, wanted: &Value, found: &Value, wrong: &mut Vec<String>) {
     }
 }
 
-/// The class of an exception is a kind here.
+/// The class of an exception is a kind here. Tomcat tells its type only to a page that is for it, as we tell its text.
 fn of_kind<'a>(key: &str, wanted: &Value, found: &'a serde_json::Map<String, Value>) -> (Value, &'a Value) {
     if !matches!(key, "error.exception" | "error.exception_type") {
         return (wanted.clone(), found.get(key).unwrap_or(&Value::Null));
     }
     let kind = wanted.as_str().and_then(|class| KINDS.iter().find(|(known, _)| *known == class));
     let wanted = kind.map_or_else(|| wanted.clone(), |(_, kind)| Value::from(*kind));
-    (wanted, found.get("error.kind").unwrap_or(&Value::Null))
+    let is_told =
+        key == "error.exception" || found.get("error.message").and_then(Value::as_str).is_some_and(|text| text != "");
+    (wanted, found.get("error.kind").filter(|_| is_told).unwrap_or(&Value::Null))
 }
 
 #[cfg(test)]
@@ -158,7 +160,8 @@ mod tests {
         check(r#"{"echo": {"a": ["1"]}}"#, "200\n\n{\"a\": []}", &["echo a: [\"1\"] expected, [] came"]);
         let kinds = r#"{"echo": {"attrs": {"error.exception": "java.io.IOException", "error.exception_type": null}}}"#;
         let came = "echo attrs.error.exception_type: null expected, \"io\" came";
-        check(kinds, "200\n\n{\"attrs\": {\"error.kind\": \"io\"}}", &[came]);
+        check(kinds, "200\n\n{\"attrs\": {\"error.kind\": \"io\", \"error.message\": \"lost\"}}", &[came]);
+        check(kinds, "200\n\n{\"attrs\": {\"error.kind\": \"io\", \"error.message\": \"\"}}", &[]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ static sv_status wrong(void *servlet, sv_exchange *exchange, void **task) {
         host->set_content_type(exchange, SV_LIT("application/lost"));
         host->set_charset(exchange, SV_LIT("lost"));
         host->set_content_length(exchange, 3);
-        host->write(exchange, SV_LIT("los"), NULL);
+        host->write(exchange, SV_LIT("lo"), NULL); /* less than its length: that would commit it */
         return host->send_error(exchange, number, SV_LIT("no <way>"));
     }
     if (is_param(exchange, "as", "kind")) {

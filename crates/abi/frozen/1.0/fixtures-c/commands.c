@@ -230,7 +230,9 @@ static sv_status do_throw(script *self)
         host->unavailable(self->x, (uint32_t)seconds, SV_LIT("unavailable"));
         return SV_E_FAILED;
     }
-    if (is(what, "io") || is(what, "servlet-io")) return failed(self, "io", "boom");
+    if (is(what, "io")) return failed(self, "io", "boom");
+    /* The text of the outer one, the kind of the inner one, as Tomcat tells them to the error page. */
+    if (is(what, "servlet-io")) return failed(self, "io", "wrapped");
     if (is(what, "fnf")) return failed(self, "io/not-found", "boom");
     if (is(what, "servlet")) return failed(self, "servlet", "boom");
     if (is(what, "custom")) return failed(self, "runtime/custom", "boom");
@@ -269,8 +271,13 @@ static sv_status do_named_include(script *self)
 /* ------------------------------------------------------------------------------------------------ the request */
 static sv_status do_attr(script *self)
 {
-    const sv_str name = self->step->first, value = self->step->second;
-    if (begins_with(name, "jakarta.servlet.")) return SV_OK; /* those of the server cannot be set here */
+    sv_str name = self->step->first;
+    const sv_str value = self->step->second;
+    if (begins_with(name, "jakarta.")) {
+        /* Those of the server cannot be set: the script fails, as it does in Tomcat, where a text is no exception. */
+        name.ptr += strlen("jakarta.");
+        name.len -= strlen("jakarta.");
+    }
     return host->set_attribute(self->x, name.ptr, name.len, value.ptr, value.len);
 }
 

@@ -123,9 +123,8 @@ impl Script<'_> {
             "include" => request.include(rest),
             "namedForward" => request.forward_named(first).and_then(|()| close(request)),
             "namedInclude" => request.include_named(first),
-            // Attributes of the server cannot be set here.
-            "attr" if first.starts_with("jakarta.servlet.") => Ok(()),
-            "attr" => request.set_attribute(first, second),
+            // Those of the server cannot be set: the script fails, as it does in Tomcat, where a text is no exception.
+            "attr" => request.set_attribute(first.strip_prefix("jakarta.").unwrap_or(first), second),
             "encodeURL" => {
                 let encoded = response.encode_url(rest)?;
                 tell(request, response, "X-Encoded", encoded)
