@@ -299,6 +299,15 @@ pub fn complete(host: &sv_host, exchange: usize) -> sv_status {
     call!(host, complete(without_provenance_mut(exchange), SV_OK))
 }
 
+/// What the server says of an exchange that it does not let end.
+pub fn why_not_complete(host: &sv_host, exchange: usize) -> (sv_status, String) {
+    let (status, mut text) = (complete(host, exchange), sv_str::ABSENT);
+    call!(host, error_text(without_provenance_mut(exchange), &mut text));
+    // SAFETY: the server's promise.
+    let text = if text.len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(text.ptr, text.len) } };
+    (status, String::from_utf8_lossy(text).into_owned())
+}
+
 /// A function that changes nothing.
 pub fn touch(host: &sv_host, exchange: usize) -> sv_status {
     let mut status = 0;
@@ -551,10 +560,14 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             call!(host, write(x, t.ptr, t.len, if program.byte() > 200 { null_mut() } else { count.out() })),
             Kind::Moves,
         ),
-        42 | 43 => {
-            let without = program.byte() > 250;
+        42 => {
+            // Nobody is told.
+            let bytes = program.pick(TEXTS);
+            (call!(host, write_owned(x, bytes.as_ptr(), bytes.len(), None, null_mut())), Kind::Moves)
+        }
+        43 => {
             let status = give(run, program.bytes(), |bytes, arg| {
-                call!(host, write_owned(x, bytes.ptr, bytes.len, if without { None } else { Some(release) }, arg))
+                call!(host, write_owned(x, bytes.ptr, bytes.len, Some(release), arg))
             });
             (status, Kind::Moves)
         }
@@ -695,7 +708,7 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             black_box(call!(host, context_generation(c)));
             (call!(host, context_set_attribute(c, t.ptr, t.len, o.ptr, o.len)), Kind::Other)
         }
-        _ if program.byte() % 2 == 0 => {
+        _ if program.byte().is_multiple_of(2) => {
             let milliseconds = program.pick(&[0, 1, u64::MAX]);
             (
                 call!(host, context_timer(c, milliseconds, without_provenance_mut(run.a_waker(program.byte())))),
@@ -714,7 +727,9 @@ pub fn call(run: &Arc<Run>, handles: &Handles, program: &mut Program) -> Called 
             (status, Kind::Other)
         }
     };
-    let may_block = matches!(function % 82, 7 | 8 | 12 | 13 | 19 | 21..=23 | 38..=44);
+    let may_block = matches!(function % 82, 7 | 8 | 12 | 13 | 19 | 21..=23 | 38..=44)
+        // Its status is that of the target, which is the program's.
+        || matches!(function % 82, 55..=57);
     assert!(status != SV_WOULD_BLOCK || may_block, "function {} would block", function % 82);
     Called {
         status,

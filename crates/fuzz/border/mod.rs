@@ -203,7 +203,7 @@ fn check(called: &Called) {
 fn returns(run: &Arc<Run>, what: What, handles: Handles, held: &mut usize) -> sv_status {
     let (end, with_waker, is_over) = {
         let mut program = locked(&run.program);
-        (program.byte(), program.byte() % 2 == 0, program.is_over())
+        (program.byte(), program.byte().is_multiple_of(2), program.is_over())
     };
     const ODD: [sv_status; 10] = [
         SV_NEXT,
@@ -278,8 +278,10 @@ pub fn run(data: &[u8]) {
         handles: Mutex::default(),
         wakers: Mutex::default(),
     });
+    // Made before the library does anything odd.
+    let world = world::world();
     *locked(&RUN) = Some(run.clone());
-    let turn = world::world().request(client);
+    let turn = world.request(client);
     // From here on the client has gone.
     turn.client_leaves();
     stranger().returns(|| ());
@@ -290,7 +292,9 @@ pub fn run(data: &[u8]) {
             locked(&run.detached).retain(|&exchange| calls::complete(host, exchange) == SV_E_STATE);
         }
         if began.elapsed() > HANGS_AFTER {
-            hangs("the exchange does not end");
+            let why = |exchange: &usize| host.map(|host| calls::why_not_complete(host, *exchange));
+            let detached: Vec<_> = locked(&run.detached).iter().map(why).collect();
+            hangs(&format!("the exchange does not end; {detached:?}, {} tasks", run.tasks.load(Ordering::SeqCst)));
         }
         thread::sleep(Duration::from_micros(20));
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -90,8 +90,9 @@ impl World {
         };
         let container =
             runtime.block_on(async { Container::new(config.clone(), Box::new(tell), Box::new(|_| String::new())) });
-        let mut count = 0;
+        let (mut count, began) = (0, Instant::now());
         while count < 2 {
+            assert!(began.elapsed() < Duration::from_secs(60), "the library is not loaded");
             let again = runtime.block_on(container.deploy_pass()).again_after;
             runtime.block_on(container.settled());
             count += events.try_iter().filter(|state| *state == "ready").count();
@@ -169,7 +170,7 @@ impl Client {
         }
         let body = (has & 0x40 != 0).then(|| RequestBody::new(Pieces::read(program)));
         let reads = program.pick(&[usize::MAX, usize::MAX, 0, 1, 3]);
-        let stays = Duration::from_millis(program.pick(&[100, 100, 0, 1, 5]));
+        let stays = Duration::from_millis(program.pick(&[30, 30, 0, 1, 5]));
         Client { request: builder.body(body).expect("a request"), reads, stays }
     }
 }

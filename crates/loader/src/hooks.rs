@@ -3,7 +3,7 @@
 //!
 //! Now in forward-only mode: each calls libc's own and nothing else. They run before `main` and at the start of every thread, so
 //! they take no lock, allocate nothing and use no thread-local. The executable's build script exports exactly these names;
-//! [`self_test`] says whether that has worked.
+//! [`self_test`] says whether that has worked. Under a fuzzer they bear other names: the address sanitizer stands there itself.
 
 use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -45,7 +45,7 @@ impl Next {
 
 /// # Safety
 /// As libc's own.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn __cxa_thread_atexit_impl(
     destructor: Destructor,
     object: *mut c_void,
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn __cxa_thread_atexit_impl(
 
 /// # Safety
 /// As libc's own.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn pthread_key_create(key: *mut c_uint, destructor: Option<Destructor>) -> c_int {
     static NEXT: Next = Next::new(c"pthread_key_create");
     // SAFETY: this is the type that libc gives it.
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn pthread_key_create(key: *mut c_uint, destructor: Option
 
 /// # Safety
 /// As libc's own.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn pthread_key_delete(key: c_uint) -> c_int {
     static NEXT: Next = Next::new(c"pthread_key_delete");
     // SAFETY: this is the type that libc gives it.
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn pthread_key_delete(key: c_uint) -> c_int {
 
 /// # Safety
 /// As libc's own.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn pthread_create(
     thread: *mut c_ulong,
     attributes: *const c_void,
