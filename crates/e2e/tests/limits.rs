@@ -104,9 +104,9 @@ fn bombs_are_refused_and_memory_stays_flat() {
             400,
         ),
         (
-            "a chunk whose size has no end",
+            "a chunk whose size has no end", // zeros are counted by nobody, but the time is
             head("/x/length", "Transfer-Encoding: chunked\r\n") + &many("0", 1 << 20),
-            400,
+            408,
         ),
         (
             "a million trailers",
