@@ -108,8 +108,8 @@ fn of_kind<'a>(key: &str, wanted: &Value, found: &'a serde_json::Map<String, Val
     }
     let kind = wanted.as_str().and_then(|class| KINDS.iter().find(|(known, _)| *known == class));
     let wanted = kind.map_or_else(|| wanted.clone(), |(_, kind)| Value::from(*kind));
-    let is_told =
-        key == "error.exception" || found.get("error.message").and_then(Value::as_str).is_some_and(|text| text != "");
+    let is_told = key == "error.exception"
+        || found.get("error.message").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
     (wanted, found.get("error.kind").filter(|_| is_told).unwrap_or(&Value::Null))
 }
 
