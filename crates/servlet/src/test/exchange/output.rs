@@ -27,7 +27,7 @@ impl Exchange {
                 let panic = || self.webapp.panic_of(std::thread::current().id());
                 let text = match status {
                     SV_E_PANIC => text.or_else(|| panic().map(|text| format!("panicked: {text}"))),
-                    SV_E_REQUEST => text.or_else(|| Some(inner.last_said.clone())),
+                    SV_E_REQUEST | SV_E_LIMIT => text.or_else(|| Some(inner.last_said.clone())),
                     _ => text,
                 };
                 (self.status_of(status, &inner), text.unwrap_or_else(|| format!("service returned {status}")))
