@@ -286,13 +286,14 @@ pub fn run(data: &[u8]) {
     turn.client_leaves();
     stranger().returns(|| ());
     let began = Instant::now();
-    let host = locked(&run.handles).first().map(|handles| handles.host);
+    // Asked each time: its service may begin late.
+    let host = || locked(&run.handles).first().map(|handles| handles.host);
     while Arc::strong_count(&turn) > 1 {
-        if let Some(host) = host {
+        if let Some(host) = host() {
             locked(&run.detached).retain(|&exchange| calls::complete(host, exchange) == SV_E_STATE);
         }
         if began.elapsed() > HANGS_AFTER {
-            let why = |exchange: &usize| host.map(|host| calls::why_not_complete(host, *exchange));
+            let why = |exchange: &usize| host().map(|host| calls::why_not_complete(host, *exchange));
             let detached: Vec<_> = locked(&run.detached).iter().map(why).collect();
             hangs(&format!("the exchange does not end; {detached:?}, {} tasks", run.tasks.load(Ordering::SeqCst)));
         }
@@ -314,7 +315,7 @@ pub fn run(data: &[u8]) {
     }
     let more = old.len().saturating_sub(64);
     drop(old.drain(..more));
-    if let Some(host) = host {
+    if let Some(host) = host() {
         locked(&run.wakers).drain(..).for_each(|waker| calls::drop_waker(host, waker));
     }
 }
