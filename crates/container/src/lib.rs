@@ -3,8 +3,9 @@
 //! The way of a request: [`Container::handle`] → `target` (what is asked for) → `routes` (host, context, version) → `remote_ip` (what
 //! proxies say of the client) → `inside` (who answers, by `mapping`) → `dispatch` (filters, then a servlet or a file; where it runs is
 //! `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`] → `access_log`. What goes wrong
-//! on the way is a `problem`, answered by an `error_page`. What goes on after its servlet has returned is in `asynchronous`. Beside it,
-//! `deploy` makes contexts, and `generation` their libraries' side.
+//! on the way is a `problem`, answered by an `error_page`. What goes on after its servlet has returned is in `asynchronous`; `hints` go
+//! out before the answer, and `unread` takes what is left of the request's body. Beside it, `deploy` makes contexts, and `generation`
+//! their libraries' side.
 #![forbid(unsafe_code)]
 
 mod access_log;
