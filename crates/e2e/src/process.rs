@@ -2,7 +2,7 @@
 //!
 //! Every wait has a deadline. Used by `serval`, and by the peers of the benchmark.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
 use std::fs;
@@ -87,6 +87,16 @@ impl Program {
             drop(state);
             bail!("{} {why} ({within:?}); its last lines:\n{}", self.name, self.tail());
         }
+    }
+
+    /// Returns all lines once it, and whoever holds its streams, has ended.
+    pub fn all_lines(&self, within: Duration) -> Result<Vec<String>> {
+        let state = self.output.state();
+        let waits = |state: &mut OutputState| state.open_streams > 0;
+        let waited = self.output.changed.wait_timeout_while(state, within, waits);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        ensure!(state.open_streams == 0, "{} still has its streams open after {within:?}", self.name);
+        Ok(state.lines.iter().cloned().collect())
     }
 
     /// Ends it as an operator would: SIGTERM, and waits for the exit.

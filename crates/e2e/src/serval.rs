@@ -4,7 +4,7 @@
 //! process that asks.
 
 use crate::process::Program;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
@@ -142,6 +142,14 @@ impl Serval {
     /// Sends SIGTERM and waits for the exit.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.program.stop(STOP_WITHIN)
+    }
+
+    /// Stops it as [`Serval::stop`], which must succeed, and returns all that it printed: while it runs, the last lines may
+    /// still be on their way here when the client has its answer.
+    pub fn stop_and_read(mut self) -> Result<Vec<String>> {
+        let status = self.program.stop(STOP_WITHIN)?;
+        ensure!(status.success(), "serval ended with {status}");
+        self.program.all_lines(STOP_WITHIN)
     }
 }
 

@@ -203,9 +203,8 @@ fn a_panic_with_a_backtrace() {
         let line = serval.program().wait_for_line(position, LONG, |line| line.contains(begins)).unwrap();
         let fields = format!(" context=\"/x\" generation={generation} request=");
         assert!(line.contains(&fields), "{line}");
-        let lines = serval.program().lines_from(position);
-        let said =
-            lines.iter().find(|line| line.contains("ERROR a servlet failed: it panicked at src/lib.rs:")).unwrap();
+        let failed = "ERROR a servlet failed: it panicked at src/lib.rs:";
+        let said = serval.program().wait_for_line(position, LONG, |line| line.contains(failed)).unwrap();
         for part in ["context=/x", "servlet=panics", "request="] {
             assert!(said.contains(part) && !said.contains("RUST_BACKTRACE"), "{part}: {said}");
         }

@@ -75,9 +75,9 @@ fn becomes(what: &str, mut is: impl FnMut() -> Result<(), String>) {
     }
 }
 
-/// The lines about wrong use of the ABI.
-fn misuses(serval: &Serval) -> Vec<String> {
-    let lines = serval.program().lines_from(0);
+/// The lines about wrong use of the ABI. Ends the server.
+fn misuses(serval: Serval) -> Vec<String> {
+    let lines = serval.stop_and_read().unwrap();
     let about = lines.iter().filter_map(|line| line.split_once("wrong use of the servlet ABI: "));
     about.map(|(_, text)| text.to_owned()).collect()
 }
@@ -138,7 +138,7 @@ fn nonsense_gets_a_status_and_one_line() {
         }
     }
     // Each function, status and servlet, or thread, has had its line, and not one more in an interval of ten seconds.
-    let misuses = misuses(&serval);
+    let misuses = misuses(serval);
     let most = 1 + began.elapsed().as_secs() as usize / 10;
     let key = |line: &str| {
         let status = line.split_whitespace().find(|word| word.starts_with("status=")).unwrap_or_default();
@@ -157,7 +157,6 @@ fn nonsense_gets_a_status_and_one_line() {
             .iter()
             .any(|line| line.starts_with("write called by a thread of a library: another thread owns the exchange"))
     );
-    assert!(serval.stop().unwrap().success());
 }
 
 #[test]
@@ -165,13 +164,12 @@ fn a_thread_that_calls_after_the_end_gets_a_status() {
     let (_home, serval) = faults("");
     assert_eq!(text(&get(&serval, "/x/starts_thread")), "started");
     assert_eq!(text(&get(&serval, "/x/joins_thread")), "-4 -4 -4 -4 -4 absent");
-    let lines = misuses(&serval);
+    others_are_served(&serval);
+    let lines = misuses(serval);
     for function in ["header", "write", "complete", "set_header"] {
         let line = format!("{function} called by a thread of a library: the exchange has ended");
         assert!(lines.iter().any(|found| found.starts_with(&line)), "{function}: {lines:#?}");
     }
-    others_are_served(&serval);
-    assert!(serval.stop().unwrap().success());
 }
 
 // ---------------------------------------------------------------------------------------------- calls without end
