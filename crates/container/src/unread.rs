@@ -21,7 +21,7 @@ pub fn take(mut body: RequestBody, headers: &HeaderMap, listener: &Listener) {
         return;
     }
     let most = listener.unread_body_bytes_max;
-    // Without a runtime the server is over.
+    // Dropped without a runtime: the server is over.
     let Ok(runtime) = Handle::try_current() else { return };
     if body.is_end_stream() || body.size_hint().lower() > most {
         return;

@@ -61,6 +61,7 @@ fn text(answer: &Response) -> &str {
 }
 
 const PART: &str = "--B\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n";
+const FIELD: &str = "--B\r\nContent-Disposition: form-data; name=a\r\n\r\nVALUE\r\n";
 const MULTIPART: &str = "multipart/form-data; boundary=B";
 
 #[test]
@@ -81,6 +82,16 @@ fn bombs_are_refused_and_memory_stays_flat() {
         ("a million parameters in a query", get(&format!("/x/look?{}", many("a&", 1_000_000)), ""), 431),
         ("a form of escapes of escapes", form("/x/look", &format!("a=%{}", many("25", 900_000))), 200),
         ("a million parts", multipart(&many(PART, 1_000_000)), 413),
+        (
+            "fields that are a form of 3 MiB",
+            multipart(&(many(&FIELD.replace("VALUE", &many("x", 900_000)), 3) + "--B--\r\n")),
+            413,
+        ),
+        (
+            "parts and parameters that are too many together",
+            chunked(&format!("/x/look?{}", many("a&", 990)), MULTIPART, &(many(PART, 20) + "--B--\r\n"), 60_000),
+            400,
+        ),
         ("a part's head without end", multipart(&part(&format!("X: {}", many("x", 16 << 20)))), 413),
         ("a part's head of many fields", multipart(&part(&many("X: y\r\n", 1_000_000))), 413),
         (

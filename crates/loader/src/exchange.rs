@@ -45,7 +45,7 @@ pub fn printable(text: &str) -> String {
 
 pub type Answer<T = ()> = Result<T, Fault>;
 
-/// The request as one dispatch sees it; the text behind it stays where it is until the dispatch ends.
+/// The request as one dispatch sees it; the text behind it stays where it is until that dispatch ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     pub method: &'a str,
@@ -73,6 +73,8 @@ pub struct Head<'a> {
     pub local_port: u16,
     pub id: u64,
     pub connection_id: u64,
+    /// This dispatch is inside of another one, and may end before the handle that asks: one of a filter of the outer one.
+    pub is_nested: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! the type ERROR, for the location that web.toml names.
 
 use http::{Method, Response, StatusCode};
-use serval_abi::{SV_DISPATCH_ERROR, SV_E_PANIC, SV_NONE, SV_OK};
+use serval_abi::{SV_DISPATCH_ERROR, SV_E_CLOSED, SV_E_PANIC, SV_NONE, SV_OK};
 use serval_loader::exchange::{Answer, Dispatch, printable};
 
 use super::Exchange;
@@ -84,8 +84,10 @@ impl Exchange {
 
     /// A servlet or filter has returned an error status; `text` is for the log.
     pub fn failed(&mut self, returned: i32, text: &str) {
-        // Another error than the one that it met is the servlet's own.
-        self.hindered = self.hindered.take().filter(|(_, met)| met.status == returned);
+        // Another error than the one that it met, or one that it has words for, is the servlet's own. The Rust SDK has words for
+        // all that is not the client's doing, so also for a client that has gone.
+        let is_own = self.failure.is_some() && returned != SV_E_CLOSED;
+        self.hindered = self.hindered.take().filter(|(_, met)| met.status == returned && !is_own);
         let Failure { kind, text } = self.failure.take().unwrap_or_else(|| Failure::of(returned, text));
         let was_said = self.panic_was_said(returned);
         let (context, generation) = (&self.generation.context, self.generation.number);

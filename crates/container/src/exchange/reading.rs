@@ -99,6 +99,7 @@ impl Exchange {
             }
         } else {
             let context = self.context.clone();
+            // As `inside`, which would borrow the body, too.
             let _inside = self.asynchronous.completion.as_ref().map(|_| context.pool.runtime().enter());
             let next = poll_fn(|task| Pin::new(&mut *body).poll_frame(task));
             match wait(&context.pool, tokio::time::timeout(limit, next)) {
@@ -120,6 +121,8 @@ impl Exchange {
     pub(super) fn body_failed(&mut self, status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Fault {
         if let Some(body) = self.request.body.take() {
             self.body_is_lost = true;
+            let context = self.context.clone();
+            let _inside = self.inside(&context);
             // The client is there, and may look for the answer only when it has sent all.
             if !matches!(code, SV_E_CLOSED | SV_E_TIMEOUT) {
                 unread::take(body, &self.request.headers, &self.request.peer.listener);
@@ -156,17 +159,22 @@ impl Exchange {
             Err(BadParameters::TooMany) => return Err(self.too_many_parameters()),
         }
         if self.is_multipart_here() && self.multipart_boundary().is_some() {
+            let bytes_max = self.context.settings.form_bytes_max;
             let parts = self.read_parts()?.unwrap_or_default();
-            // A part with a file name is no parameter (SEMANTICS 15).
-            let fields = parts.iter().filter(|part| part.file_name.is_none());
-            let fields: Answer<Vec<_>> = fields.map(|part| Ok((part.name.clone(), text_of(part)?))).collect();
-            all.extend(fields.map_err(|fault| match fault.status {
-                SV_E_REQUEST => self.hindered(StatusCode::BAD_REQUEST, fault),
-                _ => fault,
-            })?);
-            if all.len() > count_max {
+            if all.len() + parts.len() > count_max {
                 return Err(self.too_many_parameters());
             }
+            // A part with a file name is no parameter (SEMANTICS 15), the others are a form in memory.
+            let fields = parts.iter().filter(|part| part.file_name.is_none());
+            let fields: Answer<Vec<_>> = match fields.clone().map(|part| part.size).sum::<u64>() > bytes_max {
+                true => Err(Fault::new(SV_E_LIMIT, "the fields of the form are longer than form_bytes_max")),
+                false => fields.map(|part| Ok((part.name.clone(), text_of(part)?))).collect(),
+            };
+            all.extend(fields.map_err(|fault| match fault.status {
+                SV_E_REQUEST => self.hindered(StatusCode::BAD_REQUEST, fault),
+                SV_E_LIMIT => self.hindered(StatusCode::PAYLOAD_TOO_LARGE, fault),
+                _ => fault,
+            })?);
         }
         Ok(all)
     }
@@ -263,7 +271,13 @@ impl Exchange {
             }
         }
         match std::mem::replace(&mut self.parts, Parts::Unread) {
-            Parts::Reading(reader) => reader.finish().map_err(|bad| self.bad_parts(bad)),
+            Parts::Reading(reader) => {
+                let parts = reader.finish().map_err(|bad| self.bad_parts(bad))?;
+                match parts.0.len() > self.context.settings.parameter_count_max {
+                    true => Err(self.too_many_parameters()),
+                    false => Ok(parts),
+                }
+            }
             _ => Ok(multipart::Parts::default()),
         }
     }

@@ -63,6 +63,7 @@ impl serval_loader::exchange::Exchange for Exchange {
             local_port: peer.local.port(),
             id: *id,
             connection_id: peer.connection_id,
+            is_nested: self.depth > 0,
         }
     }
 

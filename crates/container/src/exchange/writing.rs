@@ -10,7 +10,7 @@ use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
 use http::header::TRAILER;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_LIMIT, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};
 use serval_loader::exchange::{Answer, Fault, printable};
@@ -244,8 +244,7 @@ impl Exchange {
             return self.response.give_up();
         }
         (self.chain.silent, self.chain.rewrites, self.chain.responded) = (self.chain.entered.len(), false, false);
-        let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR).because(failure.text);
-        self.note_problem(problem.of_kind(failure.kind));
+        self.note_problem(Problem::failure().because(failure.text).of_kind(failure.kind));
     }
 
     /// What the filters make of a piece, innermost first; for those from `last` on it is the last one.

@@ -76,6 +76,14 @@ static sv_status wrong(void *servlet, sv_exchange *exchange, void **task) {
         host->fail(exchange, SV_LIT("io/not-found/deep"), SV_LIT("the disk is lost"));
         return SV_E_FAILED;
     }
+    if (is_param(exchange, "as", "long") || is_param(exchange, "as", "words")) {
+        sv_str body;
+        sv_status is_long = host->read_all(exchange, 4, &body);
+        if (is_param(exchange, "as", "words")) {
+            host->fail(exchange, SV_LIT("shop/too-big"), SV_LIT("the cart is full"));
+        }
+        return is_long;
+    }
     if (is_param(exchange, "as", "own")) {
         host->set_status(exchange, 409);
         return host->write(exchange, SV_LIT("own"), NULL);

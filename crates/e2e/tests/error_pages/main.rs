@@ -152,6 +152,21 @@ fn files_are_pages_with_the_status_of_the_error() {
     assert!(serval.stop().unwrap().success());
 }
 
+/// What the client has done is its own error, unless the servlet has words for it.
+#[test]
+fn a_body_that_is_too_long_is_the_clients_error_or_the_servlets() {
+    let (_home, serval) = start("", "");
+    let post = |query: &str| {
+        let mut connection = Connection::open(serval.address(), LONG).unwrap();
+        let head = format!("POST /x/wrong/?as={query} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345");
+        connection.send(head.as_bytes()).unwrap();
+        connection.read_response().unwrap().status
+    };
+    assert_eq!((post("long"), post("words")), (413, 500));
+    serval.wait_for_log("a servlet failed: shop/too-big: the cart is full", LONG).unwrap();
+    assert!(serval.stop().unwrap().success());
+}
+
 #[test]
 fn a_page_that_is_missing_or_fails_leaves_the_status() {
     let (_home, serval) = start("", WEB);

@@ -53,6 +53,13 @@ static sv_status trace_request(void *filter, sv_exchange *exchange, void **state
     return SV_NEXT;
 }
 
+/* The target of a forward, which has ended when the filter's on_end sees it again. */
+static int goes_up(const sv_request *request) {
+    const char up[] = "/x/up/inner";
+    return request->request_uri.len == sizeof up - 1 && memcmp(request->request_uri.ptr, up, sizeof up - 1) == 0 &&
+           request->target.len > sizeof up && memcmp(request->target.ptr, up, sizeof up - 1) == 0;
+}
+
 static sv_status trace_response(void *filter, sv_exchange *exchange, void *state) {
     char text[32];
     uint32_t status = 0;
@@ -64,6 +71,9 @@ static sv_status trace_response(void *filter, sv_exchange *exchange, void *state
         sv_session *session;
         host->session(exchange, 1, &session);
     }
+    if (is_param(exchange, "look", "late") && !goes_up(host->request(exchange))) {
+        return SV_E_FAILED;
+    }
     host->response_status(exchange, &status);
     sprintf(text, "response %u", status);
     note(exchange, filter, text);
@@ -73,6 +83,9 @@ static sv_status trace_response(void *filter, sv_exchange *exchange, void *state
 static void trace_end(void *filter, sv_exchange *exchange, void *state, sv_status result) {
     (void)result;
     if (state != filter || host->set_status(exchange, 200) != SV_E_STATE) {
+        abort();
+    }
+    if (is_param(exchange, "look", "late") && !goes_up(host->request(exchange))) {
         abort();
     }
     __atomic_add_fetch(&ends, 1, __ATOMIC_SEQ_CST);

@@ -71,6 +71,16 @@ fn filters_see_every_kind_of_answer() {
     assert!(serval.stop().unwrap().success());
 }
 
+/// A filter that asks for the request for the first time inside of a forward still has it when the forward is over.
+#[test]
+fn what_a_filter_has_seen_of_a_forward_stays_until_its_end() {
+    let (_home, serval) = start("");
+    for _ in 0..20 {
+        check(&serval, "/x/text?as=forward&look=late", 200, "PLAIN 2!", &BOTH);
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
 #[test]
 fn a_body_that_is_changed_has_no_length_of_before() {
     let (_home, serval) = start("");

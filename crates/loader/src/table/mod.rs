@@ -173,7 +173,9 @@ impl Frame<'_> {
             .collect();
         let (headers, header_count) = self.memory.keep_all(&headers)?;
         let text = sv_str::new;
-        let optional = |value: Option<&str>| value.map_or(sv_str::ABSENT, sv_str::new);
+        // What the target holds goes with the dispatch.
+        let kept = |value: &str| if head.is_nested { self.keep(value.as_bytes()) } else { Ok(sv_str::new(value)) };
+        let optional = |value: Option<&str>| value.map_or(Ok(sv_str::ABSENT), kept);
         let content_type = head.headers.get(http::header::CONTENT_TYPE);
         let view = sv_request {
             struct_size: size_of::<sv_request>() as u32,
@@ -182,19 +184,19 @@ impl Frame<'_> {
             http_version: head.http_version,
             dispatch: head.dispatch,
             scheme: text(head.scheme),
-            server_name: text(head.server_name),
+            server_name: kept(head.server_name)?,
             server_port: head.server_port.into(),
             secure: head.secure.into(),
-            target: text(head.target),
-            request_uri: text(head.request_uri),
-            query: optional(head.query),
-            context_path: text(head.context_path),
-            servlet_path: text(head.servlet_path),
-            path_info: optional(head.path_info),
+            target: kept(head.target)?,
+            request_uri: kept(head.request_uri)?,
+            query: optional(head.query)?,
+            context_path: kept(head.context_path)?,
+            servlet_path: kept(head.servlet_path)?,
+            path_info: optional(head.path_info)?,
             match_kind: head.match_kind,
             reserved: 0,
             match_pattern: text(head.match_pattern),
-            match_value: optional(head.match_value),
+            match_value: optional(head.match_value)?,
             servlet_name: text(head.servlet_name),
             headers,
             header_count,

@@ -258,6 +258,7 @@ impl Exchange for MockExchange {
             local_port: 80,
             id: 1,
             connection_id: 1,
+            is_nested: false,
         }
     }
     fn parameters(&mut self) -> Answer<&[(String, String)]> {
