@@ -248,6 +248,18 @@ fn a_time_that_is_set_before_detach_counts() {
 }
 
 #[test]
+fn an_exchange_whose_time_is_up_goes_nowhere_else() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    assert_eq!(open(&serval).get("/x/detach?n=4").unwrap().body, b"tick 1\n");
+    let dropped = counts(&serval).0;
+    assert_eq!(open(&serval).get("/x/detach?ms=-1&timeout=50&n=4").unwrap().status, 500);
+    // It had to be completed, and was asked for nothing more.
+    wait_until(|| count_of(&serval, "completed") == 1);
+    assert_eq!(counts(&serval), (dropped, 1));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_client_of_a_detached_exchange_that_leaves_is_no_error() {
     let (_home, serval) = start("\n[log]\nlevel = \"debug\"");
     let mut connection = open(&serval);

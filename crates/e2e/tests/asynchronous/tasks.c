@@ -259,7 +259,7 @@ static sv_status wakes(void *task, sv_exchange *exchange) {
 struct detached {
     sv_exchange *exchange;
     long milliseconds;
-    int told, includes;
+    int told, includes, goes_on;
 };
 
 static void tell(void *arg, sv_status why) {
@@ -304,7 +304,13 @@ static void *complete_later(void *arg) {
             usleep(1000);
         }
     }
-    status = this->includes ? host->dispatch(this->exchange, SV_INCLUDE, SV_LIT("/tick?n=2&ms=10"))
+    if (this->goes_on && (status = host->async_dispatch(this->exchange, SV_LIT("/tick?n=1"))) == SV_OK) {
+        free(this);
+        __atomic_sub_fetch(&threads, 1, __ATOMIC_SEQ_CST);
+        return NULL;
+    }
+    status = this->goes_on    ? status
+             : this->includes ? host->dispatch(this->exchange, SV_INCLUDE, SV_LIT("/tick?n=2&ms=10"))
                             : host->write(this->exchange, SV_LIT("from a thread"), NULL);
     if (host->complete(this->exchange, status) == SV_OK) {
         __atomic_add_fetch(&completed, 1, __ATOMIC_SEQ_CST);
@@ -356,6 +362,7 @@ static sv_status detach(void *servlet, sv_exchange *exchange, void **task) {
     this->exchange = exchange;
     this->milliseconds = number(exchange, "ms", 0);
     this->includes = number(exchange, "n", 1) == 3;
+    this->goes_on = number(exchange, "n", 1) == 4;
     if (number(exchange, "timeout", -1) >= 0) {
         host->set_timeout(exchange, (uint64_t)number(exchange, "timeout", 0));
     }
