@@ -27,6 +27,9 @@ location = "/quick"
 status = 410
 location = "/none.html"
 [[error_page]]
+status = 413
+location = "/page?of=413"
+[[error_page]]
 status = 423
 location = "/page?do=fail"
 [[error_page]]
@@ -126,6 +129,17 @@ fn servlets_make_pages_and_know_what_went_wrong() {
     assert!(text(&other).starts_with("8 GET error.status_code=405 error.message= error.request_uri=/x/wrong/ "));
     let traced = ask(&serval, "TRACE /x/wrong/", "");
     assert!(traced.status == 405 && text(&traced).contains("error.method=TRACE"), "{}", text(&traced));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn servlets_make_pages_for_requests_with_large_bodies() {
+    let (_home, serval) = start("[defaults.context]\nrequest_body_bytes_max = \"10B\"", WEB);
+    for (line, status) in [("POST /x/wrong/", 413), ("DELETE /x/wrong/", 405), ("POST /x/later", 413)] {
+        let answer = ask(&serval, line, "Content-Length: 11\r\n");
+        let page = format!("8 GET error.status_code={status} ");
+        assert_eq!((answer.status, text(&answer).starts_with(&page)), (status, true), "{line}: {}", text(&answer));
+    }
     assert!(serval.stop().unwrap().success());
 }
 
