@@ -198,7 +198,8 @@ impl Exchange {
         Ok(count)
     }
 
-    fn remove_parameters(&mut self, before: Option<Answer<Vec<(String, String)>>>, added: usize) {
+    /// Removes what [`Exchange::add_parameters`] has added; `before`: all of them, if they were known then.
+    pub(super) fn remove_parameters(&mut self, before: Option<Answer<Vec<(String, String)>>>, added: usize) {
         if before.is_some() {
             self.parameters = before;
             return;

@@ -209,6 +209,8 @@ struct Async {
     timeout: Option<Option<Duration>>,
     /// async_dispatch: to which path, or the original one.
     goes_to: Option<Option<Way>>,
+    /// Parameters that the query of the one that led here has added.
+    added: usize,
     /// Why it has ended for the library, though it may not know yet.
     over: Option<Fault>,
 }

@@ -372,6 +372,16 @@ fn a_task_inside_of_another_servlet_goes_nowhere_else() {
 }
 
 #[test]
+fn a_request_that_goes_on_often_has_the_parameters_of_the_last_way() {
+    let (_home, serval) = start("parameter_count_max = 4");
+    for (target, count) in [("/x/round_trip?n=0", "1"), ("/x/round_trip?n=1", "2"), ("/x/round_trip?n=30", "2")] {
+        let answer = open(&serval).get(target).unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, count.as_bytes()), "{target}");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn wakes_after_the_end_do_nothing() {
     let (_home, serval) = start("");
     for number in 1..=20 {

@@ -229,6 +229,24 @@ static sv_status again(void *task, sv_exchange *exchange) {
     return status == SV_OK ? SV_PENDING : status;
 }
 
+/* Goes on with itself, `n` times, and answers how many parameters of this name there are then. */
+static sv_status round_trip(void *task, sv_exchange *exchange) {
+    char text[32];
+    sv_str value;
+    size_t count = 0;
+    long left = number(exchange, "n", 0);
+    (void)task;
+    if (left > 0) {
+        sprintf(text, "/round_trip?n=%ld", left - 1);
+        return host->async_dispatch(exchange, text, strlen(text)) == SV_OK ? SV_PENDING : SV_E_FAILED;
+    }
+    while (host->parameter(exchange, SV_LIT("n"), count, &value) == SV_OK) {
+        count++;
+    }
+    sprintf(text, "%d", (int)count);
+    return host->write(exchange, text, strlen(text), NULL);
+}
+
 static void *wake_late(void *waker) {
     int i;
     for (i = 0; i < 10000; i++) {
@@ -410,6 +428,7 @@ TASK(spin, make)
 TASK(wakes, make)
 TASK(restless, make)
 TASK(again, make)
+TASK(round_trip, make)
 PLAIN(nested, SV_NONBLOCKING)
 PLAIN(detach, SV_NONBLOCKING)
 PLAIN(next_step, SV_NONBLOCKING)
@@ -420,7 +439,7 @@ PLAIN(counts, SV_NONBLOCKING)
 static const sv_servlet *const servlets[] = {&tick_servlet, &flood_servlet, &forever_servlet, &until_retired_servlet,
     &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &restless_servlet, &again_servlet,
     &nested_servlet, &detach_servlet, &early_servlet, &counts_servlet,
-    &next_step_servlet, &hold_servlet};
+    &next_step_servlet, &hold_servlet, &round_trip_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
     .abi_minor = SV_ABI_MINOR, .name = SV_STR("tasks"), .init = init, .destroy = destroy, .servlets = servlets,
     .servlet_count = sizeof servlets / sizeof servlets[0]};
