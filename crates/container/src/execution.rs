@@ -335,9 +335,21 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
         let (generation, next) = (call.generation.clone(), call.slow_after);
         let since = Instant::now();
         let inline_since = call.inline.then_some(since);
-        let outer = seat.set(Some(Running { call, since, inline_since, next }));
-        let output = work(&generation);
-        if let Some(running) = seat.set(outer)
+        let _seated = Seated { seat, outer: seat.set(Some(Running { call, since, inline_since, next })) };
+        work(&generation)
+    })
+}
+
+/// A call has this seat, and gives it back however it ends.
+struct Seated<'s> {
+    seat: &'s Seat,
+    /// The one that it runs inside of.
+    outer: Option<Running>,
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = self.seat.set(self.outer.take())
             && running.next > running.call.slow_after
         {
             let Call { generation, by, exchange_id, .. } = &running.call;
@@ -347,8 +359,7 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
                 "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
             );
         }
-        output
-    })
+    }
 }
 
 /// Tells the native stack of a thread of this process in a line. Called on a thread of its own, one at a time; may take seconds.
