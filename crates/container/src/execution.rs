@@ -27,8 +27,9 @@ use crate::turn::Io;
 const PATIENCE: Duration = Duration::from_millis(5);
 /// A servlet with an inline call that has run for so long does not run inline any more: it keeps an I/O thread from its work.
 const INLINE_MAX: Duration = Duration::from_secs(1);
-/// LIMIT: slow calls that wait to be named; to find out a stack takes a moment. Beyond, they are named without one.
-const SLOW_MAX: usize = 1000;
+/// LIMIT: slow calls that wait to be named; to find out a stack takes up to seconds, and what is slow should be known soon. Beyond,
+/// they are named at once, without one.
+const SLOW_MAX: usize = 16;
 /// How often the watch looks, and so how long an inline call can keep others waiting when it does not keep its promise.
 const LOOK: Duration = Duration::from_millis(50);
 
