@@ -207,7 +207,10 @@ fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) ->
         answered = answered.or_else(|| instead_of_large_body(exchange.request(), exchange.context()));
     }
     if let Some(answered) = answered {
-        exchange.answer_or_raise(answered);
+        // In an include neither an answer nor an error has an effect.
+        if !exchange.is_included() {
+            exchange.answer_or_raise(answered);
+        }
         return Outcome::Done;
     }
     if !exchange.is_included()

@@ -131,6 +131,12 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         }
         return host->flush(exchange);
     }
+    if (is_param(exchange, "as", "around")) {
+        host->set_status(exchange, 299);
+        host->write(exchange, SV_LIT("<"), NULL);
+        host->dispatch(exchange, SV_INCLUDE, SV_LIT("/counts"));
+        return host->write(exchange, SV_LIT(">"), NULL);
+    }
     if (is_param(exchange, "as", "both")) {
         host->dispatch(exchange, SV_INCLUDE, SV_LIT("/inner?as=plain"));
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain"));
@@ -307,7 +313,7 @@ static const sv_str counts_patterns[] = {SV_STR("/counts")};
 static const sv_servlet text_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("text"),
     .patterns = text_patterns, .pattern_count = 4, .service = text};
 static const sv_servlet counts_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("counts"),
-    .patterns = counts_patterns, .pattern_count = 1, .service = counts};
+    .methods = SV_GET, .patterns = counts_patterns, .pattern_count = 1, .service = counts};
 static const sv_str again_patterns[] = {SV_STR("/again"), SV_STR("/up/again")};
 static const sv_servlet again_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("again"),
     .patterns = again_patterns, .pattern_count = 2, .service = again};
