@@ -83,6 +83,8 @@ impl Use {
 
     /// The request is over for its session.
     fn leave(&mut self) {
+        // Another one is not the one that the client has asked for.
+        self.was_valid = false;
         if let Some(session) = self.current.take() {
             session.leave();
         }
