@@ -69,7 +69,10 @@ impl Exchange {
             return Err(Fault::new(SV_E_STATE, "a task goes on elsewhere with async_dispatch"));
         }
         if self.depth >= DEPTH_MAX {
-            return Err(Fault::new(SV_E_LIMIT, "20 dispatches are inside of each other"));
+            let text = "20 dispatches are inside of each other";
+            // Most often it is what its servlets fail with.
+            self.failure.get_or_insert_with(|| Failure::of(SV_E_LIMIT, text));
+            return Err(Fault::new(SV_E_LIMIT, text));
         }
         let forward = matches!(how, Dispatch::Forward | Dispatch::ForwardByName);
         if forward && self.response.is_committed() && self.including == 0 {

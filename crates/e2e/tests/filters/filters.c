@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const sv_host *host;
-static int ends, initialized, destroyed, sessions, attributes, out_of_order;
+static int ends, initialized, destroyed, sessions, attributes, out_of_order, circles;
 
 static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
     (void)context;
@@ -148,6 +148,14 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
     if (is_param(exchange, "as", "forward")) {
         /* No client can send this query. */
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain&q=<a b>"));
+    }
+    if (is_param(exchange, "as", "circle")) {
+        __atomic_add_fetch(&circles, 1, __ATOMIC_SEQ_CST);
+        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/text?as=circle"));
+    }
+    if (is_param(exchange, "as", "circles")) {
+        sprintf(line, "circles %d", __atomic_load_n(&circles, __ATOMIC_SEQ_CST));
+        return host->write(exchange, line, strlen(line), NULL);
     }
     if (is_param(exchange, "as", "file")) {
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/file.txt"));

@@ -179,6 +179,17 @@ fn dispatches_pass_the_filters_of_their_kind() {
 }
 
 #[test]
+fn a_servlet_that_forwards_to_itself_is_ended() {
+    let (_home, serval) = start("");
+    assert_eq!(get(&serval, "/x/text?as=circle").status, 500);
+    check(&serval, "/x/text?as=circles", 200, "circles 21", &BOTH);
+    let lines = serval.stop_and_read().unwrap();
+    let named = |line: &&String| line.contains("a servlet failed") && line.contains("servlet=text ");
+    let named: Vec<&String> = lines.iter().filter(named).collect();
+    assert!(matches!(named[..], [line] if line.contains("20 dispatches")), "{lines:#?}");
+}
+
+#[test]
 fn what_is_included_answers_no_method_in_its_includers_place() {
     let (_home, serval) = start("");
     check(&serval, "/x/text?as=around", 299, "<named>", &["trace:request", "trace:response 299"]);
