@@ -152,6 +152,32 @@ fn a_client_that_leaves_is_noticed_at_once() {
 }
 
 #[test]
+fn a_task_that_keeps_its_promise_goes_on_without_its_client() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    for target in ["/x/keeps", "/x/forever"] {
+        let mut connection = open(&serval);
+        ask(&mut connection, target);
+        assert_eq!(counts(&serval).0, 0, "{target}");
+    }
+    // Both clients have gone, and one task with them.
+    wait_until(|| counts(&serval).0 == 1);
+    assert_eq!(count_of(&serval, "kept"), 0);
+    assert_eq!(open(&serval).get("/x/next_step?n=1").unwrap().status, 200);
+    wait_until(|| (counts(&serval).0, count_of(&serval, "kept")) == (2, 1));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_servlet_has_a_time_of_its_own() {
+    let web = "[[servlet]]\nname = \"forever\"\nasync_timeout = \"100ms\"\n";
+    let (_home, serval) = start_with(web, "async_timeout = \"0s\"");
+    assert_eq!(open(&serval).get("/x/forever").unwrap().status, 500);
+    let line = serval.wait_for_log("was not completed in time (async_timeout)", LONG).unwrap();
+    assert!(line.contains("servlet=\"forever\""), "{line}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn time_is_up_for_tasks_and_detached_exchanges() {
     let (_home, serval) = start("async_timeout = \"300ms\"");
     assert_eq!(open(&serval).get("/x/forever").unwrap().status, 500);

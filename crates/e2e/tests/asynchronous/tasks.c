@@ -14,6 +14,7 @@ static int told;      /* detached exchanges that were told */
 static int threads;   /* of ours that run */
 static int step;      /* what `step` has said last */
 static int held;      /* workers that `hold` keeps */
+static int kept;      /* tasks of `keeps` that came to their end */
 static int completed; /* detached exchanges that a thread has completed */
 
 static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
@@ -310,6 +311,16 @@ static sv_status hold(void *servlet, sv_exchange *exchange, void **task) {
     return SV_OK;
 }
 
+/* Ends at the first step, whether its client is there or not. */
+static sv_status keeps(void *task, sv_exchange *exchange) {
+    (void)task;
+    if (__atomic_load_n(&step, __ATOMIC_SEQ_CST) < 1) {
+        return sleep_for(exchange, 10) == SV_OK ? SV_PENDING : SV_E_FAILED;
+    }
+    __atomic_add_fetch(&kept, 1, __ATOMIC_SEQ_CST);
+    return SV_OK;
+}
+
 static void *complete_later(void *arg) {
     struct detached *this = arg;
     sv_status status;
@@ -403,15 +414,17 @@ static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
     char line[96];
     (void)servlet;
     (void)task;
-    sprintf(line, "dropped %d, told %d, held %d, completed %d, polls %d", __atomic_load_n(&dropped, __ATOMIC_SEQ_CST),
+    sprintf(line, "dropped %d, kept %d, told %d, held %d, completed %d, polls %d",
+            __atomic_load_n(&dropped, __ATOMIC_SEQ_CST), __atomic_load_n(&kept, __ATOMIC_SEQ_CST),
             __atomic_load_n(&told, __ATOMIC_SEQ_CST), __atomic_load_n(&held, __ATOMIC_SEQ_CST),
             __atomic_load_n(&completed, __ATOMIC_SEQ_CST), __atomic_load_n(&polls, __ATOMIC_SEQ_CST));
     return host->write(exchange, line, strlen(line), NULL);
 }
 
-#define TASK(id, begins)                                                                                               \
+#define TASK(id, begins) KEPT_TASK(id, begins, 0)
+#define KEPT_TASK(id, begins, keep)                                                                                    \
     static const sv_str id##_patterns[] = {SV_STR("/" #id)};                                                           \
-    static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING,                \
+    static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING | keep,         \
         .name = SV_STR(#id), .patterns = id##_patterns, .pattern_count = 1, .service = begins, .poll = id, .drop = drop};
 #define PLAIN(id, promise)                                                                                             \
     static const sv_str id##_patterns[] = {SV_STR("/" #id)};                                                           \
@@ -429,6 +442,7 @@ TASK(wakes, make)
 TASK(restless, make)
 TASK(again, make)
 TASK(round_trip, make)
+KEPT_TASK(keeps, make, SV_KEEP)
 PLAIN(nested, SV_NONBLOCKING)
 PLAIN(detach, SV_NONBLOCKING)
 PLAIN(next_step, SV_NONBLOCKING)
@@ -439,7 +453,7 @@ PLAIN(counts, SV_NONBLOCKING)
 static const sv_servlet *const servlets[] = {&tick_servlet, &flood_servlet, &forever_servlet, &until_retired_servlet,
     &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &restless_servlet, &again_servlet,
     &nested_servlet, &detach_servlet, &early_servlet, &counts_servlet,
-    &next_step_servlet, &hold_servlet, &round_trip_servlet};
+    &next_step_servlet, &hold_servlet, &round_trip_servlet, &keeps_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
     .abi_minor = SV_ABI_MINOR, .name = SV_STR("tasks"), .init = init, .destroy = destroy, .servlets = servlets,
     .servlet_count = sizeof servlets / sizeof servlets[0]};
