@@ -327,6 +327,10 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
         let told = seat.run(move || {
             if why != Why::Retired {
                 same.with(|exchange| {
+                    if exchange.completion().is_some_and(|completion| completion.result().is_some()) {
+                        // While a thread and the exchange were waited for: that stands.
+                        return;
+                    }
                     exchange.is_over(status, Fault::new(code, reason));
                     exchange.cut_off(why);
                     exchange.make_error_page(asks);

@@ -45,7 +45,9 @@ pub fn to(
     // What the access log asks, only an exchange knows.
     if !told && filters.is_empty() && request.noting.is_none() {
         let answered = match servlet {
-            Some(servlet) => instead_of(servlet, &request.method, &request, &context),
+            Some(servlet) => {
+                instead_of(servlet, &request.method, &request).or_else(|| instead_of_large_body(&request, &context))
+            }
             None => files::answer_at_once(&request, &context),
         };
         match answered {
@@ -200,8 +202,15 @@ fn through_filters(exchange: &mut Exchange, generation: &Generation, by_name: bo
 
 fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) -> Outcome {
     let Some(servlet) = generation.servlet_of(exchange.serving()) else { return Outcome::Next };
-    if let Some(answered) = instead_of(servlet, exchange.method(), exchange.request(), exchange.context()) {
-        exchange.answer_or_raise(answered);
+    let mut answered = instead_of(servlet, exchange.method(), exchange.request());
+    if !exchange.is_error_page() {
+        answered = answered.or_else(|| instead_of_large_body(exchange.request(), exchange.context()));
+    }
+    if let Some(answered) = answered {
+        // In an include neither an answer nor an error has an effect.
+        if !exchange.is_included() {
+            exchange.answer_or_raise(answered);
+        }
         return Outcome::Done;
     }
     if !exchange.is_included()
@@ -346,13 +355,15 @@ fn pool_busy(exchange: &Exchange, busy: Busy) -> Response<ResponseBody> {
 }
 
 /// What the container answers in a servlet's place.
-fn instead_of(servlet: &Servlet, method: &Method, request: &Request, context: &Context) -> Option<Answered> {
+fn instead_of(servlet: &Servlet, method: &Method, request: &Request) -> Option<Answered> {
     if let Some(seconds) = servlet.unavailable_for() {
         return Some(Err(servlet_unavailable(seconds)));
     }
-    if let Some(answered) = by_method(method, request, servlet.methods()) {
-        return Some(answered);
-    }
+    by_method(method, request, servlet.methods())
+}
+
+/// The same, because of a body that says how large it is. A page for an error is made all the same.
+fn instead_of_large_body(request: &Request, context: &Context) -> Option<Answered> {
     let at_least = request.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
     (at_least > context.settings.request_body_bytes_max).then(|| Err(Problem::closing(StatusCode::PAYLOAD_TOO_LARGE)))
 }

@@ -27,8 +27,9 @@ use crate::turn::Io;
 const PATIENCE: Duration = Duration::from_millis(5);
 /// A servlet with an inline call that has run for so long does not run inline any more: it keeps an I/O thread from its work.
 const INLINE_MAX: Duration = Duration::from_secs(1);
-/// LIMIT: slow calls that wait to be named; to find out a stack takes a moment. Beyond, they are named without one.
-const SLOW_MAX: usize = 1000;
+/// LIMIT: slow calls that wait to be named; to find out a stack takes up to seconds, and what is slow should be known soon. Beyond,
+/// they are named at once, without one.
+const SLOW_MAX: usize = 16;
 /// How often the watch looks, and so how long an inline call can keep others waiting when it does not keep its promise.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -335,9 +336,21 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
         let (generation, next) = (call.generation.clone(), call.slow_after);
         let since = Instant::now();
         let inline_since = call.inline.then_some(since);
-        let outer = seat.set(Some(Running { call, since, inline_since, next }));
-        let output = work(&generation);
-        if let Some(running) = seat.set(outer)
+        let _seated = Seated { seat, outer: seat.set(Some(Running { call, since, inline_since, next })) };
+        work(&generation)
+    })
+}
+
+/// A call has this seat, and gives it back however it ends.
+struct Seated<'s> {
+    seat: &'s Seat,
+    /// The one that it runs inside of.
+    outer: Option<Running>,
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = self.seat.set(self.outer.take())
             && running.next > running.call.slow_after
         {
             let Call { generation, by, exchange_id, .. } = &running.call;
@@ -347,8 +360,7 @@ pub fn watched<T>(call: Call, work: impl FnOnce(&Generation) -> T) -> T {
                 "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
             );
         }
-        output
-    })
+    }
 }
 
 /// Tells the native stack of a thread of this process in a line. Called on a thread of its own, one at a time; may take seconds.

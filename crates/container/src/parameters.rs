@@ -34,7 +34,7 @@ pub fn parse(
     all: &mut Vec<(String, String)>,
 ) -> Result<(), BadParameters> {
     for pair in text.split(|&b| b == b'&').filter(|pair| !pair.is_empty()) {
-        if all.len() == count_max {
+        if all.len() >= count_max {
             return Err(BadParameters::TooMany);
         }
         let equals = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
@@ -121,6 +121,9 @@ mod tests {
         check("a=%f", Err(BadParameters::Malformed("a parameter has a broken percent-encoding")));
         check("a=%ff", Err(BadParameters::Malformed("a parameter is not UTF-8")));
         check("a&b&c&d&e", Err(BadParameters::TooMany));
+        // Those of a dispatch may be more by themselves.
+        let mut all = vec![(String::new(), String::new()); 5];
+        assert_eq!(parse(b"a", Charset::Utf8, 4, &mut all), Err(BadParameters::TooMany));
     }
 
     #[test]

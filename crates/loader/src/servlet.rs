@@ -94,6 +94,8 @@ unsafe impl Send for Servlet {}
 unsafe impl Sync for Servlet {}
 
 const FOR_GOOD: u64 = u64::MAX;
+/// The first millisecond since 1970 that no date of HTTP can tell: that of the year 10000.
+const MODIFIED_END: i64 = 253_402_300_800_000;
 
 /// Seconds since this was first asked, and one.
 fn now() -> u64 {
@@ -195,7 +197,7 @@ impl Servlet {
         }
     }
 
-    /// When what the request names was last changed, in ms since 1970; `None`: not known.
+    /// When what the request names was last changed, in ms since 1970 and before the year 10000; `None`: not known.
     pub fn last_modified(&self, scope: &mut Scope, exchange: &mut dyn Exchange) -> Option<i64> {
         if !self.declared.last_modified {
             return None;
@@ -205,7 +207,11 @@ impl Servlet {
         let entry = scope.enter(exchange, &self.module, &self.name).ok()?;
         // SAFETY: by servlet.h: after create, with a handle that this thread owns.
         let modified = unsafe { last_modified(self.this, entry.raw()) };
-        (modified >= 0).then_some(modified)
+        if modified >= MODIFIED_END {
+            let text = format!("{modified} ms since 1970 is after the year 9999: are these microseconds?");
+            misuse::report("last_modified", &Fault::new(SV_E_ARG, text), Some(&self.name));
+        }
+        (0..MODIFIED_END).contains(&modified).then_some(modified)
     }
 
     /// Runs service on the calling thread, which owns the exchange meanwhile.

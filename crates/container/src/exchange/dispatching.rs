@@ -69,7 +69,10 @@ impl Exchange {
             return Err(Fault::new(SV_E_STATE, "a task goes on elsewhere with async_dispatch"));
         }
         if self.depth >= DEPTH_MAX {
-            return Err(Fault::new(SV_E_LIMIT, "20 dispatches are inside of each other"));
+            let text = "20 dispatches are inside of each other";
+            // Most often it is what its servlets fail with.
+            self.failure.get_or_insert_with(|| Failure::of(SV_E_LIMIT, text));
+            return Err(Fault::new(SV_E_LIMIT, text));
         }
         let forward = matches!(how, Dispatch::Forward | Dispatch::ForwardByName);
         if forward && self.response.is_committed() && self.including == 0 {
@@ -198,7 +201,8 @@ impl Exchange {
         Ok(count)
     }
 
-    fn remove_parameters(&mut self, before: Option<Answer<Vec<(String, String)>>>, added: usize) {
+    /// Removes what [`Exchange::add_parameters`] has added; `before`: all of them, if they were known then.
+    pub(super) fn remove_parameters(&mut self, before: Option<Answer<Vec<(String, String)>>>, added: usize) {
         if before.is_some() {
             self.parameters = before;
             return;

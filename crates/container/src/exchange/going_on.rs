@@ -77,9 +77,12 @@ impl Exchange {
     /// Another dispatch of it begins.
     pub fn dispatch_again(&mut self, way: Option<Way>) {
         self.note_paths("async");
+        // What led it to where it comes from is over.
+        self.remove_parameters(None, self.asynchronous.added);
+        self.asynchronous = Async::default();
         if let Some(Way { target, query }) = way {
             // It was looked at when it was taken.
-            let _ = self.add_parameters(query.as_deref().unwrap_or(""));
+            self.asynchronous.added = self.add_parameters(query.as_deref().unwrap_or("")).unwrap_or(0);
             self.request.target = target;
         }
         self.dispatch = SV_DISPATCH_ASYNC;
@@ -88,7 +91,6 @@ impl Exchange {
             self.request.target.go_to(path);
         }
         (self.found, self.serving) = (found, found.by);
-        self.asynchronous = Async::default();
         self.polled = None;
     }
 

@@ -209,6 +209,8 @@ struct Async {
     timeout: Option<Option<Duration>>,
     /// async_dispatch: to which path, or the original one.
     goes_to: Option<Option<Way>>,
+    /// Parameters that the query of the one that led here has added.
+    added: usize,
     /// Why it has ended for the library, though it may not know yet.
     over: Option<Fault>,
 }
@@ -378,8 +380,8 @@ impl Exchange {
         }
     }
 
-    /// Answers 304 to a GET when the client has what was last changed then (ms since 1970), or else says when it was (SEMANTICS 13,
-    /// RFC 9110 13.1.3). Seconds are compared.
+    /// Answers 304 to a GET when the client has what was last changed then (ms since 1970, before the year 10000, in which dates
+    /// of HTTP end), or else says when it was (SEMANTICS 13, RFC 9110 13.1.3). Seconds are compared.
     pub fn is_answered_by_date(&mut self, modified: i64) -> bool {
         let Ok(modified) = u64::try_from(modified) else { return false };
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified / 1000);

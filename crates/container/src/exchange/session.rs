@@ -83,6 +83,8 @@ impl Use {
 
     /// The request is over for its session.
     fn leave(&mut self) {
+        // Another one is not the one that the client has asked for.
+        self.was_valid = false;
         if let Some(session) = self.current.take() {
             session.leave();
         }
@@ -295,6 +297,8 @@ impl serval_loader::exchange::Session for Exchange {
     fn invalidate_session(&mut self) -> Answer {
         let session = self.live_session()?;
         let id = session.facts().id;
+        // Before the listener functions, which may make another session.
+        self.session.news = false;
         if self.context.sessions.remove(&session) {
             self.session.ending = true;
             self.session_event(SV_EVENT_SESSION_DESTROYED, &id, Change::default());
@@ -304,7 +308,6 @@ impl serval_loader::exchange::Session for Exchange {
             }
             self.session.ending = false;
         }
-        self.session.news = false;
         Ok(())
     }
 }

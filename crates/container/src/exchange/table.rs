@@ -372,6 +372,10 @@ impl serval_loader::exchange::Exchange for Exchange {
     }
 
     fn async_dispatch(&mut self, path: Option<&str>) -> Answer {
+        if let Some(fault) = &self.asynchronous.over {
+            // It was answered, and complete is still owed.
+            return Err(fault.clone());
+        }
         if self.asynchronous.completion.is_none() && self.polled.is_none() {
             return Err(Fault::new(SV_E_STATE, "the exchange is neither a task's nor detached"));
         }

@@ -10,7 +10,12 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// One inline place, so that a task that kept it would be noticed by the next.
 fn start(settings: &str) -> (Home, Serval) {
+    start_with("", settings)
+}
+
+fn start_with(web: &str, settings: &str) -> (Home, Serval) {
     let home = Home::new().unwrap();
+    home.write("webapps/x/WEB-INF/web.toml", web).unwrap();
     home.write("webapps/x/WEB-INF/src/tasks.c", include_str!("tasks.c")).unwrap();
     home.configure(&format!("[server]\nio_threads = 2\n[build]\nsources = true\n[defaults.context]\n{settings}"))
         .unwrap();
@@ -38,9 +43,13 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 /// How many tasks were dropped, and how many detached exchanges were told.
 fn counts(serval: &Serval) -> (usize, usize) {
+    (count_of(serval, "dropped"), count_of(serval, "told"))
+}
+
+fn count_of(serval: &Serval, what: &str) -> usize {
     let text = String::from_utf8(open(serval).get("/x/counts").unwrap().body).unwrap();
-    let numbers: Vec<usize> = text.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
-    (numbers[0], numbers[1])
+    let number = text.split(", ").find_map(|count| count.strip_prefix(what));
+    number.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("no {what} in {text}"))
 }
 
 fn ask(connection: &mut Connection, target: &str) {
@@ -143,6 +152,32 @@ fn a_client_that_leaves_is_noticed_at_once() {
 }
 
 #[test]
+fn a_task_that_keeps_its_promise_goes_on_without_its_client() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    for target in ["/x/keeps", "/x/forever"] {
+        let mut connection = open(&serval);
+        ask(&mut connection, target);
+        assert_eq!(counts(&serval).0, 0, "{target}");
+    }
+    // Both clients have gone, and one task with them.
+    wait_until(|| counts(&serval).0 == 1);
+    assert_eq!(count_of(&serval, "kept"), 0);
+    assert_eq!(open(&serval).get("/x/next_step?n=1").unwrap().status, 200);
+    wait_until(|| (counts(&serval).0, count_of(&serval, "kept")) == (2, 1));
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_servlet_has_a_time_of_its_own() {
+    let web = "[[servlet]]\nname = \"forever\"\nasync_timeout = \"100ms\"\n";
+    let (_home, serval) = start_with(web, "async_timeout = \"0s\"");
+    assert_eq!(open(&serval).get("/x/forever").unwrap().status, 500);
+    let line = serval.wait_for_log("was not completed in time (async_timeout)", LONG).unwrap();
+    assert!(line.contains("servlet=\"forever\""), "{line}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn time_is_up_for_tasks_and_detached_exchanges() {
     let (_home, serval) = start("async_timeout = \"300ms\"");
     assert_eq!(open(&serval).get("/x/forever").unwrap().status, 500);
@@ -164,6 +199,25 @@ fn time_is_up_for_tasks_and_detached_exchanges() {
     let ended = lines.iter().filter(|line| line.contains("was not completed in time"));
     let named = ended.filter_map(|line| Some(line.split_once("servlet=\"")?.1.split_once('"')?.0));
     assert_eq!(named.collect::<Vec<_>>(), ["forever", "forever", "detach", "forever"]);
+}
+
+/// The time is up, and while its page waits for a thread, the library completes it after all.
+#[test]
+fn what_is_completed_in_the_last_moment_is_whole() {
+    let page = "[[error_page]]\nstatus = 500\nlocation = \"/counts\"\n";
+    let (_home, serval) = start_with(page, "workers_max = 1\nqueue_timeout = \"1h\"\nasync_timeout = \"0s\"");
+    let (mut holding, mut late) = (open(&serval), open(&serval));
+    ask(&mut holding, "/x/hold");
+    wait_until(|| count_of(&serval, "held") == 1);
+    ask(&mut late, "/x/detach?ms=-2&timeout=50");
+    serval.wait_for_log("was not completed in time (async_timeout)", LONG).unwrap();
+    assert_eq!(open(&serval).get("/x/next_step?n=1").unwrap().status, 200);
+    wait_until(|| count_of(&serval, "completed") == 1);
+    assert_eq!(open(&serval).get("/x/next_step?n=2").unwrap().status, 200);
+    let answer = late.read_response().unwrap();
+    assert_eq!((answer.status, &*answer.body), (200, &b"from a thread"[..]));
+    assert_eq!(holding.read_response().unwrap().status, 200);
+    assert!(serval.stop().unwrap().success());
 }
 
 #[test]
@@ -206,10 +260,9 @@ fn a_thread_that_writes_much_does_not_wait_for_its_own_service() {
 fn a_task_that_sets_its_time_is_not_polled_for_that() {
     let (_home, serval) = start("");
     assert_eq!(open(&serval).get("/x/restless").unwrap().status, 500);
-    let counted = String::from_utf8(open(&serval).get("/x/counts").unwrap().body).unwrap();
-    let polls: usize = counted.rsplit(' ').next().unwrap().parse().unwrap();
+    let polls = count_of(&serval, "polls");
     // At the beginning, and maybe once more, when the driver begins.
-    assert!(polls <= 2, "{counted}");
+    assert!(polls <= 2, "{polls}");
     assert!(serval.stop().unwrap().success());
 }
 
@@ -217,6 +270,18 @@ fn a_task_that_sets_its_time_is_not_polled_for_that() {
 fn a_time_that_is_set_before_detach_counts() {
     let (_home, serval) = start("async_timeout = \"0s\"");
     assert_eq!(open(&serval).get("/x/detach?ms=-1&timeout=200").unwrap().status, 500);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn an_exchange_whose_time_is_up_goes_nowhere_else() {
+    let (_home, serval) = start("async_timeout = \"0s\"");
+    assert_eq!(open(&serval).get("/x/detach?n=4").unwrap().body, b"tick 1\n");
+    let dropped = counts(&serval).0;
+    assert_eq!(open(&serval).get("/x/detach?ms=-1&timeout=50&n=4").unwrap().status, 500);
+    // It had to be completed, and was asked for nothing more.
+    wait_until(|| count_of(&serval, "completed") == 1);
+    assert_eq!(counts(&serval), (dropped, 1));
     assert!(serval.stop().unwrap().success());
 }
 
@@ -329,6 +394,16 @@ fn a_dispatch_that_gets_no_thread_is_answered_in_time() {
 fn a_task_inside_of_another_servlet_goes_nowhere_else() {
     let (_home, serval) = start("");
     assert_eq!(open(&serval).get("/x/nested?to=/again").unwrap().status, 500);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_request_that_goes_on_often_has_the_parameters_of_the_last_way() {
+    let (_home, serval) = start("parameter_count_max = 4");
+    for (target, count) in [("/x/round_trip?n=0", "1"), ("/x/round_trip?n=1", "2"), ("/x/round_trip?n=30", "2")] {
+        let answer = open(&serval).get(target).unwrap();
+        assert_eq!((answer.status, &*answer.body), (200, count.as_bytes()), "{target}");
+    }
     assert!(serval.stop().unwrap().success());
 }
 

@@ -12,6 +12,10 @@ static int dropped;   /* tasks that were dropped */
 static int polls;     /* of `restless` */
 static int told;      /* detached exchanges that were told */
 static int threads;   /* of ours that run */
+static int step;      /* what `step` has said last */
+static int held;      /* workers that `hold` keeps */
+static int kept;      /* tasks of `keeps` that came to their end */
+static int completed; /* detached exchanges that a thread has completed */
 
 static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
     (void)context;
@@ -226,6 +230,24 @@ static sv_status again(void *task, sv_exchange *exchange) {
     return status == SV_OK ? SV_PENDING : status;
 }
 
+/* Goes on with itself, `n` times, and answers how many parameters of this name there are then. */
+static sv_status round_trip(void *task, sv_exchange *exchange) {
+    char text[32];
+    sv_str value;
+    size_t count = 0;
+    long left = number(exchange, "n", 0);
+    (void)task;
+    if (left > 0) {
+        sprintf(text, "/round_trip?n=%ld", left - 1);
+        return host->async_dispatch(exchange, text, strlen(text)) == SV_OK ? SV_PENDING : SV_E_FAILED;
+    }
+    while (host->parameter(exchange, SV_LIT("n"), count, &value) == SV_OK) {
+        count++;
+    }
+    sprintf(text, "%d", (int)count);
+    return host->write(exchange, text, strlen(text), NULL);
+}
+
 static void *wake_late(void *waker) {
     int i;
     for (i = 0; i < 10000; i++) {
@@ -256,7 +278,7 @@ static sv_status wakes(void *task, sv_exchange *exchange) {
 struct detached {
     sv_exchange *exchange;
     long milliseconds;
-    int told, includes;
+    int told, includes, goes_on;
 };
 
 static void tell(void *arg, sv_status why) {
@@ -266,19 +288,62 @@ static void tell(void *arg, sv_status why) {
     __atomic_add_fetch(&told, 1, __ATOMIC_SEQ_CST);
 }
 
+static void wait_for_step(int number) {
+    while (__atomic_load_n(&step, __ATOMIC_SEQ_CST) < number) {
+        usleep(1000);
+    }
+}
+
+static sv_status next_step(void *servlet, sv_exchange *exchange, void **task) {
+    (void)servlet;
+    (void)task;
+    __atomic_store_n(&step, (int)number(exchange, "n", 1), __ATOMIC_SEQ_CST);
+    return SV_OK;
+}
+
+/* Keeps its thread until the second step. */
+static sv_status hold(void *servlet, sv_exchange *exchange, void **task) {
+    (void)servlet;
+    (void)exchange;
+    (void)task;
+    __atomic_add_fetch(&held, 1, __ATOMIC_SEQ_CST);
+    wait_for_step(2);
+    return SV_OK;
+}
+
+/* Ends at the first step, whether its client is there or not. */
+static sv_status keeps(void *task, sv_exchange *exchange) {
+    (void)task;
+    if (__atomic_load_n(&step, __ATOMIC_SEQ_CST) < 1) {
+        return sleep_for(exchange, 10) == SV_OK ? SV_PENDING : SV_E_FAILED;
+    }
+    __atomic_add_fetch(&kept, 1, __ATOMIC_SEQ_CST);
+    return SV_OK;
+}
+
 static void *complete_later(void *arg) {
     struct detached *this = arg;
     sv_status status;
     if (this->milliseconds >= 0) {
         usleep((useconds_t)this->milliseconds * 1000);
+    } else if (this->milliseconds == -2) {
+        wait_for_step(1);
     } else {
         while (!__atomic_load_n(&this->told, __ATOMIC_SEQ_CST)) {
             usleep(1000);
         }
     }
-    status = this->includes ? host->dispatch(this->exchange, SV_INCLUDE, SV_LIT("/tick?n=2&ms=10"))
+    if (this->goes_on && (status = host->async_dispatch(this->exchange, SV_LIT("/tick?n=1"))) == SV_OK) {
+        free(this);
+        __atomic_sub_fetch(&threads, 1, __ATOMIC_SEQ_CST);
+        return NULL;
+    }
+    status = this->goes_on    ? status
+             : this->includes ? host->dispatch(this->exchange, SV_INCLUDE, SV_LIT("/tick?n=2&ms=10"))
                             : host->write(this->exchange, SV_LIT("from a thread"), NULL);
-    host->complete(this->exchange, status);
+    if (host->complete(this->exchange, status) == SV_OK) {
+        __atomic_add_fetch(&completed, 1, __ATOMIC_SEQ_CST);
+    }
     free(this);
     __atomic_sub_fetch(&threads, 1, __ATOMIC_SEQ_CST);
     return NULL;
@@ -314,7 +379,7 @@ static sv_status early(void *servlet, sv_exchange *exchange, void **task) {
     return SV_PENDING;
 }
 
-/* A thread answers `ms` later; below 0: when it is told. With `n` 0 service itself completes it. */
+/* A thread answers `ms` later; -1: when it is told; -2: at the first step. With `n` 0 service itself completes it. */
 static sv_status detach(void *servlet, sv_exchange *exchange, void **task) {
     struct detached *this = calloc(1, sizeof *this);
     sv_status status;
@@ -326,6 +391,7 @@ static sv_status detach(void *servlet, sv_exchange *exchange, void **task) {
     this->exchange = exchange;
     this->milliseconds = number(exchange, "ms", 0);
     this->includes = number(exchange, "n", 1) == 3;
+    this->goes_on = number(exchange, "n", 1) == 4;
     if (number(exchange, "timeout", -1) >= 0) {
         host->set_timeout(exchange, (uint64_t)number(exchange, "timeout", 0));
     }
@@ -348,18 +414,21 @@ static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
     char line[96];
     (void)servlet;
     (void)task;
-    sprintf(line, "dropped %d, told %d, polls %d", __atomic_load_n(&dropped, __ATOMIC_SEQ_CST),
-            __atomic_load_n(&told, __ATOMIC_SEQ_CST), __atomic_load_n(&polls, __ATOMIC_SEQ_CST));
+    sprintf(line, "dropped %d, kept %d, told %d, held %d, completed %d, polls %d",
+            __atomic_load_n(&dropped, __ATOMIC_SEQ_CST), __atomic_load_n(&kept, __ATOMIC_SEQ_CST),
+            __atomic_load_n(&told, __ATOMIC_SEQ_CST), __atomic_load_n(&held, __ATOMIC_SEQ_CST),
+            __atomic_load_n(&completed, __ATOMIC_SEQ_CST), __atomic_load_n(&polls, __ATOMIC_SEQ_CST));
     return host->write(exchange, line, strlen(line), NULL);
 }
 
-#define TASK(id, begins)                                                                                               \
+#define TASK(id, begins) KEPT_TASK(id, begins, 0)
+#define KEPT_TASK(id, begins, keep)                                                                                    \
     static const sv_str id##_patterns[] = {SV_STR("/" #id)};                                                           \
-    static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING,                \
+    static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING | keep,         \
         .name = SV_STR(#id), .patterns = id##_patterns, .pattern_count = 1, .service = begins, .poll = id, .drop = drop};
-#define PLAIN(id)                                                                                                      \
+#define PLAIN(id, promise)                                                                                             \
     static const sv_str id##_patterns[] = {SV_STR("/" #id)};                                                           \
-    static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING,                \
+    static const sv_servlet id##_servlet = {.struct_size = sizeof(sv_servlet), .flags = promise,                       \
         .name = SV_STR(#id), .patterns = id##_patterns, .pattern_count = 1, .service = id};
 
 TASK(tick, make)
@@ -372,14 +441,19 @@ TASK(spin, make)
 TASK(wakes, make)
 TASK(restless, make)
 TASK(again, make)
-PLAIN(nested)
-PLAIN(detach)
-PLAIN(early)
-PLAIN(counts)
+TASK(round_trip, make)
+KEPT_TASK(keeps, make, SV_KEEP)
+PLAIN(nested, SV_NONBLOCKING)
+PLAIN(detach, SV_NONBLOCKING)
+PLAIN(next_step, SV_NONBLOCKING)
+PLAIN(hold, SV_BLOCKING)
+PLAIN(early, SV_NONBLOCKING)
+PLAIN(counts, SV_NONBLOCKING)
 
 static const sv_servlet *const servlets[] = {&tick_servlet, &flood_servlet, &forever_servlet, &until_retired_servlet,
     &length_servlet, &form_servlet, &spin_servlet, &wakes_servlet, &restless_servlet, &again_servlet,
-    &nested_servlet, &detach_servlet, &early_servlet, &counts_servlet};
+    &nested_servlet, &detach_servlet, &early_servlet, &counts_servlet,
+    &next_step_servlet, &hold_servlet, &round_trip_servlet, &keeps_servlet};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
     .abi_minor = SV_ABI_MINOR, .name = SV_STR("tasks"), .init = init, .destroy = destroy, .servlets = servlets,
     .servlet_count = sizeof servlets / sizeof servlets[0]};

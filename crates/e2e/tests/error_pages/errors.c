@@ -104,6 +104,10 @@ static sv_status wrong(void *servlet, sv_exchange *exchange, void **task) {
         host->unavailable(exchange, 3600, SV_LIT("counting"));
         return SV_E_FAILED;
     }
+    if (is_param(exchange, "as", "briefly")) {
+        host->unavailable(exchange, 1, SV_LIT("counting"));
+        return SV_E_FAILED;
+    }
     if (is_param(exchange, "as", "forward")) {
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/wrong/there?status=409"));
     }

@@ -27,6 +27,9 @@ location = "/quick"
 status = 410
 location = "/none.html"
 [[error_page]]
+status = 413
+location = "/page?of=413"
+[[error_page]]
 status = 423
 location = "/page?do=fail"
 [[error_page]]
@@ -47,6 +50,7 @@ fn start(server: &str, web: &str) -> (Home, Serval) {
     home.write("webapps/x/WEB-INF/bad.html", "a bad request").unwrap();
     home.write("webapps/x/gone.html", "it has gone").unwrap();
     home.write("webapps/x/file.txt", "a file").unwrap();
+    home.write("conf/rest.html", "it went wrong").unwrap();
     home.write("conf/host404.html", "nobody is here").unwrap();
     home.configure(&format!("[build]\nsources = true\n{server}")).unwrap();
     let serval = Serval::start(&home).unwrap();
@@ -130,6 +134,17 @@ fn servlets_make_pages_and_know_what_went_wrong() {
 }
 
 #[test]
+fn servlets_make_pages_for_requests_with_large_bodies() {
+    let (_home, serval) = start("[defaults.context]\nrequest_body_bytes_max = \"10B\"", WEB);
+    for (line, status) in [("POST /x/wrong/", 413), ("DELETE /x/wrong/", 405), ("POST /x/later", 413)] {
+        let answer = ask(&serval, line, "Content-Length: 11\r\n");
+        let page = format!("8 GET error.status_code={status} ");
+        assert_eq!((answer.status, text(&answer).starts_with(&page)), (status, true), "{line}: {}", text(&answer));
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn files_are_pages_with_the_status_of_the_error() {
     let (_home, serval) = start("", WEB);
     check(&serval, "/x/none", 404, "it has gone");
@@ -205,6 +220,19 @@ fn what_goes_wrong_later_has_a_page_too() {
 }
 
 #[test]
+fn a_servlet_that_was_unavailable_for_a_second_is_asked_again() {
+    let (_home, serval) = start("", "");
+    check_own(&serval, "/x/later?as=briefly", 503);
+    let deadline = Instant::now() + LONG;
+    while get(&serval, "/x/later").status == 503 {
+        assert!(Instant::now() < deadline, "it is unavailable still");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    check(&serval, "/x/later", 200, "fine");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn filters_of_the_type_error_see_pages() {
     let (_home, serval) = start("", WEB);
     let trail = |target: &str| {
@@ -255,12 +283,21 @@ fn without_a_page_it_is_the_servers_own() {
 #[test]
 fn a_webapp_hides_its_reasons_and_a_host_has_pages_of_its_own() {
     let pages =
-        "[[host]]\n[[host.error_page]]\nstatus = 404\nfile = \"conf/host404.html\"\n[server]\ndevelopment = true";
+        "[server]\ndevelopment = true\n[[host]]\n[[host.error_page]]\nstatus = 404\nfile = \"conf/host404.html\"";
     let (_home, serval) = start(pages, "[error_report]\nreason = false\n");
     check_own(&serval, "/x/wrong/?status=409", 409);
     for target in ["/x/none", "/none", "/x/wrong/?status=404", "/x/WEB-INF/x"] {
         check(&serval, target, 404, "nobody is here");
     }
     assert_eq!(get(&serval, "/none").header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(serval.stop().unwrap().success());
+
+    // One without a status is for all the others.
+    let rest = format!("{pages}\n[[host.error_page]]\nfile = \"conf/rest.html\"");
+    let (_home, serval) = start(&rest, "");
+    check(&serval, "/x/none", 404, "nobody is here");
+    for (target, status) in [("/x/wrong/?status=409", 409), ("/x/wrong/?as=kind", 500)] {
+        check(&serval, target, status, "it went wrong");
+    }
     assert!(serval.stop().unwrap().success());
 }

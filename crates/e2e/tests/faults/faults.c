@@ -289,6 +289,12 @@ SERVICE(fails_after_commit) {
     return SV_E_FAILED;
 }
 
+/* In microseconds: the year is one of five digits. */
+static int64_t modified(void *servlet, sv_exchange *x) {
+    (void)servlet, (void)x;
+    return 1700000000000000;
+}
+
 SERVICE(sends_error) {
     UNUSED;
     return host->send_error(x, 503, SV_LIT("the till\nERROR is locked"));
@@ -313,9 +319,14 @@ SERVICE(sends_error) {
         NULL, NULL, name, NULL, NULL, NULL,                                                                            \
     };
 SERVLETS(SERVLET)
+static const sv_str modified_patterns[] = { SV_STR("/modified") };
+static const sv_servlet modified_servlet = {
+    sizeof(sv_servlet), SV_NONBLOCKING, 0, 0, SV_STR("modified"), modified_patterns, 1, NULL, 0, -1, 0,
+    NULL, NULL, hello, NULL, NULL, modified,
+};
 
 #define ENTRY(name, promise) &name##_servlet,
-static const sv_servlet *const servlets[] = { SERVLETS(ENTRY) };
+static const sv_servlet *const servlets[] = { SERVLETS(ENTRY) &modified_servlet };
 static const sv_module module = {
     SV_MAGIC, sizeof(sv_module), SV_ABI_MAJOR, SV_ABI_MINOR, 0, 0, 0, 0,
     SV_STR("faults"), SV_STR("1"), SV_STR("C"),

@@ -172,6 +172,16 @@ fn a_thread_that_calls_after_the_end_gets_a_status() {
     }
 }
 
+#[test]
+fn a_date_that_no_header_can_tell_is_left_out() {
+    let (_home, serval) = faults("");
+    let answer = get(&serval, "/x/modified");
+    assert_eq!((answer.status, &*text(&answer), answer.header("last-modified")), (200, "hello", None));
+    let lines = misuses(serval);
+    let line = "last_modified called by modified: 1700000000000000 ms since 1970 is after the year 9999";
+    assert!(lines.iter().any(|found| found.starts_with(line)), "{lines:#?}");
+}
+
 // ---------------------------------------------------------------------------------------------- calls without end
 
 #[test]

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const sv_host *host;
-static int ends, initialized, destroyed, sessions, attributes, out_of_order;
+static int ends, initialized, destroyed, sessions, attributes, out_of_order, circles;
 
 static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
     (void)context;
@@ -144,6 +144,12 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
         }
         return host->flush(exchange);
     }
+    if (is_param(exchange, "as", "around")) {
+        host->set_status(exchange, 299);
+        host->write(exchange, SV_LIT("<"), NULL);
+        host->dispatch(exchange, SV_INCLUDE, SV_LIT("/counts"));
+        return host->write(exchange, SV_LIT(">"), NULL);
+    }
     if (is_param(exchange, "as", "both")) {
         host->dispatch(exchange, SV_INCLUDE, SV_LIT("/inner?as=plain"));
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain"));
@@ -155,6 +161,14 @@ static sv_status text(void *servlet, sv_exchange *exchange, void **task) {
     if (is_param(exchange, "as", "forward")) {
         /* No client can send this query. */
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/up/inner?as=plain&q=<a b>"));
+    }
+    if (is_param(exchange, "as", "circle")) {
+        __atomic_add_fetch(&circles, 1, __ATOMIC_SEQ_CST);
+        return host->dispatch(exchange, SV_FORWARD, SV_LIT("/text?as=circle"));
+    }
+    if (is_param(exchange, "as", "circles")) {
+        sprintf(line, "circles %d", __atomic_load_n(&circles, __ATOMIC_SEQ_CST));
+        return host->write(exchange, line, strlen(line), NULL);
     }
     if (is_param(exchange, "as", "file")) {
         return host->dispatch(exchange, SV_FORWARD, SV_LIT("/file.txt"));
@@ -320,7 +334,7 @@ static const sv_str counts_patterns[] = {SV_STR("/counts")};
 static const sv_servlet text_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("text"),
     .patterns = text_patterns, .pattern_count = 4, .service = text};
 static const sv_servlet counts_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("counts"),
-    .patterns = counts_patterns, .pattern_count = 1, .service = counts};
+    .methods = SV_GET, .patterns = counts_patterns, .pattern_count = 1, .service = counts};
 static const sv_str again_patterns[] = {SV_STR("/again"), SV_STR("/up/again")};
 static const sv_servlet again_servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("again"),
     .patterns = again_patterns, .pattern_count = 2, .service = again};

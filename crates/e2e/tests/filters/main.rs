@@ -189,6 +189,30 @@ fn dispatches_pass_the_filters_of_their_kind() {
 }
 
 #[test]
+fn a_servlet_that_forwards_to_itself_is_ended() {
+    let (_home, serval) = start("");
+    assert_eq!(get(&serval, "/x/text?as=circle").status, 500);
+    check(&serval, "/x/text?as=circles", 200, "circles 21", &BOTH);
+    let lines = serval.stop_and_read().unwrap();
+    let named = |line: &&String| line.contains("a servlet failed") && line.contains("servlet=text ");
+    let named: Vec<&String> = lines.iter().filter(named).collect();
+    assert!(matches!(named[..], [line] if line.contains("20 dispatches")), "{lines:#?}");
+}
+
+#[test]
+fn what_is_included_answers_no_method_in_its_includers_place() {
+    let (_home, serval) = start("");
+    check(&serval, "/x/text?as=around", 299, "<named>", &["trace:request", "trace:response 299"]);
+    for method in ["OPTIONS", "PUT"] {
+        let mut connection = Connection::open(serval.address(), LONG).unwrap();
+        connection.send(format!("{method} /x/text?as=around HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        let answer = connection.read_response().unwrap();
+        assert_eq!((answer.status, &*answer.body, answer.header("allow")), (299, &b"<>"[..], None), "{method}");
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn filters_see_the_end_of_what_is_written_before_another_dispatch_goes_on() {
     let (_home, serval) = start("");
     check(&serval, "/x/again", 200, "abplain 16", &["trace:request"]);

@@ -76,6 +76,12 @@ static sv_status last(void *module, const sv_event *event) {
     if (event->kind == SV_EVENT_SESSION_ATTRIBUTE && is(event->name, "end") && event->value.ptr != NULL) {
         host->session_invalidate(event->session);
     }
+    if (event->kind == SV_EVENT_SESSION_ATTRIBUTE && is(event->name, "renew") && event->value.ptr == NULL) {
+        sv_session *next;
+        if (host->session(event->exchange, 1, &next) != SV_OK) {
+            host->log_message(event->context, event->exchange, SV_LOG_ERROR, SV_LIT("there is no next session"));
+        }
+    }
     if (event->kind == SV_EVENT_SESSION_DESTROYED &&
         (host->session_invalidate(event->session) != SV_E_STATE ||
          host->session_set_attribute(event->session, SV_LIT("a"), SV_LIT("3")) != SV_E_STATE)) {
@@ -97,6 +103,10 @@ static sv_status act(void *servlet, sv_exchange *exchange, void **task) {
     if (is(query, "loop") || is(query, "end")) {
         status = host->session_set_attribute(session, query.ptr, query.len, SV_LIT("1"));
         return status == SV_OK ? host->write(exchange, SV_LIT("set"), NULL) : status;
+    }
+    if (is(query, "renew")) {
+        host->session_set_attribute(session, query.ptr, query.len, SV_LIT("1"));
+        return host->session_invalidate(session);
     }
     host->session_set_attribute(session, SV_LIT("a"), SV_LIT("1"));
     if (is(query, "short")) {

@@ -124,6 +124,9 @@ fn a_listener_function_may_do_what_it_is_told_of() {
     // A session is ended while its attribute is set.
     assert_eq!(ask(&serval, "end"), 200);
     wait_until(&serval, "told first: session destroyed");
+    // The next session is made while the one before ends, and the client gets to know it.
+    let renewed = Connection::open(serval.address(), LONG).unwrap().get("/x/act?renew").unwrap();
+    assert!(renewed.status == 200 && renewed.header("set-cookie").is_some(), "{renewed:?}");
     assert_eq!(ask(&serval, "one"), 200);
     told(&serval);
     assert!(serval.stop().unwrap().success());

@@ -92,6 +92,10 @@ fn an_id_changes_and_a_session_ends() {
     let ended = get(&serval, "/x/count?end", &new);
     assert_eq!((text(&ended), ended.header("set-cookie")), ("ended", None));
     assert_eq!(text(&get(&serval, "/x/count", &new)), "1 new");
+    // With another session the old id is not valid again.
+    let old = cookie(&get(&serval, "/x/count", ""));
+    let renewed = get(&serval, "/x/count?renew", &old);
+    assert_eq!((text(&renewed), cookie(&renewed) == old), ("stale", false));
     assert!(serval.stop().unwrap().success());
 }
 

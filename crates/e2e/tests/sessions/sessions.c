@@ -50,6 +50,14 @@ static sv_status count(void *servlet, sv_exchange *exchange, void **task) {
         }
         return host->write(exchange, SV_LIT("ended"), NULL);
     }
+    if (is(exchange, "renew")) {
+        host->session_invalidate(session);
+        if ((status = host->session(exchange, 1, &session)) != SV_OK) {
+            return status;
+        }
+        host->session_info(exchange, &info);
+        return host->write(exchange, info->requested_valid ? "valid" : "stale", 5, NULL);
+    }
     if (is(exchange, "rotate") && host->session_change_id(session, &value) != SV_OK) {
         return SV_E_FAILED;
     }
