@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{Pid, gettid};
+use serval_loader::unload::let_go;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::unconstrained;
@@ -350,7 +351,9 @@ struct Seated<'s> {
 
 impl Drop for Seated<'_> {
     fn drop(&mut self) {
-        if let Some(running) = self.seat.set(self.outer.take())
+        let outer = self.outer.take();
+        let is_between = outer.is_none();
+        if let Some(running) = self.seat.set(outer)
             && running.next > running.call.slow_after
         {
             let Call { generation, by, exchange_id, .. } = &running.call;
@@ -359,6 +362,9 @@ impl Drop for Seated<'_> {
                 generation = generation.number, request = exchange_id,
                 "the call that was named as slow has ended after {:.1} s", running.since.elapsed().as_secs_f64()
             );
+        }
+        if is_between {
+            let_go();
         }
     }
 }

@@ -19,6 +19,7 @@ use serval_loader::library::Library;
 use serval_loader::module::{Module, is_end};
 use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
 use serval_loader::servlet::Servlet;
+use serval_loader::unload::let_go;
 use serval_loader::{Refusal, Refused, elf};
 use tokio::sync::{Notify, watch};
 
@@ -26,6 +27,7 @@ use crate::compression::Compression;
 use crate::context::Context;
 use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context, log_failure, session_ends};
+use crate::execution::Pool;
 use crate::filters::FilterMaps;
 use crate::mapping::{By, Mapper};
 use crate::sessions::Sessions;
@@ -39,6 +41,8 @@ pub struct Lives {
     pub live: AtomicUsize,
     pub left_mapped: AtomicUsize,
     pub changed: Notify,
+    /// The server stops: what is still loaded goes with the process.
+    pub end: AtomicBool,
 }
 
 pub struct Generation {
@@ -79,6 +83,60 @@ struct Loaded {
     copy: PrivateCopy,
     side: Arc<Side>,
     temp: PathBuf,
+    closing: Closing,
+}
+
+/// How its libraries are unloaded.
+struct Closing {
+    /// Whose threads may have something of them.
+    pool: Arc<Pool>,
+    within: Duration,
+    lives: Arc<Lives>,
+}
+
+/// How long a library that was refused may take to end its threads: the refusal waits for it.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+/// LIMIT: threads that are nudged at once.
+const NUDGED_MAX: usize = 256;
+
+impl Closing {
+    /// Unloads them, the last one first, and returns for each that stays mapped why. Blocks; for a control thread.
+    fn close(&self, libraries: Vec<Arc<Library>>, within: Duration) -> Vec<String> {
+        let mut stay = Vec::new();
+        for library in libraries.into_iter().rev() {
+            let name = library.declared().name.clone();
+            let closed = match Arc::into_inner(library) {
+                Some(library) => library.close(within, &|threads| self.nudge(threads)),
+                None => Err("the server still holds it; please report it".to_owned()),
+            };
+            // At the end it goes with the process.
+            if let Err(reason) = closed
+                && !self.lives.end.load(Ordering::Relaxed)
+            {
+                self.lives.left_mapped.fetch_add(1, Ordering::Relaxed);
+                stay.push(format!("{name}: {reason}"));
+            }
+        }
+        stay
+    }
+
+    /// Lets as many I/O threads, and threads of pools, come to [`let_go`]. Each holds its task a moment, so that the next one goes to
+    /// another thread. False: the server stops.
+    fn nudge(&self, threads: usize) -> bool {
+        let runtime = self.pool.runtime();
+        for _ in 0..threads.min(NUDGED_MAX) {
+            // Nobody waits for them: they end at once.
+            drop(runtime.spawn(async {
+                let_go();
+                std::thread::sleep(Duration::from_micros(20));
+            }));
+            drop(runtime.spawn_blocking(|| {
+                let_go();
+                std::thread::sleep(Duration::from_millis(1));
+            }));
+        }
+        !self.lives.end.load(Ordering::Relaxed)
+    }
 }
 
 impl Loaded {
@@ -113,7 +171,7 @@ pub struct Plan {
     pub work: PathBuf,
     /// A folder for this generation alone; made when it is asked for.
     pub temp: PathBuf,
-    pub pool: Arc<crate::execution::Pool>,
+    pub pool: Arc<Pool>,
     /// The one that serves until this one does: its modules hand over to those of the same name.
     pub before: Arc<Generation>,
     pub lives: Arc<Lives>,
@@ -173,10 +231,16 @@ impl Generation {
         let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
         let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
+        let (pool, lives) = (plan.pool.clone(), plan.lives.clone());
+        let closing = Closing { pool, within: plan.settings.drain_timeout, lives };
         let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
-                made.destroy(&side, &plan.lives, None);
+                let stay = closing.close(made.destroy(&side, None), REFUSED_WITHIN);
+                if !stay.is_empty() {
+                    let (context, generation) = (&plan.context, plan.number);
+                    tracing::warn!(%context, generation, "what was refused stays mapped: {}", stay.join("; "));
+                }
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(&plan.temp);
                 return Err(error);
@@ -197,7 +261,7 @@ impl Generation {
             stage: watch::Sender::new(Stage::Serving),
             temp: Some(plan.temp.clone()),
             listens_to: made.modules.iter().fold(0, |kinds, module| kinds | module.listens_to()),
-            loaded: Some(Loaded { made, copy, side, temp: plan.temp }),
+            loaded: Some(Loaded { made, copy, side, temp: plan.temp, closing }),
             last_sessions: OnceLock::new(),
             lives: plan.lives,
         }))
@@ -330,14 +394,18 @@ impl Drop for Generation {
         let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
         let sessions = self.last_sessions.take();
         let end = move || {
-            if let Some(Loaded { made, copy, side, temp }) = loaded {
-                made.destroy(&side, &lives, sessions.as_deref());
+            if let Some(Loaded { made, copy, side, temp, closing }) = loaded {
+                let stay = closing.close(made.destroy(&side, sessions.as_deref()), closing.within);
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(temp);
-                tracing::info!(
-                    %context, generation = number, left_mapped = lives.left_mapped.load(Ordering::Relaxed),
-                    "the generation is destroyed; its code stays mapped (left mapped), since this version does not unload yet"
-                );
+                let left_mapped = lives.left_mapped.load(Ordering::Relaxed);
+                match stay.is_empty() {
+                    true => tracing::info!(%context, generation = number, left_mapped, "the generation is gone"),
+                    false => tracing::warn!(
+                        %context, generation = number, left_mapped,
+                        "the generation is destroyed, but stays mapped: {}", stay.join("; ")
+                    ),
+                }
             }
             lives.live.fetch_sub(1, Ordering::Release);
             lives.changed.notify_waiters();
@@ -426,8 +494,8 @@ impl Made {
         told
     }
 
-    /// Servlets before filters before sessions before modules, each in reverse order; the libraries stay mapped.
-    fn destroy(mut self, side: &Side, lives: &Lives, sessions: Option<&Sessions>) {
+    /// Servlets before filters before sessions before modules, each in reverse order. Returns the libraries, which nothing calls now.
+    fn destroy(mut self, side: &Side, sessions: Option<&Sessions>) -> Vec<Arc<Library>> {
         side.jobs.close(&side.context, side.number);
         while self.servlets.pop().is_some() {}
         while self.filters.pop().is_some() {}
@@ -440,7 +508,7 @@ impl Made {
             log_failure(&side.context, side.number, told);
         }
         while self.modules.pop().is_some() {}
-        lives.left_mapped.fetch_add(self.libraries.len(), Ordering::Relaxed);
+        self.libraries
     }
 }
 

@@ -313,6 +313,7 @@ impl Container {
 
     /// Unmounts everything and waits until its exchanges have ended and it is destroyed, or the deadline; true: nothing was cut.
     pub async fn stop(&self, deadline: Instant) -> bool {
+        self.lives.end.store(true, Ordering::Relaxed);
         self.deployment.clear().await;
         for host in &self.hosts.all {
             host.routes.store(Arc::default());

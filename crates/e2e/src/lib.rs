@@ -6,6 +6,8 @@
 
 pub mod serval;
 
+pub mod unloading;
+
 pub mod process;
 
 pub mod http_client;

@@ -18,6 +18,8 @@ pub struct Facts {
     /// Exports of other majors.
     pub other_entries: Vec<String>,
     pub needed: Vec<String>,
+    /// It says itself where what it needs is looked for.
+    pub has_search_path: bool,
     /// By which others need it.
     pub soname: Option<String>,
     pub no_delete: bool,
@@ -25,7 +27,13 @@ pub struct Facts {
     pub gnu_unique: Vec<String>,
     pub static_tls: bool,
     pub text_relocations: bool,
+    /// A function that it imports, and by which a thread or the process comes to call it without that we know.
+    pub unseen: Option<String>,
 }
+
+/// They lead to code of a library past the functions that [`unload`](crate::unload) keeps a record of: C11's threads and keys, timers and
+/// queues that begin a thread, ends of the process.
+const UNSEEN: [&str; 6] = ["tss_create", "thrd_create", "timer_create", "mq_notify", "on_exit", "clone"];
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
@@ -78,11 +86,18 @@ pub fn read(bytes: &[u8]) -> Result<Facts, Refusal> {
     }
     let mut facts = Facts {
         needed: elf.libraries.iter().map(|name| (*name).to_owned()).collect(),
+        has_search_path: !(elf.rpaths.is_empty() && elf.runpaths.is_empty()),
         soname: elf.soname.map(str::to_owned),
         ..Facts::default()
     };
-    for symbol in elf.dynsyms.iter().filter(|symbol| symbol.st_shndx != 0) {
+    for symbol in elf.dynsyms.iter() {
         let Some(name) = elf.dynstrtab.get_at(symbol.st_name) else { continue };
+        if symbol.st_shndx == 0 {
+            if UNSEEN.contains(&name) {
+                facts.unseen = Some(name.to_owned());
+            }
+            continue;
+        }
         match name.strip_prefix("servlet_module_v") {
             Some("1") => facts.entry = true,
             Some(_) => facts.other_entries.push(name.to_owned()),
@@ -100,6 +115,26 @@ pub fn read(bytes: &[u8]) -> Result<Facts, Refusal> {
     Ok(facts)
 }
 
+/// The libraries of C++: what they bring is in each library of C++ too, and exported, whatever it hides.
+const OF_CPP: [&str; 4] = ["libstdc++.so.6", "libc++.so.1", "libc++abi.so.1", "libgcc_s.so.1"];
+
+/// What is to be loaded before it: loaded with it, for it, they would look for their own functions in it first, and keep it.
+pub fn loaded_before(facts: &Facts) -> impl Iterator<Item = &str> {
+    // One that it looks for elsewhere may be another one there.
+    let is_sure = |name: &&str| !facts.has_search_path || OF_CPP.contains(name);
+    facts.needed.iter().map(String::as_str).filter(is_sure)
+}
+
+/// Why its code cannot go when it is closed, a clause; `None`: it can.
+pub fn why_it_stays(facts: &Facts) -> Option<String> {
+    let unique =
+        || facts.gnu_unique.first().map(|name| format!("it has unique symbols such as {name}, which libc keeps"));
+    let unseen =
+        || facts.unseen.as_ref().map(|name| format!("it uses {name}, by which its code may be called at any time"));
+    let no_delete = facts.no_delete.then(|| "it forbids to be unloaded (DF_1_NODELETE)".to_owned());
+    no_delete.or_else(unique).or_else(unseen)
+}
+
 /// What an author should know, a sentence each.
 pub fn warnings(facts: &Facts) -> Vec<String> {
     let mut all = Vec::new();
@@ -111,6 +146,11 @@ pub fn warnings(facts: &Facts) -> Vec<String> {
     }
     if facts.no_delete {
         all.push("it forbids to be unloaded (DF_1_NODELETE): each of its generations stays mapped".to_owned());
+    }
+    if let Some(name) = &facts.unseen {
+        all.push(format!(
+            "it uses {name}, by which its code may be called at any time: each of its generations stays mapped"
+        ));
     }
     if facts.static_tls {
         all.push("it uses static thread-local storage, of which there is little: a later load may fail".to_owned());

@@ -1,15 +1,14 @@
 //! A servlet library: from a file in the private copy to a module that runs.
 //!
-//! Called by the container on control threads. Nothing is ever closed yet: a library whose code the host's threads may still
-//! need at their end cannot simply go (its thread-local destructors, ABI-EVIDENCE B), so it counts as left mapped.
+//! Called by the container on control threads, which close it when its generation is over ([`unload`](crate::unload)). One that is
+//! dropped without that stays mapped.
 
-use std::ffi::OsStr;
-use std::mem::ManuallyDrop;
+use std::ffi::{OsStr, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::Arc;
+use std::time::Duration;
 
-use libloading::os::unix;
 use serval_abi::*;
 
 pub use crate::description::{Declared, DeclaredFilter, DeclaredServlet, Promise};
@@ -20,14 +19,16 @@ use crate::exchange::Context;
 use crate::module::Module;
 use crate::slots::ContextHandle;
 use crate::table::{HOST, last_panic, starting};
+use crate::unload::{self, Loaded};
 
 /// A loaded library and what it declares.
 pub struct Library {
     path: PathBuf,
     module: sv_module,
     declared: Declared,
-    /// Never closed, see above.
-    _handle: ManuallyDrop<unix::Library>,
+    loaded: Loaded,
+    /// Why it cannot be closed; a clause.
+    stays: Option<String>,
 }
 
 // SAFETY: a description is constant data, and its functions are called as servlet.h tags them.
@@ -47,17 +48,37 @@ impl Library {
                 None => Ok(None),
             };
         }
-        // Not closed after a refusal either: its constructors have run.
-        let handle = ManuallyDrop::new(load(path)?);
-        // SAFETY: the symbol was seen in the dynamic symbol table, and its type is fixed by its name (servlet.h).
-        let entry = unsafe { handle.get::<sv_module_fn>(ENTRY.to_bytes_with_nul()) }.map_err(|_| Refusal::NoEntry)?;
-        // SAFETY: the entry does nothing but return constant data.
-        let module = unsafe { entry() };
-        // SAFETY: the library's promise: NULL, or a description that begins with magic and struct_size.
-        let module = unsafe { read_module(module) }?;
-        // SAFETY: read_module has checked magic, version and size.
-        let declared = unsafe { declared(&module) }?;
-        Ok(Some(Library { path: path.to_owned(), module, declared, _handle: handle }))
+        let loaded = Loaded::open(path, &facts).map_err(|error| refusal(path, &error))?;
+        match describe(&loaded) {
+            Ok((module, declared)) => {
+                let by_itself = declared.no_unload.then(|| "it asks to stay (SV_MODULE_NO_UNLOAD)".to_owned());
+                let stays = by_itself.or_else(|| elf::why_it_stays(&facts));
+                Ok(Some(Library { path: path.to_owned(), module, declared, loaded, stays }))
+            }
+            Err(refusal) => {
+                if elf::why_it_stays(&facts).is_none() {
+                    // It stays where its constructors have left something that does not end now.
+                    let _ = loaded.close(Duration::ZERO, &|_| true);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Unloads it, unless that cannot be: then the error is the reason, a clause. Blocks, for `within` at most; called on a control
+    /// thread. `nudge` lets that many threads of the server come to [`unload::let_go`](crate::unload::let_go) soon; false: it is not
+    /// worth waiting any more.
+    pub fn close(self, within: Duration, nudge: &dyn Fn(usize) -> bool) -> Result<(), String> {
+        // Nothing can call it: its modules hold it, and what they have made holds them.
+        match self.stays {
+            Some(reason) => Err(reason),
+            None => self.loaded.close(within, nudge),
+        }
+    }
+
+    /// The calling thread is about to call it.
+    pub(crate) fn calls(&self) {
+        unload::calls(self.loaded.number());
     }
 
     pub fn path(&self) -> &Path {
@@ -76,6 +97,7 @@ impl Library {
     pub fn start(self: &Arc<Self>, context: Arc<dyn Context>) -> Result<Module, Refusal> {
         let handle = ContextHandle::open(context);
         let mut this = null_mut();
+        self.calls();
         if let Some(init) = self.module.init {
             let mut error = sv_str::ABSENT;
             // SAFETY: by servlet.h: a control thread, once per module, with places for the results.
@@ -88,17 +110,31 @@ impl Library {
     }
 }
 
-fn load(path: &Path) -> Result<unix::Library, Refusal> {
-    // SAFETY: this runs the library's constructors: that is what loading a servlet library means.
-    unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) }.map_err(|error| {
-        // The error itself only says that it was one.
-        let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        let text = text.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ");
-        match text.split_once(": cannot open shared object file") {
-            Some((name, _)) => Refusal::MissingDependency(name.to_owned()),
-            None => Refusal::Load(text.to_owned()),
-        }
-    })
+fn describe(loaded: &Loaded) -> Result<(sv_module, Declared), Refusal> {
+    let entry = loaded.symbol(ENTRY);
+    if entry.is_null() {
+        return Err(Refusal::NoEntry);
+    }
+    // SAFETY: its type is fixed by its name (servlet.h).
+    let entry = unsafe { std::mem::transmute::<*mut c_void, sv_module_fn>(entry) };
+    // SAFETY: the entry does nothing but return constant data.
+    let module = unsafe { entry() };
+    // SAFETY: the library's promise: NULL, or a description that begins with magic and struct_size.
+    let module = unsafe { read_module(module) }?;
+    // SAFETY: read_module has checked magic, version and size.
+    let declared = unsafe { declared(&module) }?;
+    Ok((module, declared))
+}
+
+/// Why the linker has not loaded it.
+fn refusal(path: &Path, error: &libloading::Error) -> Refusal {
+    // The error itself only says that it was one.
+    let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let text = text.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ");
+    match text.split_once(": cannot open shared object file") {
+        Some((name, _)) => Refusal::MissingDependency(name.to_owned()),
+        None => Refusal::Load(text.to_owned()),
+    }
 }
 
 pub(crate) fn failure_text(status: sv_status, error: sv_str) -> String {

@@ -161,6 +161,7 @@ impl Module {
             value: optional(event.value),
             old_value: optional(event.old_value),
         };
+        self.library.calls();
         let mut scope = Scope::new();
         scope.memory.set_context(self.context.raw());
         let who = self.name();
@@ -189,6 +190,7 @@ impl Module {
     /// What it hands over to the next generation; `None`: nothing. May block; called on a control thread.
     pub fn save(&self) -> Option<Vec<u8>> {
         let save = self.library.module().save?;
+        self.library.calls();
         let mut buffer = vec![0_u8; SAVED_BYTES];
         loop {
             let mut len = 0;

@@ -38,6 +38,7 @@ impl Scope {
         module: &Module,
         who: &'e str,
     ) -> Result<Entry<'e>, Fault> {
+        module.library().calls();
         self.memory.set_context(module.context());
         let handle = match &mut self.handle {
             Some(handle) => handle,
@@ -334,6 +335,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if let Some(drop) = self.drop {
+            self.module.library().calls();
             // SAFETY: the task was made by service, and is dropped once.
             unsafe { drop(self.task) };
         }

@@ -38,13 +38,14 @@ pub fn run(config: Server) -> ExitCode {
 fn start(config: Server) -> Result<ExitCode, String> {
     let _home = home::lock(&config)?;
     home::raise_file_limit(&config);
-    if let Err(sentence) = serval_loader::hooks::self_test() {
+    if let Err(sentence) = serval_loader::unload::self_test() {
         tracing::warn!("{sentence}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.io_threads)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("sv-io")
+        .on_thread_park(serval_loader::unload::let_go)
         .enable_all()
         .build()
         .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
