@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use serval_config::{ContextName, ContextSettings};
@@ -38,6 +38,7 @@ pub struct Context {
     /// Its host's.
     pub host_pages: Arc<HostPages>,
     waiting: AtomicU8,
+    refused: Mutex<Option<String>>,
 }
 
 /// Why a path that no file answers may be a servlet's that is not there yet.
@@ -81,6 +82,7 @@ impl Context {
             beside: OnceLock::new(),
             host_pages,
             waiting,
+            refused: Mutex::default(),
         }
     }
 
@@ -103,6 +105,15 @@ impl Context {
             3 => Waiting::Failed,
             _ => Waiting::No,
         }
+    }
+
+    /// Why the last change was refused.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_refused(&self, why: Option<String>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     pub fn set_waiting(&self, waiting: Waiting) {

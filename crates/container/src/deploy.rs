@@ -63,6 +63,20 @@ struct Mounted {
     announced: bool,
 }
 
+/// The number of the generation that serves now, or why it was refused.
+type Outcome = Result<u64, String>;
+
+/// Why a context was not reloaded; a sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("there is no such context")]
+    Unknown,
+    #[error("the hosts {} and {} have such a context: name one", .0[0], .0[1])]
+    Ambiguous([String; 2]),
+    #[error("the new generation is refused: {0}")]
+    Refused(String),
+}
+
 enum Loaded {
     Swapped,
     /// The files changed while they were copied.
@@ -284,7 +298,7 @@ impl Container {
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
-        drain(context, generation);
+        self.drain(context, generation);
     }
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
@@ -334,7 +348,14 @@ impl Container {
             }
             return Ok((!now.libraries.is_empty()).then(|| GONE_FOR.saturating_sub(quiet)));
         }
+        self.begin_load(entry, now, |_| ());
+        Ok(Some(Duration::from_millis(50)))
+    }
+
+    /// Starts a load of what lies there now, whose end is told.
+    fn begin_load(self: &Arc<Self>, entry: &mut Mounted, now: Inputs, told: impl FnOnce(Outcome) + Send + 'static) {
         entry.number += 1;
+        let context = entry.context.clone();
         let (loading, number, inputs) = (Loading::begin(self), entry.number, now.clone());
         let before = entry.refused.as_ref().filter(|_| now == entry.tried).map(|failure| failure.reason.clone());
         let load = tokio::spawn(async move {
@@ -344,10 +365,41 @@ impl Container {
             {
                 loading.0.refused(&context, number, failure);
             }
+            told(match &loaded {
+                Loaded::Swapped => Ok(number),
+                Loaded::Again => Err("its files changed while they were read".to_owned()),
+                Loaded::Refused(failure) => Err(failure.reason.clone()),
+            });
             loaded
         });
         entry.load = Some((now, load));
-        Ok(Some(Duration::from_millis(50)))
+    }
+
+    /// Makes the next generation of a context from what lies there now, changed or not, and waits until it serves, or is refused;
+    /// what served before serves on then. `host`: its name; `None`: of the only host that has such a context.
+    pub async fn reload(self: &Arc<Self>, host: Option<&str>, context: &str) -> Result<u64, ReloadError> {
+        let mut mounted = self.deployment.mounted.lock().await;
+        let name_of = |number: usize| &*self.deployment.config.hosts[number].name;
+        let is_it = |entry: &&mut Mounted| {
+            *entry.context.name == *context && host.is_none_or(|host| host == name_of(entry.context.host))
+        };
+        let mut found = mounted.values_mut().filter(is_it);
+        let entry = found.next().ok_or(ReloadError::Unknown)?;
+        if let Some(other) = found.next() {
+            let hosts = [name_of(entry.context.host), name_of(other.context.host)].map(str::to_owned);
+            return Err(ReloadError::Ambiguous(hosts));
+        }
+        if let Some((inputs, load)) = entry.load.take() {
+            entry.took(inputs, load.await);
+        }
+        let now = Inputs::of(&entry.context.webapp).map_err(ReloadError::Refused)?;
+        let (told, outcome) = tokio::sync::oneshot::channel();
+        self.begin_load(entry, now, |outcome| drop(told.send(outcome)));
+        drop(mounted);
+        match outcome.await {
+            Ok(outcome) => outcome.map_err(ReloadError::Refused),
+            Err(_) => Err(ReloadError::Refused("the load ended by a fault of the server; please report it".to_owned())),
+        }
     }
 
     /// Makes the next generation and swaps it in; any failure leaves the current one.
@@ -416,6 +468,7 @@ impl Container {
         };
         context.folder.store(Arc::new(folder));
         let old = context.current.swap(next.clone());
+        context.set_refused(None);
         if count > 0 || context.waiting() != Waiting::Building {
             context.set_waiting(Waiting::No);
         }
@@ -423,7 +476,7 @@ impl Container {
         for name in next.changed_dependencies(&old) {
             tracing::warn!(context = %context.name, generation = number, "{name} has changed, but as other libraries need it, its old code stays in use: a changed dependency needs a restart");
         }
-        drain(context, old);
+        self.drain(context, old);
         Loaded::Swapped
     }
 
@@ -446,10 +499,30 @@ impl Container {
             None => "it is tried again when WEB-INF/lib or web.toml changes".to_owned(),
         };
         let reason = &failure.reason;
+        context.set_refused(Some(reason.clone()));
         tracing::error!(
             context = %context.name, generation = number,
             "the new generation is refused: {reason}; {meanwhile}; {again}"
         );
+    }
+
+    /// Lets a generation that gets no more requests come to its end: its exchanges are told, and after a while those that go on
+    /// by themselves are ended.
+    fn drain(&self, context: &Context, old: Arc<Generation>) {
+        self.lives.retire(&old);
+        old.retire();
+        let (context, after, number, old) =
+            (context.name.clone(), context.settings.drain_timeout, old.number, Arc::downgrade(&old));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Some(old) = old.upgrade() {
+                tracing::warn!(
+                    %context, generation = number,
+                    "exchanges still run in this old generation after {after:?} (drain_timeout): tasks are ended, calls go on"
+                );
+                old.cut();
+            }
+        });
     }
 
     fn event(&self, context: &Context, state: &'static str, generation: u64, took: Duration, detail: String) {
@@ -463,24 +536,6 @@ impl Container {
             detail,
         });
     }
-}
-
-/// Lets a generation that gets no more requests come to its end: its exchanges are told, and after a while those that go on
-/// by themselves are ended.
-fn drain(context: &Context, old: Arc<Generation>) {
-    old.retire();
-    let (context, after, number, old) =
-        (context.name.clone(), context.settings.drain_timeout, old.number, Arc::downgrade(&old));
-    tokio::spawn(async move {
-        tokio::time::sleep(after).await;
-        if let Some(old) = old.upgrade() {
-            tracing::warn!(
-                %context, generation = number,
-                "exchanges still run in this old generation after {after:?} (drain_timeout): tasks are ended, calls go on"
-            );
-            old.cut();
-        }
-    });
 }
 
 impl Mounted {

@@ -4,9 +4,9 @@
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serval_abi::{
@@ -21,7 +21,7 @@ use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
 use serval_loader::servlet::Servlet;
 use serval_loader::unload::let_go;
 use serval_loader::{Refusal, Refused, elf};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::compression::Compression;
 use crate::context::Context;
@@ -29,24 +29,18 @@ use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context, log_failure, session_ends};
 use crate::execution::Pool;
 use crate::filters::FilterMaps;
+use crate::lives::{LeftMapped, Lives};
 use crate::mapping::{By, Mapper};
 use crate::sessions::Sessions;
 use crate::side::Side;
 
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
 
-/// What the generations of all contexts share: how many live, and how many libraries stay mapped.
-#[derive(Default)]
-pub struct Lives {
-    pub live: AtomicUsize,
-    pub left_mapped: AtomicUsize,
-    pub changed: Notify,
-    /// The server stops: what is still loaded goes with the process.
-    pub end: AtomicBool,
-}
-
 pub struct Generation {
+    /// Of all generations of all contexts.
+    pub id: u64,
     pub number: u64,
+    pub since: Instant,
     pub context: Arc<str>,
     pub mapper: Mapper,
     /// The names that the static files have as a servlet, by their numbers.
@@ -92,6 +86,8 @@ struct Closing {
     pool: Arc<Pool>,
     within: Duration,
     lives: Arc<Lives>,
+    context: Arc<str>,
+    number: u64,
 }
 
 /// How long a library that was refused may take to end its threads: the refusal waits for it.
@@ -100,21 +96,28 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 const NUDGED_MAX: usize = 256;
 
 impl Closing {
-    /// Unloads them, the last one first, and returns for each that stays mapped why. Blocks; for a control thread.
-    fn close(&self, libraries: Vec<Arc<Library>>, within: Duration) -> Vec<String> {
+    /// Unloads them, the last one first, and returns for each that stays mapped why. Blocks; for a control thread. `id` is the
+    /// generation's, if there is one that is retired.
+    fn close(&self, libraries: Vec<Arc<Library>>, within: Duration, id: Option<u64>) -> Vec<String> {
         let mut stay = Vec::new();
         for library in libraries.into_iter().rev() {
             let name = library.declared().name.clone();
             let closed = match Arc::into_inner(library) {
-                Some(library) => library.close(within, &|threads| self.nudge(threads)),
+                Some(library) => library.close(within, &|waits, threads| {
+                    if let Some(id) = id {
+                        self.lives.set(id, "unloading", format!("{name}: {waits}"));
+                    }
+                    self.nudge(threads)
+                }),
                 None => Err("the server still holds it; please report it".to_owned()),
             };
             // At the end it goes with the process.
             if let Err(reason) = closed
                 && !self.lives.end.load(Ordering::Relaxed)
             {
-                self.lives.left_mapped.fetch_add(1, Ordering::Relaxed);
+                let (context, generation) = (self.context.to_string(), self.number);
                 stay.push(format!("{name}: {reason}"));
+                self.lives.left_mapped(LeftMapped { context, generation, library: name, reason });
             }
         }
         stay
@@ -186,9 +189,10 @@ impl Generation {
         settings: &ContextSettings,
         lives: Arc<Lives>,
     ) -> Arc<Generation> {
-        lives.live.fetch_add(1, Ordering::Relaxed);
         let (files, mapper) = declared::of_files(&web);
         Arc::new(Generation {
+            id: lives.begin(),
+            since: Instant::now(),
             number,
             context,
             mapper,
@@ -232,11 +236,12 @@ impl Generation {
         let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
         let (pool, lives) = (plan.pool.clone(), plan.lives.clone());
-        let closing = Closing { pool, within: plan.settings.drain_timeout, lives };
+        let (within, context) = (plan.settings.drain_timeout, plan.context.clone());
+        let closing = Closing { pool, within, lives, context, number: plan.number };
         let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
-                let stay = closing.close(made.destroy(&side, None), REFUSED_WITHIN);
+                let stay = closing.close(made.destroy(&side, None), REFUSED_WITHIN, None);
                 if !stay.is_empty() {
                     let (context, generation) = (&plan.context, plan.number);
                     tracing::warn!(%context, generation, "what was refused stays mapped: {}", stay.join("; "));
@@ -247,8 +252,9 @@ impl Generation {
             }
         };
         let _ = side.modules.set(made.modules.iter().map(Arc::downgrade).collect());
-        plan.lives.live.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(Generation {
+            id: plan.lives.begin(),
+            since: Instant::now(),
             number: plan.number,
             context: plan.context,
             mapper,
@@ -391,14 +397,17 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         let lives = self.lives.clone();
-        let (loaded, context, number) = (self.loaded.take(), self.context.clone(), self.number);
+        let (loaded, context, number, id) = (self.loaded.take(), self.context.clone(), self.number, self.id);
         let sessions = self.last_sessions.take();
         let end = move || {
             if let Some(Loaded { made, copy, side, temp, closing }) = loaded {
-                let stay = closing.close(made.destroy(&side, sessions.as_deref()), closing.within);
+                lives.set(id, "destroying", String::new());
+                let libraries = made.destroy(&side, sessions.as_deref());
+                lives.set(id, "unloading", String::new());
+                let stay = closing.close(libraries, closing.within, Some(id));
                 let _ = copy.remove();
                 let _ = std::fs::remove_dir_all(temp);
-                let left_mapped = lives.left_mapped.load(Ordering::Relaxed);
+                let (left_mapped, _) = lives.left();
                 match stay.is_empty() {
                     true => tracing::info!(%context, generation = number, left_mapped, "the generation is gone"),
                     false => tracing::warn!(
@@ -407,8 +416,7 @@ impl Drop for Generation {
                     ),
                 }
             }
-            lives.live.fetch_sub(1, Ordering::Release);
-            lives.changed.notify_waiters();
+            lives.end(id);
         };
         // A library's destroy may block, and the last exchange may end on an I/O thread.
         if let Err(error) = std::thread::Builder::new().name("sv-control".to_owned()).spawn(end) {

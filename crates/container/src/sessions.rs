@@ -114,6 +114,11 @@ impl Sessions {
         Some(session)
     }
 
+    /// How many are valid.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Whether a request of that id would find one.
     pub fn knows(&self, id: &str) -> bool {
         let session = self.bucket(id).get(id).cloned();

@@ -2,8 +2,8 @@
 //! a reason. For a test of a few reloads, and for a soak of many.
 
 use crate::http_client::Connection;
-use crate::process::resident_kb;
-use crate::serval::{Home, Serval, cargo, repository};
+use crate::process::{resident_kb, run};
+use crate::serval::{Home, Serval, binary, cargo, repository};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -72,15 +72,25 @@ pub const CASES: &[Case] = &[
 
 /// What came of a library that was replaced many times.
 pub struct Replaced {
+    pub requests: usize,
     pub left_mapped: usize,
     /// Resident memory after the first tenth, and at the end.
     pub resident: (u64, u64),
 }
 
+/// How a library is replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Another file is renamed over it, which the server sees.
+    Rename,
+    /// `serval reload`, of the same file.
+    Command,
+}
+
 impl Case {
-    /// Replaces the library that many times, by renaming another file over it, and asks each generation. An error tells what was
-    /// not as it should be: an answer, or what became of an old generation.
-    pub fn run(&self, reloads: usize) -> Result<Replaced> {
+    /// Replaces the library that many times, and asks each generation. An error tells what was not as it should be: an answer, or
+    /// what became of an old generation.
+    pub fn run(&self, reloads: usize, by: By) -> Result<Replaced> {
         let home = Home::new()?;
         home.configure("[defaults.context]\nsettle_time = \"1ms\"\ndrain_timeout = \"5s\"")?;
         let bytes = std::fs::read(self.build()?)?;
@@ -111,8 +121,14 @@ impl Case {
             if number == 1 + reloads / 10 {
                 early = resident_kb(serval.program().id())?;
             }
-            if number <= reloads {
-                write(number + 1)?;
+            match by {
+                _ if number > reloads => {}
+                By::Rename => write(number + 1)?,
+                By::Command => {
+                    let mut command = Command::new(binary()?);
+                    command.args(["reload", "/x", "--home"]).arg(home.path("")).stdout(Stdio::null());
+                    run(command, WITHIN)?;
+                }
             }
         }
         for number in 1..=reloads {
@@ -122,7 +138,8 @@ impl Case {
         let status = serval.stop()?;
         ensure!(status.success(), "{}: the server ended with {status}", self.name);
         let left_mapped = if self.stays.is_some() { reloads } else { 0 };
-        Ok(Replaced { left_mapped, resident: (early, late) })
+        let requests = (reloads + 1) * CONNECTIONS;
+        Ok(Replaced { requests, left_mapped, resident: (early, late) })
     }
 
     fn check_end(&self, serval: &Serval, number: usize) -> Result<()> {

@@ -58,7 +58,7 @@ impl Library {
             Err(refusal) => {
                 if elf::why_it_stays(&facts).is_none() {
                     // It stays where its constructors have left something that does not end now.
-                    let _ = loaded.close(Duration::ZERO, &|_| true);
+                    let _ = loaded.close(Duration::ZERO, &|_, _| true);
                 }
                 Err(refusal)
             }
@@ -66,9 +66,9 @@ impl Library {
     }
 
     /// Unloads it, unless that cannot be: then the error is the reason, a clause. Blocks, for `within` at most; called on a control
-    /// thread. `nudge` lets that many threads of the server come to [`unload::let_go`](crate::unload::let_go) soon; false: it is not
+    /// thread. `nudge` is told what it waits for, and lets that many threads of the server come to [`unload::let_go`](crate::unload::let_go) soon; false: it is not
     /// worth waiting any more.
-    pub fn close(self, within: Duration, nudge: &dyn Fn(usize) -> bool) -> Result<(), String> {
+    pub fn close(self, within: Duration, nudge: &dyn Fn(&unload::Waits, usize) -> bool) -> Result<(), String> {
         // Nothing can call it: its modules hold it, and what they have made holds them.
         match self.stays {
             Some(reason) => Err(reason),

@@ -4,6 +4,7 @@
 mod build;
 mod check;
 mod connection;
+mod control;
 mod doubts;
 mod explain;
 mod guard;
@@ -45,6 +46,10 @@ enum Command {
     Check,
     /// Say step by step what a request means
     Explain(explain::Explain),
+    /// Tell of the running server: contexts, their generations, and what old ones wait for
+    Status(control::client::Status),
+    /// Make the next generation of a context of the running server, changed or not, and wait until it serves
+    Reload(control::client::Reload),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -80,6 +85,8 @@ fn main() -> ExitCode {
         Ok(config) => match command {
             Some(Command::Check) => check::run(&config),
             Some(Command::Explain(arguments)) => explain::run(&arguments, &config),
+            Some(Command::Status(arguments)) => control::client::status(&arguments, &config),
+            Some(Command::Reload(arguments)) => control::client::reload(&arguments, &config),
             _ => run::run(config),
         },
     }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::{home, listener, sources, stack, watch as folders};
+use crate::{control, home, listener, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -93,7 +93,11 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
     tasks.spawn(folders::watch(container.clone(), pass, builds, stopped.clone()));
-    tasks.spawn(expire_sessions(container.clone(), stopped));
+    tasks.spawn(expire_sessions(container.clone(), stopped.clone()));
+    match control::bind(&config) {
+        Ok(socket) => drop(tasks.spawn(control::serve(socket, container.clone(), stopped))),
+        Err(sentence) => tracing::warn!("{sentence}"),
+    }
     let ready = async {
         container.settled().await;
         say(format_args!("ready in {} ms", began.elapsed().as_millis()));

@@ -36,7 +36,7 @@ use crate::elf;
 
 pub use hooks::self_test;
 pub(crate) use records::calls;
-pub use records::let_go;
+pub use records::{Waits, let_go};
 
 /// Libraries are opened and closed one at a time: a new one could come to lie where one that is closed is still known to be.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -92,10 +92,10 @@ impl Loaded {
         self.number
     }
 
-    /// Unloads it. Blocks, for `within` at most: for a control thread. `nudge` lets that many threads of the server come to [`let_go`] soon; false: it is not worth waiting any more. An error is the reason why the library stays mapped, a clause.
+    /// Unloads it. Blocks, for `within` at most: for a control thread. `nudge` is told what it waits for, and lets that many threads of the server come to [`let_go`] soon; false: it is not worth waiting any more. An error is the reason why the library stays mapped, a clause.
     ///
     /// INVARIANT: nothing of the library is called or read any more, but by its own threads and by what it has left on others.
-    pub(crate) fn close(self, within: Duration, nudge: &dyn Fn(usize) -> bool) -> Result<(), String> {
+    pub(crate) fn close(self, within: Duration, nudge: &dyn Fn(&Waits, usize) -> bool) -> Result<(), String> {
         if self_test().is_err() {
             return Err("the server's own functions for thread-locals and threads are not in place".to_owned());
         }
@@ -109,7 +109,7 @@ impl Loaded {
             }
             // More each time: who idles is chosen by the runtime.
             let nudged = waits.callers.len().saturating_mul(1 << round.min(6));
-            if !nudge(nudged) || Instant::now() >= deadline {
+            if !nudge(&waits, nudged) || Instant::now() >= deadline {
                 records::withdraw(self.number);
                 return Err(waits.to_string());
             }

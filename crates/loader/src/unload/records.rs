@@ -327,8 +327,8 @@ pub(super) fn withdraw(number: u32) {
     }
 }
 
-/// What a library that is being closed waits for.
-pub(super) struct Waits {
+/// What a library that is being closed waits for; as a text it is a clause with the threads.
+pub struct Waits {
     /// Threads of its own.
     pub threads: usize,
     /// Threads of the server, or of other libraries, by their ids.

@@ -14,6 +14,7 @@ use e2e::http_client::Connection;
 use e2e::load::{Counts, Load, Outcome};
 use e2e::process;
 use e2e::serval::{Home, Serval};
+use e2e::unloading::{By, CASES, Case, Replaced};
 use library::Library;
 use std::io;
 use std::process::ExitCode;
@@ -32,34 +33,33 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Replaces servlet libraries under load, and looks for failed and outdated answers.
 #[derive(Parser)]
 struct Arguments {
-    /// How long to go on replacing.
+    /// How long to go on replacing; for those that leave something behind, --reloads counts.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// How often each library that leaves something behind is replaced.
+    #[arg(long, default_value_t = 1000)]
+    reloads: usize,
     /// Connections that ask all the time.
     #[arg(long, default_value_t = 16)]
     connections: usize,
     /// Leaves out the library in Rust, whose builds take long.
     #[arg(long)]
     only_c: bool,
-    /// What is replaced: small libraries in each of the ways, or the example application.
-    #[arg(long, value_enum, default_value_t = Which::Small)]
-    library: Which,
+    /// What is replaced: `small`, libraries in each of the ways; `guestbook`, the example application; or by its name a library that
+    /// leaves something behind, such as rust-tokio-many (`all`: each of these).
+    #[arg(long, default_value = "small")]
+    library: String,
     /// With the guestbook: two real browsers use it meanwhile (needs node, chromium, and `npm ci` in crates/e2e/browser).
     #[arg(long)]
     browser: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Which {
-    Small,
-    Guestbook,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let soaked = match arguments.library {
-        Which::Small => soak(&arguments),
-        Which::Guestbook => guestbook::soak(&arguments),
+    let soaked = match &*arguments.library {
+        "small" => soak(&arguments),
+        "guestbook" => guestbook::soak(&arguments),
+        name => leaves(name, arguments.reloads),
     };
     match soaked {
         Ok(true) => ExitCode::SUCCESS,
@@ -69,6 +69,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Replaces libraries that leave something behind; an error if one does not go, or stays, as it should.
+fn leaves(name: &str, reloads: usize) -> Result<bool> {
+    let cases: Vec<&Case> = CASES.iter().filter(|case| name == "all" || case.name == name).collect();
+    if cases.is_empty() {
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        bail!("there is no library {name}; there are small, guestbook, all, {}", names.join(", "));
+    }
+    for case in cases {
+        let Replaced { requests, left_mapped, resident: (before, after) } = case.run(reloads, By::Command)?;
+        println!(
+            "reload-soak: {}: {reloads} reloads, {requests} requests, 0 failed, 0 wrong, left mapped {left_mapped}, \
+             rss {before} -> {after} kB",
+            case.name
+        );
+    }
+    Ok(true)
 }
 
 /// Returns whether nothing was failed or wrong.

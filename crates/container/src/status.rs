@@ -1,0 +1,75 @@
+//! What the server tells of itself (`serval status`): contexts with their generations, and what is left of old ones.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::Container;
+use crate::context::{Context, Waiting};
+use crate::dispatch::servlet_count;
+use crate::lives::{LeftMapped, Old};
+
+/// As JSON, field by field.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// By host and path.
+    pub contexts: Vec<ContextStatus>,
+    /// Generations that newer ones have replaced and that are not gone.
+    pub old: Vec<Old>,
+    /// How many libraries could not be unloaded since the start.
+    pub left_mapped: usize,
+    /// The last hundred of them.
+    pub left_mapped_last: Vec<LeftMapped>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ContextStatus {
+    pub host: String,
+    /// "/" for the root context, "/shop##2".
+    pub context: String,
+    pub webapp: String,
+    /// `ready`; `starting`, `building`: its servlets are to come; `failed`: they do not come, the log says why.
+    pub state: &'static str,
+    /// That requests get.
+    pub generation: u64,
+    /// How long it has been the current one.
+    pub seconds: u64,
+    pub servlets: usize,
+    pub sessions: usize,
+    /// Exchanges in flight in the current generation.
+    pub exchanges: usize,
+    /// Why the last change was refused; the current generation serves on.
+    pub refused: Option<String>,
+}
+
+impl Container {
+    pub fn status(&self) -> Status {
+        let mut contexts: Vec<ContextStatus> =
+            self.hosts.contexts().iter().map(|context| self.status_of(context)).collect();
+        contexts.sort_by(|one, other| (&one.host, &one.context).cmp(&(&other.host, &other.context)));
+        let (left_mapped, left_mapped_last) = self.lives.left();
+        Status { contexts, old: self.lives.old(), left_mapped, left_mapped_last }
+    }
+
+    fn status_of(&self, context: &Arc<Context>) -> ContextStatus {
+        let generation = context.current.load_full();
+        ContextStatus {
+            host: self.hosts.all[context.host].name.clone(),
+            context: context.name.to_string(),
+            webapp: context.webapp.display().to_string(),
+            state: match context.waiting() {
+                Waiting::No => "ready",
+                Waiting::Starting => "starting",
+                Waiting::Building => "building",
+                Waiting::Failed => "failed",
+            },
+            generation: generation.number,
+            seconds: generation.since.elapsed().as_secs(),
+            servlets: servlet_count(&generation),
+            sessions: context.sessions.count(),
+            // But for the context's own hold, and this one.
+            exchanges: Arc::strong_count(&generation).saturating_sub(2),
+            refused: context.refused(),
+        }
+    }
+}

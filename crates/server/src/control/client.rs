@@ -1,0 +1,169 @@
+//! The commands that ask a running server over its control socket. They return when the answer is true, and exit with 0 if all is as
+//! asked, 1 if the server cannot be reached, 3 if it is not as asked.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use serval_config::Server;
+use tokio::net::UnixStream;
+
+use super::{Folder, NAME};
+
+const NOT_AS_ASKED: u8 = 3;
+
+#[derive(Args)]
+pub struct Status {
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Reload {
+    /// The context's path, with its version if it has one: /, /shop, /shop##2
+    context: String,
+    /// The name of its host, if more than one has such a context
+    #[arg(long)]
+    host: Option<String>,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// 3: a context is not ready, or its last change was refused.
+pub fn status(arguments: &Status, config: &Server) -> ExitCode {
+    let (_, told) = match ask(config, Method::GET, "/status", &Value::Null) {
+        Ok(answer) => answer,
+        Err(sentence) => return unreached(&sentence),
+    };
+    if arguments.json {
+        println!("{told}");
+    } else {
+        print!("{}", table(&told));
+    }
+    let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
+    match list(&told["contexts"]).iter().all(is_well) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(NOT_AS_ASKED),
+    }
+}
+
+/// 3: it is refused, and what served before serves on.
+pub fn reload(arguments: &Reload, config: &Server) -> ExitCode {
+    let question = json!({ "context": arguments.context, "host": arguments.host });
+    let (status, told) = match ask(config, Method::POST, "/reload", &question) {
+        Ok(answer) => answer,
+        Err(sentence) => return unreached(&sentence),
+    };
+    let is_done = status == StatusCode::OK;
+    match (arguments.json, is_done) {
+        (true, _) => println!("{told}"),
+        (_, true) => println!("{} serves generation {}", arguments.context, told["generation"]),
+        _ => eprintln!("{}: {}", arguments.context, text(&told["error"])),
+    }
+    if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
+}
+
+fn unreached(sentence: &str) -> ExitCode {
+    eprintln!("{sentence}");
+    ExitCode::FAILURE
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// For people: a line for each context, and one for each thing that is not as it should be for ever.
+fn table(told: &Value) -> String {
+    const HEAD: [&str; 7] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "EXCHANGES"];
+    let contexts = list(&told["contexts"]);
+    let is_one_host = contexts.iter().all(|context| context["host"] == contexts[0]["host"]);
+    let host = |context: &Value| if is_one_host { "" } else { text(&context["host"]) }.to_owned();
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(contexts.iter().map(|context| {
+        [
+            host(context) + text(&context["context"]),
+            text(&context["state"]).to_owned(),
+            context["generation"].to_string(),
+            format!("{} s", context["seconds"]),
+            context["servlets"].to_string(),
+            context["sessions"].to_string(),
+            context["exchanges"].to_string(),
+        ]
+    }));
+    let widths: Vec<usize> =
+        (0..HEAD.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+    }
+    for context in contexts.iter().filter(|context| !context["refused"].is_null()) {
+        let (name, serves) = (host(context) + text(&context["context"]), &context["generation"]);
+        let _ = writeln!(
+            out,
+            "{name}: the last change was refused, and generation {serves} serves on: {}",
+            text(&context["refused"])
+        );
+    }
+    for old in list(&told["old"]) {
+        let waits = match text(&old["waits_for"]) {
+            "" => String::new(),
+            waits => format!(", waits for {waits}"),
+        };
+        let (name, number, state) = (text(&old["context"]), &old["generation"], text(&old["state"]));
+        let _ = writeln!(out, "{name}: the old generation {number} is {state} since {} s{waits}", old["seconds"]);
+    }
+    for left in list(&told["left_mapped_last"]) {
+        let (name, number, library) = (text(&left["context"]), &left["generation"], text(&left["library"]));
+        let _ = writeln!(out, "{name}: {library} of generation {number} stays mapped: {}", text(&left["reason"]));
+    }
+    out
+}
+
+/// Asks the server of this home; an error is a sentence.
+fn ask(config: &Server, method: Method, path: &str, question: &Value) -> Result<(StatusCode, Value), String> {
+    let socket = config.var.join("run").join(NAME);
+    let unreached = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            format!(
+                "no Serval runs in {}: start one with `serval run`, or name another home with --home",
+                config.home.display()
+            )
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{} is for the user that Serval runs as, and for root: {error}", socket.display())
+        }
+        _ => format!("{} cannot be reached: {error}", socket.display()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("there is no thread to ask with: {error}"))?;
+    runtime.block_on(async {
+        let folder = Folder::open(config).map_err(unreached)?;
+        let stream = UnixStream::connect(folder.path(NAME)).await.map_err(unreached)?;
+        let lost = |error: hyper::Error| format!("the server has left without an answer: {error}");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // It ends with the runtime.
+        drop(tokio::spawn(connection));
+        let body = if question.is_null() { Bytes::new() } else { question.to_string().into() };
+        let request =
+            Request::builder().method(method).uri(path).header(http::header::HOST, "serval").body(Full::new(body));
+        let response = sender.send_request(request.map_err(|error| error.to_string())?).await.map_err(lost)?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.map_err(lost)?.to_bytes();
+        let told =
+            serde_json::from_slice(&bytes).map_err(|error| format!("the server's answer is no JSON: {error}"))?;
+        Ok((status, told))
+    })
+}

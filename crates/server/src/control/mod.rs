@@ -1,0 +1,175 @@
+//! The control socket: `var/run/serval.sock`, JSON over HTTP/1.1, for the command line on the same machine.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | 200, [`Status`](serval_container::status::Status) |
+//! | `POST /reload`, `{"context": "/shop", "host": "localhost"}` | 200 `{"generation": 3}` when that one serves; 404 no such context, or 409 more than one; 422 it is refused, and what served before serves on |
+//!
+//! Every other answer than 200 is `{"error": "a sentence"}`. Only the user that the server runs as, and root, are let in. `host` may be
+//! left out where one host alone has the context.
+
+pub mod client;
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::fs::{Mode, OFlags, chmod};
+use serde_json::{Value, json};
+use serval_config::Server;
+use serval_container::{Container, ReloadError};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// LIMIT: commands at once.
+const CONNECTIONS_MAX: usize = 64;
+/// LIMIT: bytes of what a command asks.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
+/// How long a command may take to ask.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+const NAME: &str = "serval.sock";
+
+/// The folder of the socket, held open: by it the path has few bytes, of which a socket's may have 107.
+struct Folder(OwnedFd);
+
+impl Folder {
+    fn open(config: &Server) -> std::io::Result<Folder> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Folder(rustix::fs::open(config.var.join("run"), flags, Mode::empty())?))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
+    }
+}
+
+pub struct Socket {
+    listener: UnixListener,
+    folder: Folder,
+}
+
+/// Opens the socket, or says in a sentence why not. The home is locked, so one that lies there is of a server that has ended.
+pub fn bind(config: &Server) -> Result<Socket, String> {
+    let open = || {
+        let folder = Folder::open(config)?;
+        let path = folder.path(NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        // Until then others may come this far, and are turned away by who they are.
+        chmod(&path, Mode::RUSR | Mode::WUSR)?;
+        Ok(Socket { listener, folder })
+    };
+    open().map_err(|error| {
+        let path = config.var.join("run").join(NAME);
+        format!("{} cannot be opened: {error}; `serval status` and its like will not reach this server", path.display())
+    })
+}
+
+/// Answers commands until `stopped` turns true, and those that are under way.
+pub async fn serve(socket: Socket, container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut commands = JoinSet::new();
+    loop {
+        let accept = async { (places.clone().acquire_owned().await, socket.listener.accept().await) };
+        let (place, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            Some(_) = commands.join_next() => continue,
+            () = crate::run::told(&mut stopped) => break,
+        };
+        match accepted {
+            Ok((stream, _)) if is_let_in(&stream) => {
+                let container = container.clone();
+                commands.spawn(async move {
+                    let _place = place;
+                    converse(stream, container).await;
+                });
+            }
+            Ok(_) => tracing::warn!("another user was turned away from the control socket"),
+            Err(error) => {
+                tracing::debug!("the control socket could not accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    let _ = std::fs::remove_file(socket.folder.path(NAME));
+    // A load may take as long as init_timeout; the stop does not.
+    commands.shutdown().await;
+}
+
+fn is_let_in(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|other| [0, own].contains(&other.uid()))
+}
+
+async fn converse(stream: UnixStream, container: Arc<Container>) {
+    let answer = service_fn(move |request| {
+        let container = container.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &container).await) }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), answer).await {
+        tracing::debug!("a command has left: {error}");
+    }
+}
+
+async fn answer(request: Request<Incoming>, container: &Arc<Container>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let (status, answer) = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/status") => (StatusCode::OK, told(container)),
+        (&Method::POST, "/reload") => match question(body).await {
+            Ok(question) => reload(&question, container).await,
+            Err(sentence) => (StatusCode::BAD_REQUEST, json!({ "error": sentence })),
+        },
+        (_, path @ ("/status" | "/reload")) => {
+            (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": format!("{path} is asked by another method") }))
+        }
+        (_, path) => (StatusCode::NOT_FOUND, json!({ "error": format!("this server has no command {path}") })),
+    };
+    let mut response = Response::new(Full::from(format!("{answer}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn told(container: &Container) -> Value {
+    let mut told = serde_json::to_value(container.status()).unwrap_or_default();
+    told["version"] = env!("CARGO_PKG_VERSION").into();
+    told["process"] = std::process::id().into();
+    told
+}
+
+async fn question(body: Incoming) -> Result<Value, String> {
+    let whole = tokio::time::timeout(HEAD_WITHIN, Limited::new(body, QUESTION_BYTES_MAX).collect()).await;
+    let bytes = match whole {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(error)) => return Err(format!("the body cannot be read: {error}")),
+        Err(_) => return Err("the body has not come".to_owned()),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| format!("the body is no JSON: {error}"))
+}
+
+async fn reload(question: &Value, container: &Arc<Container>) -> (StatusCode, Value) {
+    let Some(context) = question["context"].as_str() else {
+        return (StatusCode::BAD_REQUEST, json!({ "error": "the body has no `context`, such as \"/shop\"" }));
+    };
+    let status = match container.reload(question["host"].as_str(), context).await {
+        Ok(generation) => return (StatusCode::OK, json!({ "generation": generation })),
+        Err(ref error @ ReloadError::Unknown) => (StatusCode::NOT_FOUND, error.to_string()),
+        Err(ref error @ ReloadError::Ambiguous(_)) => (StatusCode::CONFLICT, error.to_string()),
+        Err(ref error @ ReloadError::Refused(_)) => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+    };
+    (status.0, json!({ "error": status.1 }))
+}
