@@ -321,6 +321,17 @@ impl Seat {
 
 static SEATS: Mutex<Vec<Weak<Seat>>> = Mutex::new(Vec::new());
 
+fn seats() -> Vec<Arc<Seat>> {
+    SEATS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+}
+
+/// How many calls run now in the generation of that number (`Generation::id`).
+pub fn calls_in(generation: u64) -> usize {
+    let is_in =
+        |seat: &Arc<Seat>| seat.running().as_ref().is_some_and(|running| running.call.generation.id == generation);
+    seats().iter().filter(|seat| is_in(seat)).count()
+}
+
 thread_local! {
     static SEAT: Arc<Seat> = {
         let seat = Arc::new(Seat { thread: gettid(), running: Mutex::default() });
@@ -443,9 +454,7 @@ impl Drop for Watch {
 fn look(inline: &Inline, runtime: &Handle, slow: &SyncSender<Slow>) {
     let mut stuck = 0;
     let mut long = false;
-    let seats: Vec<Arc<Seat>> =
-        SEATS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
-    for seat in seats {
+    for seat in seats() {
         let mut place = seat.running();
         let Some(running) = place.as_mut() else { continue };
         let age = running.since.elapsed();

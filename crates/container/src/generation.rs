@@ -93,7 +93,7 @@ struct Closing {
 /// How long a library that was refused may take to end its threads: the refusal waits for it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// LIMIT: threads that are nudged at once.
-const NUDGED_MAX: usize = 256;
+const NUDGED_MAX: usize = 64;
 
 impl Closing {
     /// Unloads them, the last one first, and returns for each that stays mapped why. Blocks; for a control thread. `id` is the
@@ -102,6 +102,11 @@ impl Closing {
         let mut stay = Vec::new();
         for library in libraries.into_iter().rev() {
             let name = library.declared().name.clone();
+            // Somebody may be telling its module of something at this moment.
+            let deadline = Instant::now() + within;
+            while Arc::strong_count(&library) > 1 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             let closed = match Arc::into_inner(library) {
                 Some(library) => library.close(within, &|waits, threads| {
                     if let Some(id) = id {

@@ -66,7 +66,16 @@ impl Jobs {
         Ok(())
     }
 
-    /// Takes no more, and waits for those that were posted.
+    /// Lets the generation wait for the caller, who is about to call a module; `None`: it is being destroyed.
+    pub fn hold(self: &Arc<Self>) -> Option<impl Drop + use<>> {
+        let mut state = self.lock();
+        (!state.closed).then(|| {
+            state.count += 1;
+            One(self.clone())
+        })
+    }
+
+    /// Takes no more, and waits for those that were posted, and for who holds it.
     pub fn close(&self, context: &str, generation: u64) {
         let mut state = self.lock();
         state.closed = true;

@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use crate::execution::calls_in;
 use crate::generation::Generation;
 
 /// LIMIT: libraries that stay mapped and are named; all are counted.
@@ -32,7 +33,6 @@ struct Retired {
     id: u64,
     context: Arc<str>,
     number: u64,
-    generation: Weak<Generation>,
     since: Instant,
     state: &'static str,
     waits_for: String,
@@ -90,7 +90,6 @@ impl Lives {
             id: generation.id,
             context: generation.context.clone(),
             number: generation.number,
-            generation: Arc::downgrade(generation),
             since: Instant::now(),
             state: "draining",
             waits_for: String::new(),
@@ -125,9 +124,10 @@ impl Lives {
             generation: retired.number,
             state: retired.state,
             seconds: retired.since.elapsed().as_secs(),
-            waits_for: match (retired.state, retired.generation.strong_count()) {
-                ("draining", 1) => "1 exchange".to_owned(),
-                ("draining", count) => format!("{count} exchanges"),
+            waits_for: match (retired.state, calls_in(retired.id)) {
+                ("draining", 0) => "what goes on by itself".to_owned(),
+                ("draining", 1) => "1 call".to_owned(),
+                ("draining", count) => format!("{count} calls"),
                 _ => retired.waits_for.clone(),
             },
         });

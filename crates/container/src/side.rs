@@ -120,7 +120,10 @@ impl serval_loader::exchange::Context for Side {
         let old = at.map(|at| attributes.remove(at).1);
         attributes.extend(value.map(|value| (name.to_owned(), value.to_vec())));
         drop(attributes);
-        if old.is_some() || value.is_some() {
+        // A module that is being destroyed is told no more, and is not destroyed while it is told.
+        if (old.is_some() || value.is_some())
+            && let Some(_hold) = self.jobs.hold()
+        {
             for module in self.modules.get().into_iter().flatten().filter_map(Weak::upgrade) {
                 let change = Change { name, value, old_value: old.as_deref() };
                 let told = event_of_context(&module, SV_EVENT_CONTEXT_ATTRIBUTE, change);

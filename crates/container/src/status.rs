@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
+use crate::execution::calls_in;
 use crate::lives::{LeftMapped, Old};
 
 /// As JSON, field by field.
@@ -36,8 +37,8 @@ pub struct ContextStatus {
     pub seconds: u64,
     pub servlets: usize,
     pub sessions: usize,
-    /// Exchanges in flight in the current generation.
-    pub exchanges: usize,
+    /// Calls of its servlets and filters that run now, each on a thread.
+    pub calls: usize,
     /// Why the last change was refused; the current generation serves on.
     pub refused: Option<String>,
 }
@@ -67,8 +68,7 @@ impl Container {
             seconds: generation.since.elapsed().as_secs(),
             servlets: servlet_count(&generation),
             sessions: context.sessions.count(),
-            // But for the context's own hold, and this one.
-            exchanges: Arc::strong_count(&generation).saturating_sub(2),
+            calls: calls_in(generation.id),
             refused: context.refused(),
         }
     }

@@ -27,13 +27,17 @@ pub struct Facts {
     pub gnu_unique: Vec<String>,
     pub static_tls: bool,
     pub text_relocations: bool,
-    /// A function that it imports, and by which a thread or the process comes to call it without that we know.
+    /// A function that it imports, and by which libc comes to keep something of it that we do not know of.
     pub unseen: Option<String>,
 }
 
-/// They lead to code of a library past the functions that [`unload`](crate::unload) keeps a record of: C11's threads and keys, timers and
-/// queues that begin a thread, ends of the process.
-const UNSEEN: [&str; 6] = ["tss_create", "thrd_create", "timer_create", "mq_notify", "on_exit", "clone"];
+/// They lead to code or data of a library past the functions that [`unload`](crate::unload) keeps a record of: C11's threads and keys, what
+/// begins a thread inside of libc, ends of the process, texts and buffers that libc keeps.
+#[rustfmt::skip]
+const UNSEEN: [&str; 20] = [
+    "tss_create", "thrd_create", "clone", "timer_create", "mq_notify", "getaddrinfo_a", "lio_listio", "lio_listio64", "aio_read",
+    "aio_read64", "aio_write", "aio_write64", "aio_fsync", "aio_fsync64", "on_exit", "putenv", "openlog", "setvbuf", "setbuf", "setbuffer",
+];
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
@@ -130,7 +134,7 @@ pub fn why_it_stays(facts: &Facts) -> Option<String> {
     let unique =
         || facts.gnu_unique.first().map(|name| format!("it has unique symbols such as {name}, which libc keeps"));
     let unseen =
-        || facts.unseen.as_ref().map(|name| format!("it uses {name}, by which its code may be called at any time"));
+        || facts.unseen.as_ref().map(|name| format!("it uses {name}, through which libc keeps something of it"));
     let no_delete = facts.no_delete.then(|| "it forbids to be unloaded (DF_1_NODELETE)".to_owned());
     no_delete.or_else(unique).or_else(unseen)
 }
@@ -149,7 +153,7 @@ pub fn warnings(facts: &Facts) -> Vec<String> {
     }
     if let Some(name) = &facts.unseen {
         all.push(format!(
-            "it uses {name}, by which its code may be called at any time: each of its generations stays mapped"
+            "it uses {name}, through which libc keeps something of it: each of its generations stays mapped"
         ));
     }
     if facts.static_tls {

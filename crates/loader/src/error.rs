@@ -17,6 +17,10 @@ pub enum Refusal {
         "it needs {0}, which the system does not find; put that library into the same lib folder and link with -Wl,-rpath,'$ORIGIN', or install it"
     )]
     MissingDependency(String),
+    #[error(
+        "there is no room left for its thread-locals, which are initial-exec: each generation takes some of a small store, until the server restarts; build it with -ftls-model=global-dynamic"
+    )]
+    StaticTls,
     #[error("the system cannot load it: {0}")]
     Load(String),
     #[error(

@@ -56,9 +56,12 @@ impl Library {
                 Ok(Some(Library { path: path.to_owned(), module, declared, loaded, stays }))
             }
             Err(refusal) => {
-                if elf::why_it_stays(&facts).is_none() {
-                    // It stays where its constructors have left something that does not end now.
-                    let _ = loaded.close(Duration::ZERO, &|_, _| true);
+                let closed = match elf::why_it_stays(&facts) {
+                    None => loaded.close(Duration::ZERO, &|_, _| true),
+                    Some(reason) => Err(reason),
+                };
+                if let Err(reason) = closed {
+                    tracing::warn!("{}, which is refused, stays mapped: {reason}", path.display());
                 }
                 Err(refusal)
             }
@@ -133,6 +136,7 @@ fn refusal(path: &Path, error: &libloading::Error) -> Refusal {
     let text = text.trim_start_matches(&*path.to_string_lossy()).trim_start_matches(": ");
     match text.split_once(": cannot open shared object file") {
         Some((name, _)) => Refusal::MissingDependency(name.to_owned()),
+        None if text.contains("static TLS") => Refusal::StaticTls,
         None => Refusal::Load(text.to_owned()),
     }
 }

@@ -236,6 +236,7 @@ impl Module {
 impl Drop for Module {
     fn drop(&mut self) {
         if let Some(destroy) = self.library.module().destroy {
+            self.library.calls();
             // SAFETY: init has succeeded, and everything of this module, which holds it, is gone.
             unsafe { destroy(self.this) };
         }

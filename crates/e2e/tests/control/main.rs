@@ -84,13 +84,13 @@ fn status_tells_of_contexts_and_reload_returns_when_the_new_generation_serves() 
     // Nothing has changed, and it is made anew all the same; a request that runs goes on.
     let mut connection = Connection::open(serval_runs.address(), LONG).unwrap();
     connection.send(b"GET /shop/held?wait HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    becomes(&home, |told| context(told, "/shop")["exchanges"] == 1);
+    becomes(&home, |told| context(told, "/shop")["calls"] == 1);
     assert_eq!(serval(&home, &["reload", "/shop"]).1, "/shop serves generation 2\n");
     assert_eq!(serval(&home, &["reload", "/shop", "--json"]).1, "{\"generation\":3}\n");
     let told = becomes(&home, |told| told["old"].as_array().unwrap().len() == 1);
     let old = &told["old"][0];
     assert_eq!((&old["context"], &old["generation"], &old["state"]), (&"/shop".into(), &1.into(), &"draining".into()));
-    assert_eq!(old["waits_for"], "1 exchange");
+    assert_eq!(old["waits_for"], "1 call");
     let (_, table, _) = serval(&home, &["status"]);
     assert!(table.contains("/shop: the old generation 1 is draining since "), "{table}");
     home.write("var/work/localhost/shop/go", "").unwrap();

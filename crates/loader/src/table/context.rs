@@ -9,6 +9,7 @@ use serval_abi::*;
 
 use super::{Out, argument, bytes, caught, on_context, on_open, text};
 use crate::exchange::{Answer, Fault, Level, Place, printable};
+use crate::unload;
 use crate::{backtrace, slots};
 
 const LOG_BYTES_MAX: usize = 64 << 10;
@@ -300,6 +301,7 @@ unsafe impl Send for Job {}
 
 impl Job {
     fn run(self) {
+        unload::calls_function(self.0 as usize);
         // SAFETY: once, before the module's destroy, which waits for it.
         unsafe { (self.0)(self.1) };
     }

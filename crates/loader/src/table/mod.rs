@@ -29,6 +29,7 @@ pub use response::HEADERS_MAX;
 use crate::exchange::{Answer, Context, Exchange, Fault, Session};
 use crate::misuse;
 use crate::slots;
+use crate::unload;
 
 /// LIMIT: what one dispatch may take by `alloc` and by strings returned to it.
 const ARENA_BYTES_MAX: usize = 64 << 20;
@@ -77,6 +78,7 @@ impl Told {
         if why == SV_OK && std::mem::replace(&mut self.has_retired, true) {
             return;
         }
+        unload::calls_function(self.tell as usize);
         // SAFETY: servlet.h: not after complete has returned, which waits for the lock that this is called under.
         slots::telling(|| unsafe { (self.tell)(self.arg, why) });
     }

@@ -7,7 +7,6 @@
 //! sanitizer stands there itself.
 
 use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::objects;
@@ -48,6 +47,18 @@ impl Next {
     }
 }
 
+static THREAD_ATEXIT: Next = Next::new(c"__cxa_thread_atexit_impl");
+static KEY_CREATE: Next = Next::new(c"pthread_key_create");
+static KEY_DELETE: Next = Next::new(c"pthread_key_delete");
+static CREATE: Next = Next::new(c"pthread_create");
+
+/// Looks them all up: later, a thread that waits for a library's constructor may wait for the linker, which that constructor holds.
+pub(super) fn look_up() {
+    for next in [&THREAD_ATEXIT, &KEY_CREATE, &KEY_DELETE, &CREATE] {
+        next.get();
+    }
+}
+
 /// # Safety
 /// As libc's own.
 #[cfg_attr(not(fuzzing), unsafe(no_mangle))]
@@ -62,34 +73,34 @@ pub unsafe extern "C" fn __cxa_thread_atexit_impl(
         records::add_destructor(owner, destructor, object);
         return 0;
     }
-    // SAFETY: the caller's promise.
-    unsafe { thread_atexit()(destructor, object, dso) }
-}
-
-fn thread_atexit() -> AtExit {
-    static NEXT: Next = Next::new(c"__cxa_thread_atexit_impl");
     // SAFETY: this is the type that libc gives it.
-    unsafe { std::mem::transmute::<*mut c_void, AtExit>(NEXT.get()) }
+    let next = unsafe { std::mem::transmute::<*mut c_void, AtExit>(THREAD_ATEXIT.get()) };
+    // SAFETY: the caller's promise.
+    unsafe { next(destructor, object, dso) }
 }
 
-/// Lets libc call `destructor` when the calling thread ends.
-pub(super) fn at_thread_end(destructor: Destructor) {
-    unsafe extern "C" {
-        static mut __dso_handle: u8;
+/// A key of the server's own, whose value libc hands to `destructor` when a thread ends.
+pub(super) fn own_key(destructor: Destructor) -> c_uint {
+    let mut key = 0;
+    // SAFETY: this is the type that libc gives it.
+    let create = unsafe { std::mem::transmute::<*mut c_void, KeyCreate>(KEY_CREATE.get()) };
+    // SAFETY: there is a place for the key.
+    if unsafe { create(&mut key, Some(destructor)) } != 0 {
+        // There are a thousand, and this is the first one.
+        std::process::abort();
     }
-    // SAFETY: the handle is the executable's, which stays.
-    unsafe { thread_atexit()(destructor, null_mut(), (&raw mut __dso_handle).cast()) };
+    key
 }
 
 /// # Safety
 /// As libc's own.
 #[cfg_attr(not(fuzzing), unsafe(no_mangle))]
 pub unsafe extern "C" fn pthread_key_create(key: *mut c_uint, destructor: Option<Destructor>) -> c_int {
-    static NEXT: Next = Next::new(c"pthread_key_create");
     // SAFETY: this is the type that libc gives it.
-    let next = unsafe { std::mem::transmute::<*mut c_void, KeyCreate>(NEXT.get()) };
+    let next = unsafe { std::mem::transmute::<*mut c_void, KeyCreate>(KEY_CREATE.get()) };
+    // What a library that it needs creates on its behalf is not its own: that one stays, and has the key for all.
     let by_address = destructor.and_then(|destructor| records::owner(destructor as usize));
-    let Some(owner) = by_address.or_else(|| caller_of(pthread_key_create as *const ())) else {
+    let Some(owner) = by_address.or_else(|| caller_of(pthread_key_create as *const (), Some(1))) else {
         // SAFETY: the caller's promise.
         return unsafe { next(key, destructor) };
     };
@@ -115,9 +126,8 @@ pub unsafe extern "C" fn pthread_key_delete(key: c_uint) -> c_int {
 }
 
 fn key_delete() -> KeyDelete {
-    static NEXT: Next = Next::new(c"pthread_key_delete");
     // SAFETY: this is the type that libc gives it.
-    unsafe { std::mem::transmute::<*mut c_void, KeyDelete>(NEXT.get()) }
+    unsafe { std::mem::transmute::<*mut c_void, KeyDelete>(KEY_DELETE.get()) }
 }
 
 /// Of a library that goes.
@@ -137,12 +147,13 @@ pub unsafe extern "C" fn pthread_create(
     start: Start,
     argument: *mut c_void,
 ) -> c_int {
-    static NEXT: Next = Next::new(c"pthread_create");
     // SAFETY: this is the type that libc gives it.
-    let next = unsafe { std::mem::transmute::<*mut c_void, Create>(NEXT.get()) };
-    // A thread of C++ begins in the C++ library, whoever has asked for it.
-    let owner = records::owner(start as usize).or_else(|| caller_of(pthread_create as *const ()));
-    let Some(owner) = owner else {
+    let next = unsafe { std::mem::transmute::<*mut c_void, Create>(CREATE.get()) };
+    // A thread of C++ begins in the C++ library, whoever has asked for it; and one that a library's own thread makes is its own, too.
+    let by_address = records::owner(start as usize);
+    let by_caller = || caller_of(pthread_create as *const (), None).or_else(records::own_thread_of);
+    let is_ours = !records::is_used() || objects::is_program(start as usize);
+    let Some(owner) = by_address.or_else(|| if is_ours { None } else { by_caller() }) else {
         // SAFETY: the caller's promise.
         return unsafe { next(thread, attributes, start, argument) };
     };
@@ -174,12 +185,13 @@ unsafe extern "C-unwind" fn begin(own: *mut c_void) -> *mut c_void {
     unsafe { start(argument) }
 }
 
-/// The library that has called one of our functions, which is on the stack; `None`: this program has, maybe for a library.
-fn caller_of(hook: *const ()) -> Option<u32> {
+/// The library that has called one of our functions, which is on the stack, by `most` calls; `None`: this program has, maybe for a
+/// library.
+fn caller_of(hook: *const (), most: Option<usize>) -> Option<u32> {
     if !records::is_used() {
         return None;
     }
-    let (mut is_past, mut owner) = (false, None);
+    let (mut is_past, mut owner, mut left) = (false, None, most.unwrap_or(usize::MAX));
     let look = |frame: &backtrace::Frame| {
         if !is_past {
             is_past = std::ptr::addr_eq(frame.symbol_address(), hook);
@@ -187,7 +199,8 @@ fn caller_of(hook: *const ()) -> Option<u32> {
         }
         let address = frame.ip().addr();
         owner = records::owner(address);
-        owner.is_none() && !objects::is_program(address)
+        left -= 1;
+        owner.is_none() && left > 0 && !objects::is_program(address)
     };
     // SAFETY: nothing is resolved: it only walks the stack of this thread.
     unsafe { backtrace::trace_unsynchronized(look) };

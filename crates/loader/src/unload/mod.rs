@@ -10,15 +10,16 @@
 //! 1. its own threads have to end;
 //! 2. each thread of the server that has called it runs what it has left there ([`let_go`]): only that thread can, since thread-locals
 //!    are its own. It does so after its next call, when it has nothing to do, or when it ends; whoever closes nudges it;
-//! 3. its keys are deleted, and signal handlers that lie in it are set back;
-//! 4. it is closed, and then asked for: gone, or not.
+//! 3. it is closed, and then asked for: gone, or not;
+//! 4. its keys are deleted.
 //!
 //! What does not come to pass in time leaves the library mapped, with the reason. Nothing is ever unmapped by force, and what was
 //! left on a thread is still run there later, in code that is still there.
 //!
-//! LIMIT: a thread is not known as the library's own if the server's code is between the library and `pthread_create` on its stack.
-//! What a library registers past these functions cannot be known: [`elf`](crate::elf) names the functions that do so, and a library
-//! that imports one is not closed.
+//! LIMIT: what a library registers past these functions cannot be known. A library that handles a signal, or that imports one of the
+//! functions that [`elf`](crate::elf) names, is not closed. But with another library that stays (a callback, a codec, a thread pool that
+//! others made before), or by `dlsym`, it can leave what nobody sees: its destroy has to take that back, or it says SV_MODULE_NO_UNLOAD.
+//! Its finalizers run while nothing else can be loaded: one that never returns stops all reloads.
 
 mod hooks;
 mod objects;
@@ -35,8 +36,8 @@ use libloading::os::unix;
 use crate::elf;
 
 pub use hooks::self_test;
-pub(crate) use records::calls;
 pub use records::{Waits, let_go};
+pub(crate) use records::{calls, calls_function};
 
 /// Libraries are opened and closed one at a time: a new one could come to lie where one that is closed is still known to be.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -51,6 +52,8 @@ pub(crate) struct Loaded {
     handle: *mut c_void,
     path: CString,
     number: u32,
+    /// No other library has brought it along.
+    is_alone: bool,
 }
 
 // SAFETY: the handle is libc's, which takes it on any thread.
@@ -63,11 +66,13 @@ impl Loaded {
     pub(crate) fn open(path: &Path, facts: &elf::Facts) -> Result<Loaded, libloading::Error> {
         let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
         let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        records::begin();
         for needed in elf::loaded_before(facts).filter_map(|needed| CString::new(needed).ok()) {
             // SAFETY: the library brings it along anyway, and says better what is wrong if it cannot be loaded.
             unsafe { libc::dlopen(needed.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NODELETE) };
         }
         let before = objects::names();
+        let is_alone = !before.contains(&name);
         let number = records::begin_loading(name.clone());
         // SAFETY: this runs the library's constructors: that is what loading a servlet library means.
         let library = unsafe { unix::Library::open(Some(path), unix::RTLD_NOW | unix::RTLD_LOCAL) };
@@ -78,7 +83,7 @@ impl Loaded {
             // SAFETY: it is loaded already: nothing runs.
             unsafe { libc::dlopen(other.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE) };
         }
-        Ok(Loaded { handle, path: name, number })
+        Ok(Loaded { handle, path: name, number, is_alone })
     }
 
     /// The address of a symbol; NULL: there is none.
@@ -99,6 +104,9 @@ impl Loaded {
         if self_test().is_err() {
             return Err("the server's own functions for thread-locals and threads are not in place".to_owned());
         }
+        if !self.is_alone {
+            return Err("another library needs it".to_owned());
+        }
         let deadline = Instant::now() + within;
         records::ask_to_let_go(self.number);
         let mut pause = NUDGE;
@@ -116,14 +124,17 @@ impl Loaded {
             records::wait_for_less(self.number, pause.min(deadline.saturating_duration_since(Instant::now())));
             pause = (pause * 2).min(NUDGE_MAX);
         }
-        hooks::delete_keys(records::take_keys(self.number));
-        objects::reset_signals(&records::range(self.number));
+        if let Some(signal) = objects::handled_signal(&records::range(self.number)) {
+            return Err(format!("it handles signal {signal}"));
+        }
         let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the handle is open, and the caller promises that nobody needs the library.
         unsafe { libc::dlclose(self.handle) };
         // SAFETY: it is not loaded by that, if it is gone.
         let still = unsafe { libc::dlopen(self.path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
         if still.is_null() {
+            // Nobody has a value of them any more; those that it has deleted itself at its end are not here.
+            hooks::delete_keys(records::take_keys(self.number));
             records::forget(self.number);
             return Ok(());
         }

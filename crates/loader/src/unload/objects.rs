@@ -57,19 +57,13 @@ pub(super) fn is_program(address: usize) -> bool {
     program.contains(&address)
 }
 
-/// Sets signal handlers that lie there back to the default: the next signal would call what is gone.
-pub(super) fn reset_signals(range: &Range<usize>) {
-    for signal in 1..=libc::SIGRTMAX() {
+/// A signal whose handler lies there. To set it back would be another default than the one of before, maybe to end the process.
+pub(super) fn handled_signal(range: &Range<usize>) -> Option<i32> {
+    (1..=libc::SIGRTMAX()).find(|&signal| {
         // SAFETY: all zeros are a value of this structure.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         // SAFETY: it only asks.
         let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &mut action) };
-        if asked == 0 && range.contains(&action.sa_sigaction) {
-            // SAFETY: all zeros are the default action.
-            let default: libc::sigaction = unsafe { std::mem::zeroed() };
-            // SAFETY: the default is one for every signal that could have a handler.
-            unsafe { libc::sigaction(signal, &default, std::ptr::null_mut()) };
-            tracing::warn!("the handler of signal {signal} was in a library that is unloaded: it is the default again");
-        }
-    }
+        asked == 0 && range.contains(&action.sa_sigaction)
+    })
 }

@@ -9,7 +9,7 @@ use std::ffi::{CString, c_uint, c_void};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::hooks::{self, Destructor};
@@ -85,15 +85,15 @@ fn record() -> MutexGuard<'static, Record> {
 }
 
 impl Record {
-    fn owner(&mut self, address: usize) -> Option<u32> {
-        let owner = self.objects.iter().find(|(_, object)| object.range.contains(&address)).map(|(number, _)| *number);
-        // One whose constructors run is known by its path only.
-        owner.or_else(|| {
-            let number = self.loading?;
-            let object = self.objects.get_mut(&number)?;
-            object.range = objects::range_of(&object.path)?;
-            object.range.contains(&address).then_some(number)
-        })
+    fn owner(&self, address: usize) -> Option<u32> {
+        self.objects.iter().find(|(_, object)| object.range.contains(&address)).map(|(number, _)| *number)
+    }
+
+    /// The library whose constructors may be running, while it is known by its path only.
+    fn unknown(&self) -> Option<(u32, CString)> {
+        let number = self.loading?;
+        let object = self.objects.get(&number).filter(|object| object.range.is_empty())?;
+        Some((number, object.path.clone()))
     }
 
     fn here(&mut self) -> &mut Thread {
@@ -112,17 +112,47 @@ pub(super) fn owner(address: usize) -> Option<u32> {
     if !IS_USED.load(Ordering::Acquire) {
         return None;
     }
-    record().owner(address)
+    let unknown = {
+        let record = record();
+        match record.owner(address) {
+            None => record.unknown(),
+            owner => return owner,
+        }
+    };
+    // Not under the lock: the linker has one, too.
+    let (number, path) = unknown?;
+    let range = objects::range_of(&path)?;
+    let mut record = record();
+    record.objects.get_mut(&number)?.range = range;
+    record.owner(address)
+}
+
+/// The library whose own the calling thread is.
+pub(super) fn own_thread_of() -> Option<u32> {
+    record().threads.get(&thread())?.of
 }
 
 pub(super) fn is_used() -> bool {
     IS_USED.load(Ordering::Acquire)
 }
 
+/// The key by which libc calls [`at_thread_end`]. Not a destructor of a thread-local: to register one waits for the linker, which a
+/// library holds while its constructor waits for a thread of its own.
+static END: OnceLock<c_uint> = OnceLock::new();
+
+/// Before the first library is loaded.
+pub(super) fn begin() {
+    hooks::look_up();
+    END.get_or_init(|| hooks::own_key(at_thread_end));
+}
+
 /// Lets libc call [`at_thread_end`] when this thread ends.
 fn is_known() {
-    if !IS_KNOWN.replace(true) {
-        hooks::at_thread_end(at_thread_end);
+    if !IS_KNOWN.replace(true)
+        && let Some(key) = END.get()
+    {
+        // SAFETY: the key is ours; the value is not looked at, but must be one.
+        unsafe { libc::pthread_setspecific(*key, (&raw const END).cast()) };
     }
 }
 
@@ -171,6 +201,13 @@ pub(super) fn is_own_thread(object: u32) {
 }
 
 // ---------------------------------------------------------------------------------------------- calls
+
+/// The calling thread is about to call this function of a library.
+pub(crate) fn calls_function(address: usize) {
+    if let Some(number) = owner(address) {
+        calls(number);
+    }
+}
 
 /// The calling thread is about to call the library, which may leave something on it.
 pub(crate) fn calls(number: u32) {
@@ -234,10 +271,14 @@ fn run_entries(of: Option<u32>) -> bool {
 
 /// Takes the values that the library's keys have on this thread; whether there was one.
 fn empty_keys(object: u32) -> bool {
-    let keys = record().objects.get(&object).map(|object| object.keys.clone()).unwrap_or_default();
+    let keys_of = |record: &Record| record.objects.get(&object).map(|object| object.keys.clone()).unwrap_or_default();
     let mut any = false;
-    for Key { key, destructor } in keys {
-        // SAFETY: the key is the library's, which has not deleted it.
+    let keys = keys_of(&record());
+    for Key { key, .. } in keys {
+        // The destructor of another value may have deleted it.
+        let known = keys_of(&record()).into_iter().find(|known| known.key == key);
+        let Some(Key { destructor, .. }) = known else { continue };
+        // SAFETY: the key is the library's.
         let value = unsafe { libc::pthread_getspecific(key) };
         if let Some(destructor) = destructor.filter(|_| !value.is_null()) {
             any = true;
@@ -251,7 +292,8 @@ fn empty_keys(object: u32) -> bool {
     any
 }
 
-/// libc calls it as the last destructor of a thread that is in the record.
+/// libc calls it at the end of a thread that is in the record, after the destructors of thread-locals; and again, if something of a
+/// library is left on it later.
 unsafe extern "C" fn at_thread_end(_: *mut c_void) {
     let thread = thread();
     for _ in 0..ROUNDS {
@@ -292,9 +334,10 @@ pub(super) fn begin_loading(path: CString) -> u32 {
 }
 
 pub(super) fn end_loading(number: u32, is_loaded: bool) {
+    let path = record().objects.get(&number).map(|object| object.path.clone());
+    let found = path.and_then(|path| objects::range_of(&path));
     let mut record = record();
     record.loading = None;
-    let found = record.objects.get(&number).and_then(|object| objects::range_of(&object.path));
     match (record.objects.get_mut(&number), found) {
         (Some(object), Some(range)) if is_loaded => object.range = range,
         _ => drop(record.objects.remove(&number)),

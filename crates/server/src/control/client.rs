@@ -85,7 +85,7 @@ fn text(value: &Value) -> &str {
 
 /// For people: a line for each context, and one for each thing that is not as it should be for ever.
 fn table(told: &Value) -> String {
-    const HEAD: [&str; 7] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "EXCHANGES"];
+    const HEAD: [&str; 7] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "CALLS"];
     let contexts = list(&told["contexts"]);
     let is_one_host = contexts.iter().all(|context| context["host"] == contexts[0]["host"]);
     let host = |context: &Value| if is_one_host { "" } else { text(&context["host"]) }.to_owned();
@@ -98,7 +98,7 @@ fn table(told: &Value) -> String {
             format!("{} s", context["seconds"]),
             context["servlets"].to_string(),
             context["sessions"].to_string(),
-            context["exchanges"].to_string(),
+            context["calls"].to_string(),
         ]
     }));
     let widths: Vec<usize> =
