@@ -82,7 +82,8 @@ pub struct Listener {
     pub connections_max: usize,
     /// How long a head may take to arrive, 1 ms to 1 h; default 20 s.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`.
+    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`. Behind a chunked body the
+    /// pause and the next head have both times together.
     pub keep_alive_timeout: Duration,
     /// Requests of one connection, up to 1000000000; default 0: any number.
     pub requests_per_connection_max: u64,

@@ -197,6 +197,20 @@ fn connections_end_when_they_have_had_their_share() {
     assert!(serval.stop().unwrap().success());
 }
 
+#[test]
+fn idle_connections_and_slow_heads_end_in_the_same_time() {
+    let (_home, serval) = start("head_timeout = \"300ms\"", "");
+    for first in [head("/x/ignore", ""), chunked("/x/ignore", "text/plain", "x", 1)] {
+        for begun in ["", "GET", "GET /x/ignore HTTP/1.1\r\n"] {
+            let mut connection = open(&serval);
+            connection.send((first.clone() + begun).as_bytes()).unwrap();
+            assert_eq!(connection.read_response().unwrap().status, 200);
+            assert_eq!(connection.read_to_close().unwrap(), b"", "{begun:?} behind {first:?}");
+        }
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
 /// The other time is so long that only this one can have ended them.
 #[test]
 fn idle_connections_and_slow_heads_have_times_of_their_own() {
