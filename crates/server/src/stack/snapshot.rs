@@ -39,8 +39,9 @@ impl Snapshot {
     /// Stops the thread for a moment. An error is a sentence.
     pub fn take(process: i32, thread: i32) -> Result<Snapshot, String> {
         let wrong = |error| format!("/proc/{process} cannot be read: {error}");
-        let maps = fs::read_to_string(format!("/proc/{process}/maps")).map_err(wrong)?;
-        let mappings: Vec<Mapping> = maps.lines().filter_map(Mapping::read).collect();
+        let maps = fs::read(format!("/proc/{process}/maps")).map_err(wrong)?;
+        // The calls in a file whose name is none of UTF-8 have no names.
+        let mappings: Vec<Mapping> = String::from_utf8_lossy(&maps).lines().filter_map(Mapping::read).collect();
         let program_file = PathBuf::from(format!("/proc/{process}/exe"));
         let program = fs::read_link(&program_file).map_err(wrong)?;
         let memory = File::open(format!("/proc/{process}/mem")).map_err(wrong)?;
