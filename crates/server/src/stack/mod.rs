@@ -16,7 +16,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{PTracer, Pid, getpid, set_ptracer};
+use rustix::process::{
+    DumpableBehavior, PTracer, Pid, Resource, Rlimit, getpid, set_dumpable_behavior, set_ptracer, setrlimit,
+};
 use rustix::thread::Pid as Thread;
 
 use snapshot::Snapshot;
@@ -25,6 +27,8 @@ use snapshot::Snapshot;
 const WITHIN: Duration = Duration::from_secs(2);
 /// LIMIT: bytes that are read of what the other process says.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
+/// LIMIT: bytes of memory for debugging tables, which may be compressed. Files that are mapped do not count.
+const MEMORY_BYTES_MAX: u64 = 2 << 30;
 
 /// What a thread of this process is doing: its calls, innermost first, in a line. May take `WITHIN`; one at a time, since only one
 /// process at once may look at us.
@@ -78,6 +82,11 @@ fn in_kernel(thread: Thread) -> String {
 
 /// `serval stack PROCESS THREAD`, which the server starts, and nobody else. Prints a call a line, or, when it fails, why.
 pub fn run(process: i32, thread: i32) -> ExitCode {
+    // A core would hold a servlet's stack, and no limit of cores holds where the kernel pipes them to a program.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let max = Some(MEMORY_BYTES_MAX);
+    // Refused where the limit is lower.
+    let _ = setrlimit(Resource::Data, Rlimit { current: max, maximum: max });
     std::thread::spawn(|| {
         std::thread::sleep(WITHIN);
         println!("it was not read within {WITHIN:?}");
