@@ -13,7 +13,7 @@ mod snapshot;
 
 use std::io::Read as _;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{
@@ -34,9 +34,14 @@ const MEMORY_BYTES_MAX: u64 = 2 << 30;
 /// process at once may look at us.
 pub fn of_thread(thread: Thread) -> String {
     ask(thread).unwrap_or_else(|why| {
-        static SAID: AtomicBool = AtomicBool::new(false);
-        let why = if SAID.swap(true, Ordering::Relaxed) { String::new() } else { format!(": {why}") };
-        format!("not known{why}; {}", in_kernel(thread))
+        // Most often it is the same each time.
+        static SAID: Mutex<String> = Mutex::new(String::new());
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said == why {
+            return format!("not known; {}", in_kernel(thread));
+        }
+        said.clone_from(&why);
+        format!("not known: {why}; {}", in_kernel(thread))
     })
 }
 
