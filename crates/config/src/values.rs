@@ -270,7 +270,10 @@ web.toml:11:18: `resource` in [env.j]: `${env:CARGO_PKG_NAME}` is not in [resour
             "[[filter]]",
             "[[filter]]\n[[filter.map]]",
             "[session]",
+            "[cookies]",
             "[multipart]",
+            "[[error_page]]",
+            "[error_report]",
             "[files]",
             "[[files.cache_control]]",
             "[compression]",
@@ -289,15 +292,20 @@ web.toml:11:18: `resource` in [env.j]: `${env:CARGO_PKG_NAME}` is not in [resour
             "[[listener]]",
             "[[host]]",
             "[[host]]\nname = \"a\"\n[host.access_log]",
+            "[[host]]\nname = \"a\"\n[[host.error_page]]",
             "[[host]]\n[[host.context]]",
             "[[host]]\nname = \"${env:CARGO_PKG_NAME}\"\n[[host]]",
             "[[host]]\n[[host.context]]\npath = \"/${env:CARGO_PKG_NAME}\"\n[[host.context]]",
         ] {
             stays_hidden(table, |toml| load_server(toml.as_bytes()).err());
         }
-        let servlet = "[[servlet]]\nname = \"${env:CARGO_PKG_NAME}\"\nurl_patterns = [\"/${env:CARGO_PKG_NAME}\"]\n";
-        let said = load(&format!("{servlet}{servlet}")).unwrap_err();
-        assert!(!said.contains("serval-config"), "{said}");
+        for twice in [
+            "[[servlet]]\nname = \"${env:CARGO_PKG_NAME}\"\nurl_patterns = [\"/${env:CARGO_PKG_NAME}\"]\n",
+            "[[error_page]]\nkind = \"${env:CARGO_PKG_NAME}\"\nlocation = \"/a\"\n",
+        ] {
+            let said = load(&twice.repeat(2)).unwrap_err();
+            assert!(!said.contains("serval-config"), "{said}");
+        }
         let listener = "[[listener]]\naddress = \"127.0.0.1:80${env:SERVAL_TEST_UNSET:-99}\"\n";
         let said = load_server(format!("{listener}{listener}").as_bytes()).unwrap_err();
         assert!(!said.contains("8099"), "{said}");
