@@ -853,8 +853,8 @@ name = "b"
 aliases = ["c", 3, { d = 1 }]
 context = [1]
 ----
-server.toml:2:7: `log` is the number `3`, but a table is needed; write [log], and its keys below it
-server.toml:3:24: `context` in [defaults] is the string `x`, but a table is needed; write [defaults.context], and its keys below it
+server.toml:2:7: `log` is a number, but a table is needed; write [log], and its keys below it
+server.toml:3:24: `context` in [defaults] is a string, but a table is needed; write [defaults.context], and its keys below it
 server.toml:5:20: `shutdown_timeout` in [server] is the number `30`, but a duration is needed; write for example `shutdown_timeout = "30s"`
 server.toml:6:14: `io_threads` in [server]: `four` is not a whole number; write for example `io_threads = 0`
 server.toml:7:15: `development` in [server] is the string `yes`, but true or false is needed; write for example `development = false`
