@@ -893,6 +893,10 @@ session_timeout = "366d"
 session_bytes_max = 1023
 part_header_bytes_max = 255
 part_count_max = 0
+[[host]]
+[[host.context]]
+form_bytes_max = "33MiB"
+path = "/a"
 ----
 server.toml:3:20: `shutdown_timeout` in [server]: `2d` is out of bounds; write 0s to 24h, as in `shutdown_timeout = "30s"`
 server.toml:4:14: `io_threads` in [server]: `99999999999999999999999999999999999999999` is out of bounds; write 0 to 1024, as in `io_threads = 0`
@@ -908,6 +912,7 @@ server.toml:16:19: `session_timeout` in [defaults.context]: `366d` is out of bou
 server.toml:17:21: `session_bytes_max` in [defaults.context]: `1023` is out of bounds; write 1KiB to 64MiB, as in `session_bytes_max = "1MiB"`
 server.toml:18:25: `part_header_bytes_max` in [defaults.context]: `255` is out of bounds; write 256B to 64KiB, as in `part_header_bytes_max = "2KiB"`
 server.toml:19:18: `part_count_max` in [defaults.context]: `0` is out of bounds; write 1 to 10000, as in `part_count_max = 50`
+server.toml:22:18: `form_bytes_max` in [[host.context]]: `33MiB` is out of bounds; write 0B to 32MiB, as in `form_bytes_max = "2MiB"`
 "#,
         );
     }

@@ -161,6 +161,16 @@ fn each_limit_is_a_key() {
 }
 
 #[test]
+fn the_longest_form_that_can_be_allowed_is_read() {
+    let (_home, serval) = start("", "form_bytes_max = \"32MiB\"");
+    for (len, status) in [(32 << 20, 200), ((32 << 20) + 1, 413)] {
+        let answer = ask(&serval, &form("/x/look", &format!("a={}", "x".repeat(len - 2))));
+        assert_eq!(answer.status, status, "{}", text(&answer));
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_body_that_nobody_read_is_taken_up_to_a_bound() {
     let (_home, serval) = start("unread_body_bytes_max = \"1MiB\"", "");
     let posted = |target: &str, len: usize| head(target, &format!("Content-Length: {len}\r\n")) + &"x".repeat(len);
