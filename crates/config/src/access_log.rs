@@ -207,7 +207,7 @@ mod tests {
             r#"
 access_log = true
 ----
-server.toml:2:14: `access_log` is `true`, but a table is needed; write [access_log], and its keys below it
+server.toml:2:14: `access_log` is a boolean, but a table is needed; write [access_log], and its keys below it
 "#,
         );
         check(
@@ -257,7 +257,7 @@ server.toml:16:10: `folder` in [host.access_log]: `""` is not a folder; write it
 server.toml:17:8: `file` in [host.access_log]: `..` is not the name of a file; write a name of up to 200 bytes without `/`, as in `file = "access.log"`; its folder is `folder`
 server.toml:18:10: `rotate` in [host.access_log]: `week` is not known; write one of `day`, `hour`, `never`
 server.toml:19:16: `rotate_bytes` in [host.access_log]: `2TiB` is out of bounds; write 0, or 64KiB to 1TiB, as in `rotate_bytes = "1GiB"`
-server.toml:22:14: `access_log` in [[host]] is the string `b.log`, but a table is needed; write [host.access_log], and its keys below it
+server.toml:22:14: `access_log` in [[host]] is a string, but a table is needed; write [host.access_log], and its keys below it
 server.toml:26:8: `file` in [host.access_log]: `""` is not the name of a file; write a name of up to 200 bytes without `/`, as in `file = "access.log"`; its folder is `folder`
 server.toml:30:8: `file` in [host.access_log]: `a\nb` is not the name of a file; write a name of up to 200 bytes without `/`, as in `file = "access.log"`; its folder is `folder`
 "#,

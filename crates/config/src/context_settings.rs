@@ -39,7 +39,8 @@ pub struct ContextSettings {
     pub init_timeout: Duration,
     /// Bytes of a request's body, 0 to 1 TiB; default 1 GiB.
     pub request_body_bytes_max: u64,
-    /// Bytes of a form that is read into parameters, 0 to 1 GiB; default 2 MiB.
+    /// Bytes of a form that is read into parameters, 0 to 32 MiB; default 2 MiB. Parameters go into the 64 MiB that a library has
+    /// for one request.
     pub form_bytes_max: u64,
     /// Parameters of a request, from its query and its form, 0 to 1000000; default 1000.
     pub parameter_count_max: usize,
@@ -128,7 +129,7 @@ impl ContextSettings {
             drain_timeout: table.duration("drain_timeout", d.drain_timeout, zero..=DAY),
             init_timeout: table.duration("init_timeout", d.init_timeout, least..=hour),
             request_body_bytes_max: table.bytes("request_body_bytes_max", d.request_body_bytes_max, 0..=1024 * GIB),
-            form_bytes_max: table.bytes("form_bytes_max", d.form_bytes_max, 0..=GIB),
+            form_bytes_max: table.bytes("form_bytes_max", d.form_bytes_max, 0..=32 * MIB),
             parameter_count_max: table.count("parameter_count_max", d.parameter_count_max as u64, 0..=1_000_000)
                 as usize,
             form_methods: form_methods(table).unwrap_or_else(|| d.form_methods.clone()),

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::problem::quoted;
 use crate::raw::Table;
 
 /// Bytes of a file of `[[host.error_page]]`, 1 MiB at most: it is held in memory.
@@ -60,7 +59,9 @@ pub(crate) fn error_pages(top: &Table<'_, '_>) -> Vec<WebErrorPage> {
         if pages.iter().any(|other| other.of == of) {
             let (at, shown) = match &of {
                 ErrorsOf::Status(status) => (table.place_of("status"), format!("for {status}")),
-                ErrorsOf::Kind(kind) => (table.place_of("kind"), format!("for the kind {}", quoted(kind))),
+                ErrorsOf::Kind(_) => {
+                    (table.place_of("kind"), format!("for the kind {}", table.written("kind").unwrap_or_default()))
+                }
                 ErrorsOf::Rest => (table.at, "without `status` and `kind`".to_owned()),
             };
             table.document.problem(at, format!("a second [[error_page]] {shown}"), "remove one of the two");

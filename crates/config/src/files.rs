@@ -431,7 +431,7 @@ server.toml:7:15: `compression` in [[host.context]] is the string `gzip`, but a 
             r#"
 files = "public"
 ----
-web.toml:2:9: `files` is the string `public`, but a table is needed; write [files], and its keys below it
+web.toml:2:9: `files` is a string, but a table is needed; write [files], and its keys below it
 "#,
         );
         check(

@@ -449,11 +449,12 @@ impl<'d, 'a> Table<'d, 'a> {
             let entry = match found.get_ref() {
                 DeValue::String(written) => self.document.text(written, at).map(Entry::Text),
                 DeValue::Table(inner) => {
-                    let name = format!("[{}]", table.inner_name(name.get_ref()));
+                    let shown = quoted(name.get_ref());
+                    let name = format!("[{}]", table.inner_name(shown.trim_matches('`')));
                     Some(Entry::Table(Table::new(self.document, inner, Some(at), name)))
                 }
                 other => {
-                    let (shown, found) = (quoted(name.get_ref()), describe(other));
+                    let (shown, found) = (quoted(name.get_ref()), kind_of(other));
                     let instead = match other {
                         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => "put it in quotes".to_owned(),
                         _ => format!("write for example `{example}`"),
@@ -475,7 +476,8 @@ impl<'d, 'a> Table<'d, 'a> {
         match found.get_ref() {
             DeValue::Table(entries) => Some(Table::new(self.document, entries, Some(found.span().start), name)),
             other => {
-                let what = format!("`{key}`{} is {}, but a table is needed", self.place(), describe(other));
+                // Not the value: of what is one here, each may be a secret.
+                let what = format!("`{key}`{} is {}, but a table is needed", self.place(), kind_of(other));
                 let instead = format!("write {name}, and its keys below it");
                 self.document.problem(Some(found.span().start), what, instead);
                 None
@@ -608,8 +610,19 @@ fn describe(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => format!("the number {}", quoted(number.as_str())),
         DeValue::Boolean(flag) => format!("`{flag}`"),
         DeValue::Datetime(time) => format!("the date {}", quoted(&time.to_string())),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
+        DeValue::Array(_) | DeValue::Table(_) => kind_of(value).to_owned(),
+    }
+}
+
+/// The same of what may be a secret.
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
     }
 }
 

@@ -210,7 +210,7 @@ server.toml:9:15: `host_header` in [defaults.context.remote_ip] is `true`, but a
 server.toml:10:13: `http_port` in [defaults.context.remote_ip]: `0` is out of bounds; write 1 to 65535, as in `http_port = 80`
 server.toml:11:14: `https_port` in [defaults.context.remote_ip]: `65536` is out of bounds; write 1 to 65535, as in `https_port = 443`
 server.toml:12:1: unknown key `enabled` in [defaults.context.remote_ip]; its keys are `internal_proxies`, `trusted_proxies`, `remote_ip_header`, `proxies_header`, `protocol_header`, `protocol_https_value`, `host_header`, `port_header`, `http_port`, `https_port`
-server.toml:16:13: `remote_ip` in [[host.context]] is the string `10.0.0.0/8`, but a table is needed; write [host.context.remote_ip], and its keys below it
+server.toml:16:13: `remote_ip` in [[host.context]] is a string, but a table is needed; write [host.context.remote_ip], and its keys below it
 "#,
         );
     }

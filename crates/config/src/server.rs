@@ -82,7 +82,8 @@ pub struct Listener {
     pub connections_max: usize,
     /// How long a head may take to arrive, 1 ms to 1 h; default 20 s.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`.
+    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`. Behind a chunked body the
+    /// pause and the next head have both times together.
     pub keep_alive_timeout: Duration,
     /// Requests of one connection, up to 1000000000; default 0: any number.
     pub requests_per_connection_max: u64,
@@ -852,8 +853,8 @@ name = "b"
 aliases = ["c", 3, { d = 1 }]
 context = [1]
 ----
-server.toml:2:7: `log` is the number `3`, but a table is needed; write [log], and its keys below it
-server.toml:3:24: `context` in [defaults] is the string `x`, but a table is needed; write [defaults.context], and its keys below it
+server.toml:2:7: `log` is a number, but a table is needed; write [log], and its keys below it
+server.toml:3:24: `context` in [defaults] is a string, but a table is needed; write [defaults.context], and its keys below it
 server.toml:5:20: `shutdown_timeout` in [server] is the number `30`, but a duration is needed; write for example `shutdown_timeout = "30s"`
 server.toml:6:14: `io_threads` in [server]: `four` is not a whole number; write for example `io_threads = 0`
 server.toml:7:15: `development` in [server] is the string `yes`, but true or false is needed; write for example `development = false`
@@ -892,6 +893,10 @@ session_timeout = "366d"
 session_bytes_max = 1023
 part_header_bytes_max = 255
 part_count_max = 0
+[[host]]
+[[host.context]]
+form_bytes_max = "33MiB"
+path = "/a"
 ----
 server.toml:3:20: `shutdown_timeout` in [server]: `2d` is out of bounds; write 0s to 24h, as in `shutdown_timeout = "30s"`
 server.toml:4:14: `io_threads` in [server]: `99999999999999999999999999999999999999999` is out of bounds; write 0 to 1024, as in `io_threads = 0`
@@ -907,6 +912,7 @@ server.toml:16:19: `session_timeout` in [defaults.context]: `366d` is out of bou
 server.toml:17:21: `session_bytes_max` in [defaults.context]: `1023` is out of bounds; write 1KiB to 64MiB, as in `session_bytes_max = "1MiB"`
 server.toml:18:25: `part_header_bytes_max` in [defaults.context]: `255` is out of bounds; write 256B to 64KiB, as in `part_header_bytes_max = "2KiB"`
 server.toml:19:18: `part_count_max` in [defaults.context]: `0` is out of bounds; write 1 to 10000, as in `part_count_max = 50`
+server.toml:22:18: `form_bytes_max` in [[host.context]]: `33MiB` is out of bounds; write 0B to 32MiB, as in `form_bytes_max = "2MiB"`
 "#,
         );
     }

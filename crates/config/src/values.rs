@@ -181,8 +181,16 @@ mod tests {
         assert_eq!((&shop.params, &shop.env), (&values(&[("currency", "EUR")]), &values(&[("db", "serval-config")])));
         check_server(
             r#"
+resources = "s3cret"
+----
+server.toml:2:13: `resources` is a string, but a table is needed; write [resources], and its keys below it
+"#,
+        );
+        check_server(
+            r#"
 [resources]
 database = "d"
+pin = 12345678
 other = { resource = "database" }
 [[host]]
 [[host.context]]
@@ -190,8 +198,9 @@ path = "/shop"
 [host.context.env]
 db = { resource = "databse" }
 ----
-server.toml:4:9: `other` in [resources] is a table, but a string is needed; write for example `database = "postgres://db.example.com/shop"`
-server.toml:9:19: `resource` in [host.context.env.db]: `databse` is not in [resources] of server.toml; did you mean `database`?
+server.toml:4:7: `pin` in [resources] is a number, but a string is needed; put it in quotes
+server.toml:5:9: `other` in [resources] is a table, but a string is needed; write for example `database = "postgres://db.example.com/shop"`
+server.toml:10:19: `resource` in [host.context.env.db]: `databse` is not in [resources] of server.toml; did you mean `database`?
 "#,
         );
         check_server(
@@ -221,8 +230,9 @@ f.g = "h"
 h = { resource = 1 }
 i = { resource = "database", other = 1 }
 j = { resource = "${env:CARGO_PKG_NAME}" }
+"a\nb" = {}
 ----
-web.toml:3:5: `a` in [env] is the number `1`, but a string or { resource = "name" } is needed; put it in quotes
+web.toml:3:5: `a` in [env] is a number, but a string or { resource = "name" } is needed; put it in quotes
 web.toml:4:5: `b` in [env] is a list, but a string or { resource = "name" } is needed; write for example `mail_from = "shop@example.com"`
 web.toml:5:18: `resource` in [env.c]: `mail.hots` is not in [resources] of server.toml; did you mean `mail.host`?
 web.toml:6:18: `resource` in [env.d]: `xxxxxxxx` is not in [resources] of server.toml; add it there, or name one of `database`, `mail.host`, `empty`
@@ -231,6 +241,7 @@ web.toml:8:1: [env.f] has no `resource`; write `{ resource = "database" }` for w
 web.toml:9:18: `resource` in [env.h] is the number `1`, but a string is needed; write for example `resource = "database"`
 web.toml:10:30: unknown key `other` in [env.i]; its keys are `resource`
 web.toml:11:18: `resource` in [env.j]: `${env:CARGO_PKG_NAME}` is not in [resources] of server.toml; add it there, or name one of `database`, `mail.host`, `empty`
+web.toml:12:10: [env.a\nb] has no `resource`; write `{ resource = "database" }` for what [resources] of server.toml calls so; a name with a dot stands in quotes
 "#,
         );
     }
@@ -270,7 +281,10 @@ web.toml:11:18: `resource` in [env.j]: `${env:CARGO_PKG_NAME}` is not in [resour
             "[[filter]]",
             "[[filter]]\n[[filter.map]]",
             "[session]",
+            "[cookies]",
             "[multipart]",
+            "[[error_page]]",
+            "[error_report]",
             "[files]",
             "[[files.cache_control]]",
             "[compression]",
@@ -289,15 +303,20 @@ web.toml:11:18: `resource` in [env.j]: `${env:CARGO_PKG_NAME}` is not in [resour
             "[[listener]]",
             "[[host]]",
             "[[host]]\nname = \"a\"\n[host.access_log]",
+            "[[host]]\nname = \"a\"\n[[host.error_page]]",
             "[[host]]\n[[host.context]]",
             "[[host]]\nname = \"${env:CARGO_PKG_NAME}\"\n[[host]]",
             "[[host]]\n[[host.context]]\npath = \"/${env:CARGO_PKG_NAME}\"\n[[host.context]]",
         ] {
             stays_hidden(table, |toml| load_server(toml.as_bytes()).err());
         }
-        let servlet = "[[servlet]]\nname = \"${env:CARGO_PKG_NAME}\"\nurl_patterns = [\"/${env:CARGO_PKG_NAME}\"]\n";
-        let said = load(&format!("{servlet}{servlet}")).unwrap_err();
-        assert!(!said.contains("serval-config"), "{said}");
+        for twice in [
+            "[[servlet]]\nname = \"${env:CARGO_PKG_NAME}\"\nurl_patterns = [\"/${env:CARGO_PKG_NAME}\"]\n",
+            "[[error_page]]\nkind = \"${env:CARGO_PKG_NAME}\"\nlocation = \"/a\"\n",
+        ] {
+            let said = load(&twice.repeat(2)).unwrap_err();
+            assert!(!said.contains("serval-config"), "{said}");
+        }
         let listener = "[[listener]]\naddress = \"127.0.0.1:80${env:SERVAL_TEST_UNSET:-99}\"\n";
         let said = load_server(format!("{listener}{listener}").as_bytes()).unwrap_err();
         assert!(!said.contains("8099"), "{said}");

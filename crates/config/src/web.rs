@@ -303,7 +303,7 @@ web.toml:3:18: `welcome_files`: `/a.html` is not the name of a file in a folder;
 web.toml:3:29: `welcome_files`: `""` is not the name of a file in a folder; write a name without a `/` before it, as in `index.html`
 web.toml:3:33: `welcome_files`: `../b` is not the name of a file in a folder; write a name without a `/` before it, as in `index.html`
 web.toml:4:2: unknown key `param`; did you mean `params`?
-web.toml:6:5: `a` in [params] is the number `1`, but a string is needed; put it in quotes
+web.toml:6:5: `a` in [params] is a number, but a string is needed; put it in quotes
 web.toml:7:5: `b` in [params] is a list, but a string is needed; write for example `currency = "EUR"`
 web.toml:8:5: the environment variable `SERVAL_TEST_UNSET` is not set; set it, or write a default, as in `${env:SERVAL_TEST_UNSET:-default}`
 web.toml:10:1: [mime]: `.a` is not an extension; write it without its dot, as in `wasm = "application/wasm"`
@@ -318,7 +318,7 @@ web.toml:16:8: `name` in [[servlet]] is empty; write a name, as in `name = "cart
 web.toml:17:19: `load_on_startup` in [[servlet]]: `3000000000` is out of bounds; write -2147483648 to 2147483647
 web.toml:20:1: unknown key `url_pattern` in [[servlet]]; did you mean `url_patterns`?
 web.toml:21:11: `enabled` in [[servlet]] is the string `no`, but true or false is needed; write for example `enabled = true`
-web.toml:23:5: `x` in [servlet.init] is `true`, but a string is needed; put it in quotes
+web.toml:23:5: `x` in [servlet.init] is a boolean, but a string is needed; put it in quotes
 web.toml:25:8: a second [[servlet]] with the name `a`; join the two, or give one another name, and `class` to say what it is
 web.toml:26:19: `load_on_startup` in [[servlet]]: `first` is not a whole number; write for example `load_on_startup = 1`
 web.toml:28:11: `command` in [build] is the string `make`, but a list of strings is needed; write for example `command = ["make", "libraries"]`

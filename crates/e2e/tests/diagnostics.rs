@@ -1,10 +1,11 @@
 //! What an operator reads when something is wrong: one line that says where, for which request, and what to do.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::http_client::{Connection, Response};
-use e2e::serval::{Home, Serval};
+use e2e::serval::{Home, Serval, binary};
 
 const LONG: Duration = Duration::from_secs(60);
 const BUILT_WITHIN: Duration = Duration::from_secs(300);
@@ -77,6 +78,41 @@ fn slow(request: &Request, response: &mut Response) -> Result {
 fn locked(request: &Request, response: &mut Response) -> Result {
     let _held = waits_for_the_lock();
     slow(request, response)
+}
+
+/// Sends itself real-time signals until the test says so, and tells whether one is lost. It has mapped a file with a strange name.
+#[servlet("/signals", blocking)]
+fn signals(request: &Request, response: &mut Response) -> Result {
+    use std::os::fd::AsRawFd as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    unsafe extern "C" {
+        safe fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+        safe fn raise(number: i32) -> i32;
+        safe fn prctl(option: i32, process: u64) -> i32;
+        unsafe fn mmap(at: usize, len: usize, protection: i32, flags: i32, file: i32, offset: i64) -> *mut u8;
+    }
+    static CAME: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn comes(_: i32) {
+        CAME.fetch_add(1, Ordering::Relaxed);
+    }
+    let work = request.context().work_folder().ok_or_else(|| error(500, "no work folder"))?;
+    let strange = work.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff"));
+    std::fs::write(&strange, "x")?;
+    unsafe { mmap(0, 1, 1, 2, std::fs::File::open(&strange)?.as_raw_fd(), 0) };
+    signal(40, comes);
+    // Whoever wants may look: the test is no parent of this process.
+    prctl(0x59616d61, u64::MAX);
+    std::fs::write(work.join("thread"), format!("{}\n", std::fs::read_link("/proc/thread-self")?.display()))?;
+    for sent in 1.. {
+        raise(40);
+        if CAME.load(Ordering::Relaxed) != sent {
+            return response.text("one is lost");
+        }
+        if work.join("go").exists() {
+            break;
+        }
+    }
+    response.text("all came")
 }
 
 #[inline(never)]
@@ -264,6 +300,25 @@ fn the_stacks_of_servlets_that_are_slow() {
     for connection in &mut connections {
         assert_eq!(connection.read_response().unwrap().body, b"at last");
     }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_signal_is_not_lost_when_a_stack_is_looked_at() {
+    let home = home("");
+    let serval = start(&home);
+    let mut connection = Connection::open(serval.address(), LONG).unwrap();
+    connection.send(b"GET /x/signals HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let thread = || fs::read_to_string(home.path(&format!("{WORK}/thread"))).unwrap_or_default();
+    wait_until(|| thread().ends_with('\n'));
+    let thread = thread();
+    let (process, thread) = thread.trim_end().split_once("/task/").unwrap();
+    for _ in 0..8 {
+        let looked = Command::new(binary().unwrap()).args(["stack", process, thread]).output().unwrap();
+        assert!(looked.status.success(), "{looked:?}");
+    }
+    home.write(&format!("{WORK}/go"), "").unwrap();
+    assert_eq!(connection.read_response().unwrap().body, b"all came");
     assert!(serval.stop().unwrap().success());
 }
 

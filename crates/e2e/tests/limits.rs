@@ -172,6 +172,16 @@ fn each_limit_is_a_key() {
 }
 
 #[test]
+fn the_longest_form_that_can_be_allowed_is_read() {
+    let (_home, serval) = start("", "form_bytes_max = \"32MiB\"");
+    for (len, status) in [(32 << 20, 200), ((32 << 20) + 1, 413)] {
+        let answer = ask(&serval, &form("/x/look", &format!("a={}", "x".repeat(len - 2))));
+        assert_eq!(answer.status, status, "{}", text(&answer));
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_body_that_nobody_read_is_taken_up_to_a_bound() {
     let (_home, serval) = start("unread_body_bytes_max = \"1MiB\"", "");
     let posted = |target: &str, len: usize| head(target, &format!("Content-Length: {len}\r\n")) + &"x".repeat(len);
@@ -205,6 +215,20 @@ fn connections_end_when_they_have_had_their_share() {
     assert_eq!(answers.iter().map(Response::closes).collect::<Vec<_>>(), [false, false, true]);
     assert!(answers.iter().all(|answer| answer.header("server") == Some("Ours/1")));
     assert!(connection.get("/x/ignore").is_err());
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn idle_connections_and_slow_heads_end_in_the_same_time() {
+    let (_home, serval) = start("head_timeout = \"300ms\"", "");
+    for first in [head("/x/ignore", ""), chunked("/x/ignore", "text/plain", "x", 1)] {
+        for begun in ["", "GET", "GET /x/ignore HTTP/1.1\r\n"] {
+            let mut connection = open(&serval);
+            connection.send((first.clone() + begun).as_bytes()).unwrap();
+            assert_eq!(connection.read_response().unwrap().status, 200);
+            assert_eq!(connection.read_to_close().unwrap(), b"", "{begun:?} behind {first:?}");
+        }
+    }
     assert!(serval.stop().unwrap().success());
 }
 

@@ -317,12 +317,15 @@ pub enum Polled {
 impl Task {
     /// Goes on with the task, on the calling thread, which owns the exchange meanwhile.
     pub fn poll(&mut self, scope: &mut Scope, exchange: &mut dyn Exchange) -> Polled {
+        scope.memory.in_poll = true;
         let entry = match scope.enter(exchange, &self.module, &self.name) {
             Ok(entry) => entry,
             Err(fault) => return Polled::Failed(fault.status, fault.text.into_owned()),
         };
         // SAFETY: by servlet.h: a task of service's, not dropped, with a handle that this thread owns.
         let status = unsafe { (self.poll)(self.task, entry.raw()) };
+        drop(entry);
+        scope.memory.in_poll = false;
         match Outcome::of(status) {
             _ if status == SV_PENDING => Polled::Pending,
             Outcome::Done => Polled::Done,

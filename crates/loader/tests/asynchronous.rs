@@ -174,6 +174,7 @@ fn a_poll_takes_what_there_is_room_for() {
         }),
         poll: Box::new(|_, x| {
             let mut taken = 77;
+            assert_eq!(call!(write(x.raw(), b"abcd".as_ptr(), 4, std::ptr::null_mut())), SV_WOULD_BLOCK);
             assert_eq!(call!(write(x.raw(), b"abcd".as_ptr(), 4, &mut taken)), SV_OK);
             assert_eq!(taken, 3);
             assert_eq!(call!(write(x.raw(), b"d".as_ptr(), 1, &mut taken)), SV_WOULD_BLOCK);

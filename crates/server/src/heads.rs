@@ -67,14 +67,14 @@ impl Heads {
         Heads { at: At::Method, start, len: 0, version_len: 0, body: Some(0), requests: 0, unknown_version }
     }
 
-    /// What is waited for, and how many requests have begun.
+    /// What is waited for, and of which request, from 1 on: the same number for a whole head.
     pub fn place(&self) -> (Place, u64) {
         let place = match self.at {
             At::Method if self.len == 0 && self.requests > 0 => Place::Between,
             At::Method | At::Target | At::Version | At::Field => Place::Head,
             At::Body(_) | At::Beyond => Place::Body,
         };
-        (place, self.requests)
+        (place, self.requests + u64::from(self.at == At::Method))
     }
 
     /// Looks at the next piece of what the client sends. Each request comes by here: most are one whole head, of which little more
@@ -221,6 +221,21 @@ fn refuse_fragment(target: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_is_one_place_however_it_trickles() {
+        let mut heads = Heads::new(UnknownVersion::default());
+        let mut places = vec![heads.place()];
+        for byte in
+            *b"\r\nG / HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyP / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0"
+        {
+            heads.look(&mut [byte]);
+            places.push(heads.place());
+        }
+        places.dedup();
+        use Place::{Between, Body, Head};
+        assert_eq!(places, [(Head, 1), (Body, 1), (Between, 2), (Head, 2), (Body, 2)]);
+    }
 
     #[test]
     fn only_targets_and_versions_of_heads_are_touched() {

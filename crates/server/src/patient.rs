@@ -12,7 +12,7 @@ use serval_config::Listener;
 use serval_container::Turn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::heads::{Heads, Place};
 
@@ -21,15 +21,15 @@ pub struct Patient {
     settings: Arc<Listener>,
     turn: Arc<Turn>,
     heads: Heads,
-    /// While hyper waits for what `idle_time` bounds; a head has it once, however it trickles.
+    /// Since hyper first waited for what `idle_time` bounds: made once, since each pause between two requests begins it anew.
     idle: Option<Idle>,
     /// While the client does not read; what it reads begins the time anew.
     waits: Option<Pin<Box<Sleep>>>,
 }
 
 struct Idle {
-    place: Place,
-    request: u64,
+    /// A head has its time once, however it trickles.
+    waits_for: (Place, u64),
     until: Pin<Box<Sleep>>,
 }
 
@@ -38,21 +38,18 @@ impl Patient {
         Patient { stream, settings, turn, heads, idle: None, waits: None }
     }
 
-    /// How long nothing may come, where hyper would wait longer: it has one time for a head with the pause before it.
+    /// How long it may take. hyper has only one time, for a head with the pause before it.
     fn idle_time(&self, place: Place) -> Option<Duration> {
-        let Listener { head_timeout, keep_alive_timeout, .. } = *self.settings;
-        let time = match place {
-            Place::Between => keep_alive_timeout,
-            Place::Head => head_timeout,
-            Place::Body => return None,
-        };
-        Some(time).filter(|time| *time < head_timeout.max(keep_alive_timeout))
+        match place {
+            Place::Between => Some(self.settings.keep_alive_timeout),
+            Place::Head => Some(self.settings.head_timeout),
+            Place::Body => None,
+        }
     }
 
-    /// That time of hyper's.
+    /// That time of hyper's, which cuts neither of ours. Behind a body whose end only hyper knows, it is the only one.
     pub fn hypers_time(settings: &Listener) -> Duration {
-        let Listener { head_timeout, keep_alive_timeout, .. } = *settings;
-        if keep_alive_timeout > head_timeout { keep_alive_timeout + head_timeout } else { head_timeout }
+        settings.keep_alive_timeout + settings.head_timeout
     }
 
     fn within<T>(
@@ -112,10 +109,13 @@ impl AsyncRead for Patient {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
         self.heads.look(&mut buffer.filled_mut()[before..]);
-        let (place, request) = self.heads.place();
-        self.idle.take_if(|idle| (idle.place, idle.request) != (place, request));
-        let Some(time) = self.idle_time(place).filter(|_| read.is_pending()) else { return read };
-        let idle = self.idle.get_or_insert_with(|| Idle { place, request, until: Box::pin(sleep(time)) });
+        let waits_for = self.heads.place();
+        let Some(time) = self.idle_time(waits_for.0).filter(|_| read.is_pending()) else { return read };
+        let idle = self.idle.get_or_insert_with(|| Idle { waits_for, until: Box::pin(sleep(time)) });
+        if idle.waits_for != waits_for {
+            idle.waits_for = waits_for;
+            idle.until.as_mut().reset(Instant::now() + time);
+        }
         // An end, as if the client had closed it.
         idle.until.as_mut().poll(task).map(Ok)
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -237,6 +238,24 @@ fn a_second_signal_ends_it_now() {
         std::thread::yield_now();
     }
     assert_eq!(running.0.wait().unwrap().code(), Some(3));
+}
+
+/// It waits for the end of its input.
+#[test]
+fn what_reads_a_stack_is_bounded_and_leaves_no_core() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.current_dir(folder.path()).args(["-c", &format!("ulimit -c unlimited; exec {SERVAL} stack 1 1")]);
+    let mut running = Running(command.stdin(Stdio::piped()).spawn().unwrap(), String::new());
+    let limits = format!("/proc/{}/limits", running.0.id());
+    let is_bounded = |line: &str| line.starts_with("Max data size ") && line.contains(" 2147483648 ");
+    while !fs::read_to_string(&limits).unwrap().lines().any(is_bounded) {
+        assert_eq!(running.0.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+    running.signal(Signal::ABORT);
+    let ended = running.0.wait().unwrap();
+    assert!(ended.signal().is_some() && !ended.core_dumped(), "{ended:?}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! One servlet hands a request on to another one (Servlet 9), and what a dispatch knows of itself.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 use serval_abi::{
     SV_BY_NAME, SV_DISPATCH_ASYNC, SV_DISPATCH_ERROR, SV_DISPATCH_FORWARD, SV_DISPATCH_INCLUDE, SV_FORWARD, SV_INCLUDE,
@@ -136,7 +135,8 @@ impl Request {
     }
 
     /// In an async servlet: hands the request on to that path, or with `None` to the one that was asked for, as soon as this
-    /// servlet has returned (Servlet 9.7). Nothing may be done with request and response after it.
+    /// servlet has returned and what it has written is on its way (Servlet 9.7). Nothing may be done with request and response
+    /// after it. A path that the webapp does not have is an error of this servlet, when it has returned.
     ///
     /// ```
     /// use servlet::prelude::*;
@@ -157,9 +157,14 @@ impl Request {
     /// # }
     /// ```
     pub async fn async_dispatch(&self, path: Option<&str>) -> Result {
+        let noted = self.goes_to().set(path.map(str::to_owned));
+        noted.map_err(|_| error(500, "async_dispatch was called already"))
+    }
+
+    /// Does what `async_dispatch` has noted. The server may end the task at the next wait.
+    pub(crate) async fn go_on(&self) -> Result {
+        let Some(path) = self.goes_to().get() else { return Ok(()) };
         // The server wants a task for it, which there is not before the first poll has returned.
-        waiting(|| self.exchange().async_dispatch(path)).await?;
-        self.goes_on().store(true, Ordering::Relaxed);
-        Ok(())
+        waiting(|| self.exchange().async_dispatch(path.as_deref())).await
     }
 }

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::AtomicPtr;
 use std::time::SystemTime;
 
 use serval_abi::{
@@ -364,7 +364,7 @@ unsafe extern "C" fn service_async<F: AsyncHandler<Shape>, Shape: 'static>(
             let state = instance.module().state();
             let given = AsyncArguments { state, request: &request, body: &mut body, response: &mut response };
             let result = match the::<F>().call(given).await {
-                Ok(()) => response.settle(request.goes_on().load(Ordering::Relaxed)).await,
+                Ok(()) => response.settle(&request).await,
                 wrong => wrong,
             };
             match result {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ptr::null_mut;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub struct Request {
     exchange: Exchange,
     /// INVARIANT: NULL, or what the server returned for this exchange; it lives until `service` returns, as `self` does.
     head: AtomicPtr<sv_request>,
-    /// `async_dispatch` was called.
-    goes_on: AtomicBool,
+    /// Where `async_dispatch` leads to.
+    goes_to: OnceLock<Option<String>>,
     /// INVARIANT: outlives each call of `service`.
     instance: &'static Instance,
 }
@@ -49,16 +50,16 @@ pub struct Request {
 impl Request {
     /// `instance` is not really `'static`: a `Request` never outlives the call of `service` that it is made for.
     pub(crate) fn new(exchange: Exchange, instance: &'static Instance) -> Request {
-        Request { exchange, head: AtomicPtr::new(null_mut()), goes_on: AtomicBool::new(false), instance }
+        Request { exchange, head: AtomicPtr::new(null_mut()), goes_to: OnceLock::new(), instance }
     }
 
     pub(crate) fn exchange(&self) -> Exchange {
         self.exchange
     }
 
-    /// Another servlet goes on with the response.
-    pub(crate) fn goes_on(&self) -> &AtomicBool {
-        &self.goes_on
+    /// Where another servlet goes on with the response, `Some(None)`: at the path that was asked for.
+    pub(crate) fn goes_to(&self) -> &OnceLock<Option<String>> {
+        &self.goes_to
     }
 
     /// Fetched at the first use, because it costs the server something, and many servlets do not look at it.

@@ -7,7 +7,7 @@ use serval_abi::{SV_HEADER_ADD, SV_HEADER_REMOVE, SV_HEADER_SET, sv_pair, sv_str
 
 use crate::host::{self, Content, Exchange, waiting};
 use crate::stream::Stream;
-use crate::{Cookie, EventStream, Result, error};
+use crate::{Cookie, EventStream, Request, Result, error};
 
 /// The response to a request.
 ///
@@ -62,12 +62,12 @@ impl Response {
         Response { output: Output::Held(Vec::new()), ..Response::new(exchange) }
     }
 
-    /// Sends what is held, at the end of an async servlet; `goes_on`: another one writes more.
-    pub(crate) async fn settle(&mut self, goes_on: bool) -> Result {
+    /// Sends what is held, at the end of an async servlet, and then lets another one go on, which may write more.
+    pub(crate) async fn settle(&mut self, request: &Request) -> Result {
         match &mut self.output {
             Output::Server => Ok(()),
             Output::Held(bytes) if bytes.is_empty() => Ok(()),
-            Output::Held(bytes) if goes_on => write_all_owned(self.exchange, bytes).await,
+            Output::Held(bytes) if request.goes_to().get().is_some() => write_all_owned(self.exchange, bytes).await,
             Output::Held(bytes) => {
                 // In one go, which never waits.
                 let bytes = std::mem::take(bytes);
@@ -75,7 +75,8 @@ impl Response {
                 self.exchange.respond(status, &[], Content::Owned(bytes))
             }
             Output::Streamed(bytes) => write_all_owned(self.exchange, bytes).await,
-        }
+        }?;
+        request.go_on().await
     }
 
     /// What was written is of no use any more.

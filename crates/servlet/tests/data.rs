@@ -315,6 +315,7 @@ fn cookies(request: &Request, response: &mut Response) -> Result {
     response.cookie(&Cookie::new("b", "2").same_site(SameSite::Strict))?;
     response.cookie(&Cookie::new("c", "3").same_site(SameSite::None).partitioned())?;
     response.cookie(&Cookie::remove("d").path("/"))?;
+    response.cookie(&Cookie::new("e", "\"größe\"").path("").domain("").attribute("Odd", ""))?;
     let all: Vec<String> = request.cookies()?.map(|(name, value)| format!("{name}={value}")).collect();
     response.text(all.join(" "))
 }
@@ -336,9 +337,10 @@ fn cookies_have_their_attributes() {
         "b=2; SameSite=Strict",
         "c=3; Secure; SameSite=None; Partitioned",
         "d=; Path=/; Max-Age=0",
+        "e=\"größe\"; Odd",
     ];
     assert_eq!(set, expected);
-    app.get("/cookies").send().assert_text("a=1 b=2 c=3");
+    app.get("/cookies").send().assert_text("a=1 b=2 c=3 e=\"größe\"");
     app.get("/bad-cookie").send().assert_status(500);
 }
 

@@ -101,7 +101,7 @@ pub const CONNECTOR: &[(&str, Means)] = &[
     ("maxHeaderCount", Listener("header_count_max", Count)),
     ("connectionTimeout", Listener("head_timeout", Milliseconds)),
     ("maxParameterCount", Context("parameter_count_max", Bytes("1000000"))),
-    ("maxPostSize", Context("form_bytes_max", Bytes("1073741824"))),
+    ("maxPostSize", Context("form_bytes_max", Bytes("33554432"))),
     ("maxPartCount", Context("part_count_max", Bytes("10000"))),
     ("maxPartHeaderSize", Context("part_header_bytes_max", Bytes("65536"))),
     ("asyncTimeout", Context("async_timeout", Milliseconds)),

@@ -1,18 +1,52 @@
-/* Two listener functions for everything, `first` and `last`, which write what they are told into the log; and a servlet that gives
- * them something to tell. */
+/* Two listener functions for everything, `first` and `last`, which write what they are told into the log; a servlet that gives them
+ * something to tell; and filters and servlets that write when they come and go. */
 #include <servlet.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const sv_host *host;
+static sv_context *own;
+
+static void lives(const char *what, const char *name) {
+    char line[100];
+    const int len = snprintf(line, sizeof line, "life: %s %s;", what, name);
+    host->log_message(own, NULL, SV_LOG_INFO, line, (size_t)len);
+}
 
 static sv_status init(const sv_host *table, sv_context *context, void **module, sv_str *error) {
-    (void)context;
     (void)error;
     *module = NULL;
     host = table;
+    own = context;
+    lives("init", "module");
     return SV_OK;
+}
+
+static void end(void *module) {
+    (void)module;
+    lives("destroy", "module");
+}
+
+static sv_status create(sv_context *context, void *module, const sv_config *config, void **made, sv_str *error) {
+    char *name = malloc(config->name.len + 1);
+    (void)context;
+    (void)module;
+    (void)error;
+    if (name == NULL) {
+        return SV_E_NOMEM;
+    }
+    memcpy(name, config->name.ptr, config->name.len);
+    name[config->name.len] = 0;
+    lives("create", name);
+    *made = name;
+    return SV_OK;
+}
+
+static void destroy(void *made) {
+    lives("destroy", made);
+    free(made);
 }
 
 static int is(sv_str text, const char *what) {
@@ -130,10 +164,21 @@ static const sv_listener *const listeners[] = {&first_listener, &last_listener};
 static const sv_str patterns[] = {SV_STR("/act")};
 static const sv_servlet servlet = {.struct_size = sizeof(sv_servlet), .flags = SV_NONBLOCKING, .name = SV_STR("act"),
     .patterns = patterns, .pattern_count = 1, .service = act};
-static const sv_servlet *const servlets[] = {&servlet};
+#define SERVLET(id, place) \
+    static const sv_servlet id = {.struct_size = sizeof(sv_servlet), .name = SV_STR(#id), .load_order = place, .create = create, \
+        .destroy = destroy, .service = act}
+#define FILTER(id) \
+    static const sv_filter id = {.struct_size = sizeof(sv_filter), .name = SV_STR(#id), .create = create, .destroy = destroy}
+SERVLET(servlet_last, -1);
+SERVLET(servlet_2, 2);
+SERVLET(servlet_1, 1);
+FILTER(filter_1);
+FILTER(filter_2);
+static const sv_servlet *const servlets[] = {&servlet, &servlet_last, &servlet_2, &servlet_1};
+static const sv_filter *const filters[] = {&filter_1, &filter_2};
 static const sv_module module = {.magic = SV_MAGIC, .struct_size = sizeof(sv_module), .abi_major = SV_ABI_MAJOR,
-    .abi_minor = SV_ABI_MINOR, .name = SV_STR("listeners"), .init = init, .servlets = servlets, .servlet_count = 1,
-    .listeners = listeners, .listener_count = 2};
+    .abi_minor = SV_ABI_MINOR, .name = SV_STR("listeners"), .init = init, .destroy = end, .servlets = servlets,
+    .servlet_count = 4, .filters = filters, .filter_count = 2, .listeners = listeners, .listener_count = 2};
 
 SV_EXPORT const sv_module *servlet_module_v1(void) {
     return &module;

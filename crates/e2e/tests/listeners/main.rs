@@ -84,6 +84,44 @@ fn everything_is_told_and_ends_in_reverse_order() {
 }
 
 #[test]
+fn filters_and_servlets_come_and_go_in_order() {
+    let (_home, serval) = start();
+    assert_eq!(ask(&serval, "one"), 200);
+    let lines = serval.stop_and_read().unwrap();
+    let said = lines.iter().filter_map(|line| {
+        let end = line
+            .split_once("life: ")
+            .or_else(|| line.split_once("told first: ").filter(|(_, end)| end.starts_with("context")));
+        Some(end?.1.split_once([';', '-'])?.0.trim())
+    });
+    let said: Vec<&str> = said.collect();
+    let (begins, ends) = said.split_at(said.len() / 2);
+    let expected = [
+        "init module",
+        "context initialized",
+        "create filter_1",
+        "create filter_2",
+        "create servlet_1",
+        "create servlet_2",
+        "create servlet_last",
+    ];
+    assert_eq!(begins, expected);
+    // In which order the servlets go is nobody's business, but that they go before the filters.
+    let mut ends = ends.to_vec();
+    ends[..3].sort_unstable();
+    let expected = [
+        "destroy servlet_1",
+        "destroy servlet_2",
+        "destroy servlet_last",
+        "destroy filter_2",
+        "destroy filter_1",
+        "context destroyed",
+        "destroy module",
+    ];
+    assert_eq!(ends, expected);
+}
+
+#[test]
 fn a_session_whose_time_is_up_is_told_once() {
     let (home, serval) = start();
     assert_eq!(ask(&serval, "short"), 200);

@@ -135,6 +135,17 @@ fn a_slow_client_slows_its_upload_down() {
 }
 
 #[test]
+fn another_servlet_goes_on_where_the_first_one_ended() {
+    let kitchen = Kitchen::open();
+    let answer = kitchen.get("/hands-over");
+    assert_eq!(answer.status, 200);
+    let (bytes, rest) = answer.body.split_at(32 << 20);
+    assert!(bytes.iter().all(|byte| *byte == b'x'));
+    assert_eq!(std::str::from_utf8(rest).unwrap(), " and more to the end");
+    kitchen.close();
+}
+
+#[test]
 fn a_client_that_leaves_in_the_middle_frees_its_task() {
     let kitchen = Kitchen::open();
     let mut stream = TcpStream::connect(kitchen.serval.address()).unwrap();

@@ -55,6 +55,8 @@ pub struct Memory {
     pub(crate) completed: Option<sv_status>,
     /// Service has not returned yet.
     pub(crate) in_service: bool,
+    /// Nothing waits.
+    pub(crate) in_poll: bool,
     /// The thread on which it runs, as long as others give it a moment to return; 0: nobody does.
     pub(crate) awaited: u64,
 }
@@ -102,6 +104,7 @@ impl Memory {
             told: None,
             completed: None,
             in_service: false,
+            in_poll: false,
             awaited: 0,
         }
     }

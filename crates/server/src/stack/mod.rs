@@ -13,10 +13,12 @@ mod snapshot;
 
 use std::io::Read as _;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{PTracer, Pid, getpid, set_ptracer};
+use rustix::process::{
+    DumpableBehavior, PTracer, Pid, Resource, Rlimit, getpid, set_dumpable_behavior, set_ptracer, setrlimit,
+};
 use rustix::thread::Pid as Thread;
 
 use snapshot::Snapshot;
@@ -25,14 +27,21 @@ use snapshot::Snapshot;
 const WITHIN: Duration = Duration::from_secs(2);
 /// LIMIT: bytes that are read of what the other process says.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
+/// LIMIT: bytes of memory for debugging tables, which may be compressed. Files that are mapped do not count.
+const MEMORY_BYTES_MAX: u64 = 2 << 30;
 
 /// What a thread of this process is doing: its calls, innermost first, in a line. May take `WITHIN`; one at a time, since only one
 /// process at once may look at us.
 pub fn of_thread(thread: Thread) -> String {
     ask(thread).unwrap_or_else(|why| {
-        static SAID: AtomicBool = AtomicBool::new(false);
-        let why = if SAID.swap(true, Ordering::Relaxed) { String::new() } else { format!(": {why}") };
-        format!("not known{why}; {}", in_kernel(thread))
+        // Most often it is the same each time.
+        static SAID: Mutex<String> = Mutex::new(String::new());
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said == why {
+            return format!("not known; {}", in_kernel(thread));
+        }
+        said.clone_from(&why);
+        format!("not known: {why}; {}", in_kernel(thread))
     })
 }
 
@@ -78,6 +87,11 @@ fn in_kernel(thread: Thread) -> String {
 
 /// `serval stack PROCESS THREAD`, which the server starts, and nobody else. Prints a call a line, or, when it fails, why.
 pub fn run(process: i32, thread: i32) -> ExitCode {
+    // A core would hold a servlet's stack, and no limit of cores holds where the kernel pipes them to a program.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let max = Some(MEMORY_BYTES_MAX);
+    // Refused where the limit is lower.
+    let _ = setrlimit(Resource::Data, Rlimit { current: max, maximum: max });
     std::thread::spawn(|| {
         std::thread::sleep(WITHIN);
         println!("it was not read within {WITHIN:?}");

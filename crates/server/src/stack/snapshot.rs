@@ -2,15 +2,15 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 
 use framehop::UnwindRegsNative;
 use nix::errno::Errno;
 use nix::libc::user_regs_struct;
 use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// LIMIT: bytes of the stack that are copied, from the innermost call on. The threads of a server have two MiB.
 const STACK_BYTES_MAX: usize = 2 << 20;
@@ -39,8 +39,9 @@ impl Snapshot {
     /// Stops the thread for a moment. An error is a sentence.
     pub fn take(process: i32, thread: i32) -> Result<Snapshot, String> {
         let wrong = |error| format!("/proc/{process} cannot be read: {error}");
-        let maps = fs::read_to_string(format!("/proc/{process}/maps")).map_err(wrong)?;
-        let mappings: Vec<Mapping> = maps.lines().filter_map(Mapping::read).collect();
+        let maps = fs::read(format!("/proc/{process}/maps")).map_err(wrong)?;
+        // The calls in a file whose name is none of UTF-8 have no names.
+        let mappings: Vec<Mapping> = String::from_utf8_lossy(&maps).lines().filter_map(Mapping::read).collect();
         let program_file = PathBuf::from(format!("/proc/{process}/exe"));
         let program = fs::read_link(&program_file).map_err(wrong)?;
         let memory = File::open(format!("/proc/{process}/mem")).map_err(wrong)?;
@@ -87,25 +88,25 @@ impl Mapping {
     }
 }
 
-/// Looks at a thread while it stands still. It goes on afterwards, whatever happens here.
-fn stopped<T>(thread: Pid, look: impl FnOnce(&user_regs_struct) -> T) -> Result<(user_regs_struct, T), Errno> {
-    ptrace::seize(thread, Options::empty())?;
-    let mut signal: Option<Signal> = None;
-    let looked = ptrace::interrupt(thread)
-        .and_then(|()| waitpid(thread, Some(WaitPidFlag::__WALL)))
-        .and_then(|status| {
-            if let WaitStatus::Stopped(_, came) = status {
-                // It stands before this one, which is the thread's.
-                signal = Some(came);
-            }
-            ptrace::getregs(thread)
-        })
-        .map(|registers| {
-            let looked = look(&registers);
-            (registers, looked)
-        });
-    let _ = ptrace::detach(thread, signal);
-    looked
+/// Looks at a thread while it stands still. That is done on a thread of our own: with its end the kernel lets the other one go,
+/// whatever happens here, and gives it the signal that it may stand before. Detached by hand it would have to be told the signal's
+/// number, and nix knows no real-time ones; one of glibc's own, lost, would let `setuid` wait for ever.
+fn stopped<T: Send>(
+    thread: Pid,
+    look: impl FnOnce(&user_regs_struct) -> T + Send,
+) -> Result<(user_regs_struct, T), Errno> {
+    let looked = || {
+        ptrace::seize(thread, Options::empty())?;
+        ptrace::interrupt(thread)?;
+        // A wait that takes what it sees would take the signal, too.
+        let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let id = rustix::process::Pid::from_raw(thread.as_raw()).ok_or(Errno::ESRCH)?;
+        waitid(WaitId::Pid(id), seen).map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+        let registers = ptrace::getregs(thread)?;
+        let looked = look(&registers);
+        Ok((registers, looked))
+    };
+    std::thread::scope(|scope| scope.spawn(looked).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn refused(error: Errno) -> String {

@@ -67,6 +67,19 @@ async fn echo_async(kitchen: &Kitchen, _: &Request, body: &mut AsyncBody, respon
     stream.finish().await
 }
 
+/// Writes more than a connection takes at once, and lets another servlet go on.
+#[servlet("/hands-over")]
+async fn hands_over(request: &Request, response: &mut Response) -> Result {
+    response.stream().await?.write_owned(vec![b'x'; 32 << 20]).await?;
+    response.write(" and more")?;
+    request.async_dispatch(Some("/goes-on")).await
+}
+
+#[servlet("/goes-on")]
+fn goes_on(_: &Request, response: &mut Response) -> Result {
+    response.write(" to the end")
+}
+
 #[servlet("/echo", methods = [POST])]
 fn echo(_: &Request, body: &mut Body, response: &mut Response) -> Result {
     let mut buffer = [0; 8192];

@@ -175,7 +175,9 @@ pub(super) unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *
         if name.is_empty() || !name.bytes().all(token) {
             return Err(say(inner, SV_E_ARG, &format!("{name:?} is not the name of a cookie")));
         }
-        if !value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte)) {
+        // UTF-8 and quotes around it, as the server takes them.
+        let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(&value);
+        if !unquoted.bytes().all(|byte| byte > b' ' && byte != 0x7f && !b"\",;\\".contains(&byte)) {
             return Err(say(
                 inner,
                 SV_E_ARG,
@@ -184,8 +186,9 @@ pub(super) unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *
         }
         let mut line = format!("{name}={value}");
         for (name, value) in [("Path", cookie.path), ("Domain", cookie.domain)] {
-            if !value.ptr.is_null() {
-                line.push_str(&format!("; {name}={}", text(value)));
+            let value = text(value);
+            if !value.is_empty() {
+                line.push_str(&format!("; {name}={value}"));
             }
         }
         if cookie.flags & SV_COOKIE_MAX_AGE != 0 {
@@ -200,8 +203,9 @@ pub(super) unsafe extern "C" fn set_cookie(exchange: *mut sv_exchange, cookie: *
         // SAFETY: the caller's promise.
         for attribute in unsafe { host::pairs(cookie.attributes, cookie.attribute_count) } {
             line.push_str(&format!("; {}", text(attribute.name)));
-            if !attribute.value.ptr.is_null() {
-                line.push_str(&format!("={}", text(attribute.value)));
+            let value = text(attribute.value);
+            if !value.is_empty() {
+                line.push_str(&format!("={value}"));
             }
         }
         inner.headers.push(("set-cookie".to_owned(), line.into_bytes()));
