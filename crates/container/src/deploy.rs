@@ -511,10 +511,15 @@ impl Container {
     fn drain(&self, context: &Context, old: Arc<Generation>) {
         self.lives.retire(&old);
         old.retire();
-        let (context, after, number, old) =
-            (context.name.clone(), context.settings.drain_timeout, old.number, Arc::downgrade(&old));
+        let (context, after, number) = (context.name.clone(), context.settings.drain_timeout, old.number);
+        let mut stage = old.stage.subscribe();
+        let old = Arc::downgrade(&old);
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
+            // An error: it is gone, with its end of this.
+            let gone = async { while stage.changed().await.is_ok() {} };
+            if tokio::time::timeout(after, gone).await.is_ok() {
+                return;
+            }
             if let Some(old) = old.upgrade() {
                 tracing::warn!(
                     %context, generation = number,

@@ -538,8 +538,7 @@ pub fn servlet_libraries<'a>(
         {
             return Err(refused(Refusal::ForeignWritable(text)));
         }
-        let bytes = std::fs::read(file).map_err(|error| refused(Refusal::Read(error)))?;
-        all.push((file, elf::read(&bytes).map_err(|refusal| refused(refusal.into()))?));
+        all.push((file, elf::read_file(file).map_err(refused)?));
     }
     let has_entry = |facts: &elf::Facts| facts.entry || !facts.other_entries.is_empty();
     let none_has = !all.iter().any(|(_, facts)| has_entry(facts));

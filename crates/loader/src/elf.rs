@@ -1,10 +1,14 @@
 //! What can be known of a library before any of its code runs. Called by `library` and `inspect`; never panics on any bytes.
 
+use std::fs::File;
+use std::path::Path;
+
 use goblin::elf::Elf;
 use goblin::elf::dynamic::{DF_1_NODELETE, DF_STATIC_TLS, DF_TEXTREL};
 use goblin::elf::header::ET_DYN;
 use goblin::elf::program_header::PT_INTERP;
 use goblin::elf::sym::STB_GNU_UNIQUE;
+use memmap2::Mmap;
 
 #[cfg(target_arch = "x86_64")]
 const MACHINE: u16 = goblin::elf::header::EM_X86_64;
@@ -53,6 +57,17 @@ pub enum Refusal {
     NotShared,
     #[error("it is not well-formed: {0}")]
     Malformed(String),
+}
+
+/// As [`read`], of a file. One that is cut meanwhile would end the process (SIGBUS): it is a private copy, or a command is given it.
+pub fn read_file(path: &Path) -> Result<Facts, crate::Refusal> {
+    let file = File::open(path).map_err(crate::Refusal::Read)?;
+    if file.metadata().map_err(crate::Refusal::Read)?.len() == 0 {
+        return Err(Refusal::Empty.into());
+    }
+    // SAFETY: nobody writes it, see above.
+    let bytes = unsafe { Mmap::map(&file) }.map_err(crate::Refusal::Read)?;
+    Ok(read(&bytes)?)
 }
 
 /// Reads the headers and the dynamic symbols.

@@ -11,8 +11,7 @@ use crate::library::{DeclaredFilter, DeclaredServlet, Library, Promise};
 
 /// A text for people, or why a server would refuse the library.
 pub fn describe(path: &Path) -> Result<String, Refusal> {
-    let bytes = std::fs::read(path).map_err(Refusal::Read)?;
-    let facts = elf::read(&bytes)?;
+    let facts = elf::read_file(path)?;
     // The linker takes a name without a slash for one to search for.
     let path = path.canonicalize().map_err(Refusal::Read)?;
     let library = Library::open(&path)?.ok_or(Refusal::NoEntry)?;

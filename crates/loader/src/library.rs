@@ -39,9 +39,7 @@ unsafe impl Sync for Library {}
 impl Library {
     /// Loads a file of the private copy. `None`: it has no entry symbol, so it is a dependency of the others.
     pub fn open(path: &Path) -> Result<Option<Library>, Refusal> {
-        let bytes = std::fs::read(path).map_err(Refusal::Read)?;
-        let facts = elf::read(&bytes)?;
-        drop(bytes);
+        let facts = elf::read_file(path)?;
         if !facts.entry {
             return match facts.other_entries.first() {
                 Some(other) => Err(Refusal::OtherMajor(other.clone())),
