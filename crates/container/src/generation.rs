@@ -108,11 +108,11 @@ impl Closing {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let closed = match Arc::into_inner(library) {
-                Some(library) => library.close(within, &|waits, threads| {
+                Some(library) => library.close(within, &|waits| {
                     if let Some(id) = id {
                         self.lives.set(id, "unloading", format!("{name}: {waits}"));
                     }
-                    self.nudge(threads)
+                    self.nudge(waits.callers.len())
                 }),
                 None => Err("the server still holds it; please report it".to_owned()),
             };
@@ -128,7 +128,8 @@ impl Closing {
         stay
     }
 
-    /// Lets as many I/O threads, and threads of pools, come to [`let_go`]. Each holds its task a moment, so that the next one goes to
+    /// Lets as many I/O threads, and as many threads of pools, come to [`let_go`]. Which ones is the runtime's choice: those that have
+    /// idled longest, so that all have had their turn after a few times; each holds its task a moment, so that the next one goes to
     /// another thread. False: the server stops.
     fn nudge(&self, threads: usize) -> bool {
         let runtime = self.pool.runtime();

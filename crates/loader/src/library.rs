@@ -55,7 +55,7 @@ impl Library {
             }
             Err(refusal) => {
                 let closed = match elf::why_it_stays(&facts) {
-                    None => loaded.close(Duration::ZERO, &|_, _| true),
+                    None => loaded.close(Duration::ZERO, &|_| true),
                     Some(reason) => Err(reason),
                 };
                 if let Err(reason) = closed {
@@ -67,9 +67,9 @@ impl Library {
     }
 
     /// Unloads it, unless that cannot be: then the error is the reason, a clause. Blocks, for `within` at most; called on a control
-    /// thread. `nudge` is told what it waits for, and lets that many threads of the server come to [`unload::let_go`](crate::unload::let_go) soon; false: it is not
-    /// worth waiting any more.
-    pub fn close(self, within: Duration, nudge: &dyn Fn(&unload::Waits, usize) -> bool) -> Result<(), String> {
+    /// thread. `nudge` is told what it waits for, and lets as many threads of the server as there are callers come to
+    /// [`unload::let_go`](crate::unload::let_go) soon; false: it is not worth waiting any more.
+    pub fn close(self, within: Duration, nudge: &dyn Fn(&unload::Waits) -> bool) -> Result<(), String> {
         // Nothing can call it: its modules hold it, and what they have made holds them.
         match self.stays {
             Some(reason) => Err(reason),

@@ -97,10 +97,12 @@ impl Loaded {
         self.number
     }
 
-    /// Unloads it. Blocks, for `within` at most: for a control thread. `nudge` is told what it waits for, and lets that many threads of the server come to [`let_go`] soon; false: it is not worth waiting any more. An error is the reason why the library stays mapped, a clause.
+    /// Unloads it. Blocks, for `within` at most: for a control thread. `nudge` is told what it waits for, and lets as many threads of
+    /// the server as there are callers come to [`let_go`] soon; false: it is not worth waiting any more. An error is the reason why
+    /// the library stays mapped, a clause.
     ///
     /// INVARIANT: nothing of the library is called or read any more, but by its own threads and by what it has left on others.
-    pub(crate) fn close(self, within: Duration, nudge: &dyn Fn(&Waits, usize) -> bool) -> Result<(), String> {
+    pub(crate) fn close(self, within: Duration, nudge: &dyn Fn(&Waits) -> bool) -> Result<(), String> {
         if self_test().is_err() {
             return Err("the server's own functions for thread-locals and threads are not in place".to_owned());
         }
@@ -110,14 +112,12 @@ impl Loaded {
         let deadline = Instant::now() + within;
         records::ask_to_let_go(self.number);
         let mut pause = NUDGE;
-        for round in 0.. {
+        loop {
             let waits = records::what_is_left(self.number);
             if waits.threads == 0 && waits.callers.is_empty() {
                 break;
             }
-            // More each time: who idles is chosen by the runtime.
-            let nudged = waits.callers.len().saturating_mul(1 << round.min(6));
-            if !nudge(&waits, nudged) || Instant::now() >= deadline {
+            if !nudge(&waits) || Instant::now() >= deadline {
                 records::withdraw(self.number);
                 return Err(waits.to_string());
             }

@@ -370,7 +370,7 @@ pub(super) fn withdraw(number: u32) {
     }
 }
 
-/// What a library that is being closed waits for; as a text it is a clause with the threads.
+/// What a library that is being closed waits for; as a text it is a clause that names the threads.
 pub struct Waits {
     /// Threads of its own.
     pub threads: usize,
