@@ -24,6 +24,8 @@ pub struct Web {
     pub display_name: Option<String>,
     /// Files that answer for a folder, in this order, relative to it; None: [`DEFAULT_WELCOME_FILES`].
     pub welcome_files: Option<Vec<String>>,
+    /// A path in the context, with its slash, that has to answer 2xx before a new generation takes over; None: none is asked.
+    pub check: Option<String>,
     /// The context's parameters: those of server.toml, then `[params]`.
     pub params: Values,
     /// The named values of the webapp: those of server.toml, then `[env]`, with each link to a global resource resolved.
@@ -84,6 +86,7 @@ pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problem
     Document::load(path, &text, sources, |_, top| Web {
         display_name: top.text("display_name", "a string", "\"My shop\"").map(|text| text.value),
         welcome_files: welcome_files(top),
+        check: check(top),
         params: params.before(top.pairs("params", "currency = \"EUR\"").into()),
         env: values::env(top, env, given.map(|given| given.resources)),
         mime: mime(top),
@@ -111,6 +114,15 @@ fn welcome_files(top: &Table<'_, '_>) -> Option<Vec<String>> {
         }
     }
     Some(files.into_iter().map(|file| file.value).collect())
+}
+
+fn check(top: &Table<'_, '_>) -> Option<String> {
+    let path = top.text("check", "a path", "\"/health\"")?;
+    if !path.value.starts_with('/') || path.value.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'#') {
+        let what = format!("`check`: {} is not a path in the context", path.shown());
+        top.document.problem(Some(path.at), what, "write it as in a URL, behind the context's path, as in `/health`");
+    }
+    Some(path.value)
 }
 
 /// Returns true for a path that leads from a folder to something in it.
@@ -207,6 +219,15 @@ pub(crate) mod tests {
     pub(crate) fn check(case: &str) {
         let (toml, expected) = case.split_once("----\n").expect("a line of dashes");
         assert_eq!(load(toml).expect_err("problems").trim(), expected.trim(), "\nfor\n{toml}");
+    }
+
+    #[test]
+    fn a_check_is_a_path_in_the_context() {
+        assert_eq!(load("check = \"/health?deep=yes\"").unwrap().check.unwrap(), "/health?deep=yes");
+        for wrong in ["health", "", "/a b", "/a#b", "/a\\n"] {
+            let problem = load(&format!("check = \"{wrong}\"")).unwrap_err();
+            assert!(problem.contains("is not a path in the context; write it as in a URL"), "{problem}");
+        }
     }
 
     #[test]
@@ -377,7 +398,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `check`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }

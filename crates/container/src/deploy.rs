@@ -105,6 +105,10 @@ impl Deployment {
         }
     }
 
+    pub fn first_listener(&self) -> Arc<serval_config::Listener> {
+        Arc::new(self.config.listeners.first().cloned().unwrap_or_default())
+    }
+
     /// As in server.toml: errors show their reasons.
     pub fn development(&self) -> bool {
         self.config.development
@@ -460,6 +464,13 @@ impl Container {
                 ));
             }
         };
+        if let Some(path) = next.web.check.clone() {
+            let checked = tokio::time::timeout(limit, self.check(context, &next, &path)).await;
+            let answered = checked.unwrap_or_else(|_| Err(format!("has not answered for {limit:?} (init_timeout)")));
+            if let Err(why) = answered {
+                return refused(format!("its check {path} {why}"));
+            }
+        }
         let count = servlet_count(&next);
         let detail = match count {
             0 => "static files".to_owned(),

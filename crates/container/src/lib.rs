@@ -13,6 +13,7 @@ mod answer;
 mod answering;
 mod asynchronous;
 mod body;
+mod check;
 mod compression;
 mod context;
 mod declared;
@@ -69,6 +70,7 @@ pub use deploy::ReloadError;
 use events::{log_failure, session_ends};
 pub use execution::StackOf;
 use execution::{Inline, Watch};
+use generation::Generation;
 pub use hints::Hints;
 use inside::Mapped;
 use lives::Lives;
@@ -344,10 +346,19 @@ fn find_client(context: &Context, request: &mut exchange::Request, entry: Option
 }
 
 /// The request inside its context.
-fn within(context: Arc<Context>, mut request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answer {
+fn within(context: Arc<Context>, request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answer {
+    let generation = context.current.load_full();
+    within_generation(context, generation, request, turn)
+}
+
+fn within_generation(
+    context: Arc<Context>,
+    generation: Arc<Generation>,
+    mut request: Box<exchange::Request>,
+    turn: &Arc<Turn>,
+) -> Answer {
     let listener = &request.peer.listener;
     request.target.enter(&context.path, &listener.uri);
-    let generation = context.current.load_full();
     if parameters::has_more_cookies(&request.headers, context.settings.cookie_count_max) {
         let problem = Problem::new(StatusCode::BAD_REQUEST).because_public("The request has too many cookies.");
         return error_page::without_servlet(&problem, &request.headers, &context, &generation).into();

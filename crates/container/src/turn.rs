@@ -59,6 +59,13 @@ impl Turn {
         })
     }
 
+    /// Of no connection: its calls run on their context's pool.
+    pub(crate) fn alone(container: &Container) -> Arc<Turn> {
+        let turn = Turn::new(container, None);
+        turn.busy.store(true, Ordering::Relaxed);
+        turn
+    }
+
     /// Whether somebody wants to know when the client leaves, and does not know yet. Whoever reads the socket looks, at each poll of
     /// the connection, for an end that hyper does not look for while a response is under way.
     pub fn is_watched(&self) -> bool {

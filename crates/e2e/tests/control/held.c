@@ -28,6 +28,9 @@ static sv_status init(const sv_host *table, sv_context *context, void **module, 
 static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     (void)servlet;
     (void)task;
+#ifdef SICK
+    return host->send_error(exchange, 503, SV_LIT("sick"));
+#endif
     if (host->request(exchange)->query.len > 0) {
         while (access(go, F_OK) != 0) {
             usleep(10000);

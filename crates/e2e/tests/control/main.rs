@@ -128,6 +128,36 @@ fn what_is_refused_is_told_and_the_current_generation_serves_on() {
 }
 
 #[test]
+fn a_generation_that_fails_its_check_does_not_take_over() {
+    let home = home();
+    home.write("webapps/shop/WEB-INF/web.toml", "check = \"/held\"\n").unwrap();
+    let serval_runs = Serval::start(&home).unwrap();
+    becomes(&home, |told| context(told, "/shop")["servlets"] == 1);
+    assert_eq!(serval(&home, &["reload", "/shop"]).0, Some(0));
+    let serves = || {
+        let mut connection = Connection::open(serval_runs.address(), LONG).unwrap();
+        assert_eq!(connection.get("/shop/held").unwrap().body, b"held");
+        assert_eq!(context(&status(&home), "/shop")["generation"], 2);
+    };
+    compile(&home, &["-DSICK"]);
+    let (code, _, error) = serval(&home, &["reload", "/shop"]);
+    let why = "/shop: the new generation is refused: its check /held answered 503 Service Unavailable\n";
+    assert_eq!((code, &*error), (Some(3), why));
+    serves();
+    // What was refused goes.
+    serval_runs.wait_for_log("the generation is gone context=/shop generation=3", LONG).unwrap();
+    compile(&home, &[]);
+    home.write("webapps/shop/WEB-INF/web.toml", "check = \"/none?a=b\"\n").unwrap();
+    let (code, _, error) = serval(&home, &["reload", "/shop"]);
+    let why = "/shop: the new generation is refused: its check /none?a=b answered 404 Not Found\n";
+    assert_eq!((code, &*error), (Some(3), why));
+    serves();
+    home.write("webapps/shop/WEB-INF/web.toml", "").unwrap();
+    assert_eq!(serval(&home, &["reload", "/shop"]).0, Some(0));
+    assert!(serval_runs.stop().unwrap().success());
+}
+
+#[test]
 fn wrong_questions_have_clear_answers() {
     let home = home();
     // Nobody runs: before the first start, and after the end.
