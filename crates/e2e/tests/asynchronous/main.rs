@@ -331,7 +331,7 @@ fn a_task_inside_of_another_servlet_is_told_and_ends() {
     home.write("webapps/x/WEB-INF/src/tasks.c", format!("{}\n", include_str!("tasks.c"))).unwrap();
     assert_eq!(told.read_response().unwrap().body, b"open\nclosed\n");
     assert_eq!(stubborn.read_response().unwrap().status, 503);
-    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    serval.wait_for_log("the generation is gone", LONG).unwrap();
     assert!(serval.stop().unwrap().success());
 }
 
@@ -343,7 +343,7 @@ fn streams_of_a_webapp_that_is_removed_end() {
     assert_eq!(counts(&serval).0, 0);
     std::fs::rename(home.path("webapps/x"), home.path("x")).unwrap();
     assert!(stubborn.read_response().is_err());
-    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    serval.wait_for_log("the generation is gone", LONG).unwrap();
     assert!(serval.stop().unwrap().success());
 }
 
@@ -433,7 +433,7 @@ fn streams_are_told_of_a_reload_and_end_whole() {
     }
     // One that does not listen is ended with the drain.
     assert!(stubborn.read_response().is_err());
-    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    serval.wait_for_log("the generation is gone", LONG).unwrap();
     assert!(serval.stop().unwrap().success());
 }
 
@@ -458,6 +458,6 @@ fn what_runs_in_a_webapp_that_is_removed_is_told_and_ended() {
     std::fs::remove_dir_all(home.path("webapps/x")).unwrap();
     assert_eq!(stream.read_response().unwrap().body, b"open\nclosed\n");
     assert!(stubborn.read_response().is_err());
-    serval.wait_for_log("the generation is destroyed", LONG).unwrap();
+    serval.wait_for_log("the generation is gone", LONG).unwrap();
     assert!(serval.stop().unwrap().success());
 }

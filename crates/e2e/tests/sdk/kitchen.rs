@@ -102,7 +102,7 @@ impl Kitchen {
 
     pub fn wait_until_destroyed(&self, generation: u64) {
         let number = format!("generation={generation} ");
-        let is_it = |line: &str| line.contains("the generation is destroyed") && line.contains(&number);
+        let is_it = |line: &str| line.contains("the generation is gone") && line.contains(&number);
         self.serval.program().wait_for_line(0, LONG, is_it).unwrap();
     }
 
