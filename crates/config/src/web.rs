@@ -118,7 +118,10 @@ fn welcome_files(top: &Table<'_, '_>) -> Option<Vec<String>> {
 
 fn check(top: &Table<'_, '_>) -> Option<String> {
     let path = top.text("check", "a path", "\"/health\"")?;
-    if !path.value.starts_with('/') || path.value.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'#') {
+    let is_odd = |byte: u8| byte <= b' ' || byte >= 0x7f || byte == b'#';
+    let leads_elsewhere = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+    let before_query = path.value.split('?').next().unwrap_or("");
+    if !path.value.starts_with('/') || path.value.bytes().any(is_odd) || before_query.split('/').any(leads_elsewhere) {
         let what = format!("`check`: {} is not a path in the context", path.shown());
         top.document.problem(Some(path.at), what, "write it as in a URL, behind the context's path, as in `/health`");
     }
@@ -224,7 +227,7 @@ pub(crate) mod tests {
     #[test]
     fn a_check_is_a_path_in_the_context() {
         assert_eq!(load("check = \"/health?deep=yes\"").unwrap().check.unwrap(), "/health?deep=yes");
-        for wrong in ["health", "", "/a b", "/a#b", "/a\\n"] {
+        for wrong in ["health", "", "/a b", "/a#b", "/a\\n", "/../x", "/a/%2E%2e/b", "/ä"] {
             let problem = load(&format!("check = \"{wrong}\"")).unwrap_err();
             assert!(problem.contains("is not a path in the context; write it as in a URL"), "{problem}");
         }

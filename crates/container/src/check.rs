@@ -21,12 +21,22 @@ use crate::{Container, Peer, exchange, within_generation};
 /// LIMIT: bytes of an answer that are waited for; the rest is not.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// A client that leaves at its end.
+struct Leaves(Arc<Turn>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.client_leaves();
+    }
+}
+
 impl Container {
     /// Asks a generation that serves nobody yet, on its context's pool. An error is a clause behind "its check /path".
     pub(crate) async fn check(&self, context: &Arc<Context>, next: &Arc<Generation>, path: &str) -> Result<(), String> {
         let host = &self.hosts.all[context.host].name;
         let wrong = |why: &str| format!("is not a path that can be asked for: {why}");
-        let mut request = Request::builder().method(Method::GET).uri(format!("{}{path}", context.path)).body(());
+        let mut request =
+            Request::builder().method(Method::GET).uri(format!("{}{path}", Target::encoded(&context.path))).body(());
         if let (Ok(request), Ok(host)) = (&mut request, HeaderValue::from_str(host)) {
             request.headers_mut().insert(HOST, host);
         }
@@ -34,6 +44,11 @@ impl Container {
         let peer = self.peer_of_check();
         let server = Authority { name: Some(host.clone()), port: peer.local.port() };
         let target = Target::read(&mut head, server, &peer.listener.uri).map_err(|Refused(_, why)| wrong(why))?;
+        // It would mean another context.
+        let is_inside = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        if !target.path().strip_prefix(&context.path).is_some_and(is_inside) {
+            return Err(wrong("it leads out of the context"));
+        }
         let request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
@@ -46,6 +61,8 @@ impl Container {
             noting: None,
         });
         let turn = Turn::alone(self);
+        // What goes on by itself ends when nobody waits for it, also in time that is up.
+        let _leaves = Leaves(turn.clone());
         let answer = within_generation(context.clone(), next.clone(), request, &turn);
         let Ok(response) = Answering::new(answer, None, &turn).await;
         let (head, mut body) = response.into_parts();

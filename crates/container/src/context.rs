@@ -1,7 +1,7 @@
 //! A webapp mounted at a path of a host: what stays the same while its generations come and go.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -39,6 +39,7 @@ pub struct Context {
     pub host_pages: Arc<HostPages>,
     waiting: AtomicU8,
     refused: Mutex<Option<String>>,
+    gone: AtomicBool,
 }
 
 /// Why a path that no file answers may be a servlet's that is not there yet.
@@ -83,6 +84,7 @@ impl Context {
             host_pages,
             waiting,
             refused: Mutex::default(),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +107,15 @@ impl Context {
             3 => Waiting::Failed,
             _ => Waiting::No,
         }
+    }
+
+    /// It is unmounted: no generation takes over any more.
+    pub fn goes(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Why the last change was refused.

@@ -63,16 +63,28 @@ struct Mounted {
     announced: bool,
 }
 
-/// The number of the generation that serves now, or why it was refused.
-type Outcome = Result<u64, String>;
+/// How a load ended, for who waits for it.
+enum Outcome {
+    /// The generation of that number serves.
+    Serves(u64),
+    Refused(String),
+    /// Its files changed while they were read.
+    Again,
+}
+
+/// LIMIT: how often a reload is begun anew, since files change while they are read.
+const RELOADS_MAX: usize = 20;
+/// Between two looks at a load that is under way.
+const RELOAD_LOOK: Duration = Duration::from_millis(20);
+const FAULT: &str = "the load ended by a fault of the server; please report it";
 
 /// Why a context was not reloaded; a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    #[error("there is no such context")]
-    Unknown,
-    #[error("the hosts {} and {} have such a context: name one", .0[0], .0[1])]
-    Ambiguous([String; 2]),
+    #[error("there is no context `{0}`; write its path as in /shop, or / for ROOT: `serval status` lists them")]
+    Unknown(String),
+    #[error("several hosts have such a context: name one of {0} with --host")]
+    Ambiguous(String),
     #[error("the new generation is refused: {0}")]
     Refused(String),
 }
@@ -103,6 +115,14 @@ impl Deployment {
             settled: Notify::new(),
             said: StdMutex::default(),
         }
+    }
+
+    /// What the last pass complained of, a sentence each: webapps that are not served, or not as they lie there.
+    pub fn complaints(&self) -> Vec<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sentences: Vec<String> = said.values().cloned().collect();
+        sentences.sort();
+        sentences
     }
 
     pub fn first_listener(&self) -> Arc<serval_config::Listener> {
@@ -294,6 +314,7 @@ impl Container {
 
     fn unmount(&self, host: usize, old: &Mounted) {
         let context = &old.context;
+        context.goes();
         self.hosts.all[host].routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.remove(context);
@@ -370,9 +391,9 @@ impl Container {
                 loading.0.refused(&context, number, failure);
             }
             told(match &loaded {
-                Loaded::Swapped => Ok(number),
-                Loaded::Again => Err("its files changed while they were read".to_owned()),
-                Loaded::Refused(failure) => Err(failure.reason.clone()),
+                Loaded::Swapped => Outcome::Serves(number),
+                Loaded::Again => Outcome::Again,
+                Loaded::Refused(failure) => Outcome::Refused(failure.reason.clone()),
             });
             loaded
         });
@@ -382,27 +403,48 @@ impl Container {
     /// Makes the next generation of a context from what lies there now, changed or not, and waits until it serves, or is refused;
     /// what served before serves on then. `host`: its name; `None`: of the only host that has such a context.
     pub async fn reload(self: &Arc<Self>, host: Option<&str>, context: &str) -> Result<u64, ReloadError> {
-        let mut mounted = self.deployment.mounted.lock().await;
-        let name_of = |number: usize| &*self.deployment.config.hosts[number].name;
-        let is_it = |entry: &&mut Mounted| {
-            *entry.context.name == *context && host.is_none_or(|host| host == name_of(entry.context.host))
-        };
-        let mut found = mounted.values_mut().filter(is_it);
-        let entry = found.next().ok_or(ReloadError::Unknown)?;
-        if let Some(other) = found.next() {
-            let hosts = [name_of(entry.context.host), name_of(other.context.host)].map(str::to_owned);
-            return Err(ReloadError::Ambiguous(hosts));
+        for _ in 0..RELOADS_MAX {
+            let outcome = self.begin_reload(host, context).await?;
+            match outcome.await {
+                Ok(Outcome::Serves(number)) => return Ok(number),
+                Ok(Outcome::Refused(reason)) => return Err(ReloadError::Refused(reason)),
+                Ok(Outcome::Again) => tokio::time::sleep(RELOAD_LOOK).await,
+                Err(_) => return Err(ReloadError::Refused(FAULT.to_owned())),
+            }
         }
-        if let Some((inputs, load)) = entry.load.take() {
-            entry.took(inputs, load.await);
-        }
-        let now = Inputs::of(&entry.context.webapp).map_err(ReloadError::Refused)?;
-        let (told, outcome) = tokio::sync::oneshot::channel();
-        self.begin_load(entry, now, |outcome| drop(told.send(outcome)));
-        drop(mounted);
-        match outcome.await {
-            Ok(outcome) => outcome.map_err(ReloadError::Refused),
-            Err(_) => Err(ReloadError::Refused("the load ended by a fault of the server; please report it".to_owned())),
+        Err(ReloadError::Refused("its files keep changing".to_owned()))
+    }
+
+    async fn begin_reload(
+        self: &Arc<Self>,
+        host: Option<&str>,
+        context: &str,
+    ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, ReloadError> {
+        loop {
+            let mut mounted = self.deployment.mounted.lock().await;
+            let name_of = |number: usize| &*self.deployment.config.hosts[number].name;
+            let is_it = |entry: &&mut Mounted| {
+                *entry.context.name == *context && host.is_none_or(|host| host == name_of(entry.context.host))
+            };
+            let mut found: Vec<&mut Mounted> = mounted.values_mut().filter(is_it).collect();
+            if found.len() > 1 {
+                let mut hosts: Vec<&str> = found.iter().map(|entry| name_of(entry.context.host)).collect();
+                hosts.sort_unstable();
+                return Err(ReloadError::Ambiguous(hosts.join(", ")));
+            }
+            let entry = found.pop().ok_or_else(|| ReloadError::Unknown(context.to_owned()))?;
+            if let Some((inputs, load)) = entry.load.take_if(|(_, load)| load.is_finished()) {
+                entry.took(inputs, load.await);
+            }
+            if entry.load.is_none() {
+                let now = Inputs::of(&entry.context.webapp).map_err(ReloadError::Refused)?;
+                let (told, outcome) = tokio::sync::oneshot::channel();
+                self.begin_load(entry, now, |outcome| drop(told.send(outcome)));
+                return Ok(outcome);
+            }
+            // Others are not to wait for it, too.
+            drop(mounted);
+            tokio::time::sleep(RELOAD_LOOK).await;
         }
     }
 
@@ -466,8 +508,10 @@ impl Container {
         };
         if let Some(path) = next.web.check.clone() {
             let checked = tokio::time::timeout(limit, self.check(context, &next, &path)).await;
-            let answered = checked.unwrap_or_else(|_| Err(format!("has not answered for {limit:?} (init_timeout)")));
+            let answered =
+                checked.unwrap_or_else(|_| Err(format!("has not answered, to the end, for {limit:?} (init_timeout)")));
             if let Err(why) = answered {
+                self.drain(context, next);
                 return refused(format!("its check {path} {why}"));
             }
         }
@@ -477,6 +521,10 @@ impl Container {
             1 => "1 servlet".to_owned(),
             _ => format!("{count} servlets"),
         };
+        if context.is_gone() {
+            self.drain(context, next);
+            return refused("the webapp was removed meanwhile".to_owned());
+        }
         context.folder.store(Arc::new(folder));
         let old = context.current.swap(next.clone());
         context.set_refused(None);
@@ -563,6 +611,7 @@ impl Mounted {
             Ok(Loaded::Swapped) => self.serving = inputs.clone(),
             Ok(Loaded::Refused(failure)) => self.refused = Some(failure),
             Err(error) => {
+                self.context.set_refused(Some(FAULT.to_owned()));
                 tracing::error!(context = %self.context.name, "a load ended by a fault of the server: {error}")
             }
         }

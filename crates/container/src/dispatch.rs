@@ -122,7 +122,7 @@ fn begin(
                     Ok(response) => response,
                 }
             }
-            None => match on_pool(exchange).await {
+            None => match on_pool(exchange, turn.is_alone()).await {
                 Ok(()) => or_failed(answered.await),
                 Err(busy) => busy,
             },
@@ -143,10 +143,13 @@ impl InlineCall {
     }
 }
 
-/// Hands the call to a thread of its context's pool as soon as there is one.
-async fn on_pool(exchange: Box<Exchange>) -> Result<(), Response<ResponseBody>> {
+/// Hands the call to a thread of its context's pool as soon as there is one. One that no client waits for does not stand in the queue.
+async fn on_pool(exchange: Box<Exchange>, is_alone: bool) -> Result<(), Response<ResponseBody>> {
     let context = exchange.context().clone();
-    let permit = context.pool.enter().await.map_err(|busy| pool_busy(&exchange, busy))?;
+    let permit = match is_alone {
+        true => context.pool.enter_patiently().await,
+        false => Some(context.pool.enter().await.map_err(|busy| pool_busy(&exchange, busy))?),
+    };
     // The generation, which waits for all that hold it, is its owner.
     drop(tokio::task::spawn_blocking(move || {
         run(exchange, false);

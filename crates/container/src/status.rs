@@ -15,6 +15,8 @@ use crate::lives::{LeftMapped, Old};
 pub struct Status {
     /// By host and path.
     pub contexts: Vec<ContextStatus>,
+    /// What is wrong with webapps that are not served, or not as they lie there; a sentence each.
+    pub problems: Vec<String>,
     /// Generations that newer ones have replaced and that are not gone.
     pub old: Vec<Old>,
     /// How many libraries could not be unloaded since the start.
@@ -49,7 +51,13 @@ impl Container {
             self.hosts.contexts().iter().map(|context| self.status_of(context)).collect();
         contexts.sort_by(|one, other| (&one.host, &one.context).cmp(&(&other.host, &other.context)));
         let (left_mapped, left_mapped_last) = self.lives.left();
-        Status { contexts, old: self.lives.old(), left_mapped, left_mapped_last }
+        Status {
+            contexts,
+            problems: self.deployment.complaints(),
+            old: self.lives.old(),
+            left_mapped,
+            left_mapped_last,
+        }
     }
 
     fn status_of(&self, context: &Arc<Context>) -> ContextStatus {

@@ -37,6 +37,8 @@ pub struct Turn {
     server: Option<HeaderValue>,
     /// The connection's task, while it waits for an answer.
     waits: Mutex<Option<Waker>>,
+    /// Of no connection.
+    alone: bool,
     /// To be sent before that. When they are sent, its task is to be woken once more.
     pub hints: Hints,
 }
@@ -44,10 +46,14 @@ pub struct Turn {
 impl Turn {
     /// `server_header` is that of the connection's listener.
     pub fn new(container: &Container, server_header: Option<&str>) -> Arc<Turn> {
-        Arc::new(Turn {
+        Arc::new(Turn::of(container, server_header, false))
+    }
+
+    fn of(container: &Container, server_header: Option<&str>, alone: bool) -> Turn {
+        Turn {
             inline: container.inline.clone(),
             next: Mutex::default(),
-            busy: AtomicBool::new(false),
+            busy: AtomicBool::new(alone),
             unheard: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -55,15 +61,18 @@ impl Turn {
             last: AtomicBool::new(false),
             server: server_header.and_then(|text| HeaderValue::from_str(text).ok()),
             waits: Mutex::default(),
+            alone,
             hints: Hints::default(),
-        })
+        }
     }
 
     /// Of no connection: its calls run on their context's pool.
     pub(crate) fn alone(container: &Container) -> Arc<Turn> {
-        let turn = Turn::new(container, None);
-        turn.busy.store(true, Ordering::Relaxed);
-        turn
+        Arc::new(Turn::of(container, None, true))
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Whether somebody wants to know when the client leaves, and does not know yet. Whoever reads the socket looks, at each poll of

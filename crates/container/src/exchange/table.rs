@@ -249,6 +249,10 @@ impl serval_loader::exchange::Exchange for Exchange {
             return Err(Fault::new(SV_E_UNSUPPORTED, "HTTP/1.0 has no informational responses"));
         }
         let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
+        if self.turn.is_alone() {
+            // Nobody reads them.
+            return Ok(());
+        }
         self.turn.hints.add(status, &headers)?;
         // Now, and not when the call is over.
         let_connection_go_on();

@@ -124,6 +124,12 @@ fn what_is_refused_is_told_and_the_current_generation_serves_on() {
     assert_eq!(serval(&home, &["reload", "/shop"]).0, Some(0));
     becomes(&home, |told| context(told, "/shop")["refused"].is_null());
     assert_eq!(serval(&home, &["status"]).0, Some(0));
+    // One that is not there at all is no less a problem.
+    home.write("webapps/wrong/WEB-INF/web.toml", "chek = \"/held\"\n").unwrap();
+    becomes(&home, |told| !told["problems"].as_array().unwrap().is_empty());
+    let (code, table, _) = serval(&home, &["status"]);
+    assert_eq!(code, Some(3));
+    assert!(table.contains("webapps/wrong/WEB-INF/web.toml:1:1: ") && table.contains("`check`"), "{table}");
     assert!(serval_runs.stop().unwrap().success());
 }
 
@@ -154,6 +160,14 @@ fn a_generation_that_fails_its_check_does_not_take_over() {
     serves();
     home.write("webapps/shop/WEB-INF/web.toml", "").unwrap();
     assert_eq!(serval(&home, &["reload", "/shop"]).0, Some(0));
+    // A file will do, also where the context's path is escaped in URLs.
+    home.write("webapps/my shöp/here.txt", "here").unwrap();
+    home.write("webapps/my shöp/WEB-INF/web.toml", "check = \"/here.txt\"\n").unwrap();
+    becomes(&home, |told| told["contexts"].as_array().unwrap().len() == 3);
+    assert_eq!(
+        serval(&home, &["reload", "/my shöp"]),
+        (Some(0), "/my shöp serves generation 2\n".into(), String::new())
+    );
     assert!(serval_runs.stop().unwrap().success());
 }
 
@@ -171,7 +185,13 @@ fn wrong_questions_have_clear_answers() {
     let socket = home.path("var/run/serval.sock");
     assert_eq!(std::fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     let (code, _, error) = serval(&home, &["reload", "/none"]);
-    assert_eq!((code, &*error), (Some(3), "/none: there is no such context\n"));
+    assert_eq!(
+        (code, &*error),
+        (
+            Some(3),
+            "/none: there is no context `/none`; write its path as in /shop, or / for ROOT: `serval status` lists them\n"
+        )
+    );
     let ask = |head: &str, body: &str| {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();

@@ -1,8 +1,11 @@
 //! The commands that ask a running server over its control socket. They return when the answer is true, and exit with 0 if all is as
-//! asked, 1 if the server cannot be reached, 3 if it is not as asked.
+//! asked, 1 if the server cannot be reached, 3 if it is not as asked: a webapp is not as it should be, a reload was refused, there is no
+//! such context.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -11,11 +14,14 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use serval_config::Server;
+use serval_loader::exchange::printable;
 use tokio::net::UnixStream;
 
 use super::{Folder, NAME};
 
 const NOT_AS_ASKED: u8 = 3;
+/// What only asks has its answer at once. A reload takes as long as the library's init.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Status {
@@ -36,19 +42,19 @@ pub struct Reload {
     json: bool,
 }
 
-/// 3: a context is not ready, or its last change was refused.
+/// 3: a context is not ready, its last change was refused, or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
-    let (_, told) = match ask(config, Method::GET, "/status", &Value::Null) {
-        Ok(answer) => answer,
+    let told = match ask(config, Method::GET, "/status", &Value::Null) {
+        Ok((StatusCode::OK, told)) => told,
+        Ok((_, told)) => return unreached(&text(&told["error"])),
         Err(sentence) => return unreached(&sentence),
     };
-    if arguments.json {
-        println!("{told}");
-    } else {
-        print!("{}", table(&told));
+    match arguments.json {
+        true => say(&format!("{told}\n")),
+        false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    match list(&told["contexts"]).iter().all(is_well) {
+    match list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
     }
@@ -63,9 +69,9 @@ pub fn reload(arguments: &Reload, config: &Server) -> ExitCode {
     };
     let is_done = status == StatusCode::OK;
     match (arguments.json, is_done) {
-        (true, _) => println!("{told}"),
-        (_, true) => println!("{} serves generation {}", arguments.context, told["generation"]),
-        _ => eprintln!("{}: {}", arguments.context, text(&told["error"])),
+        (true, _) => say(&format!("{told}\n")),
+        (_, true) => say(&format!("{} serves generation {}\n", arguments.context, told["generation"])),
+        _ => eprintln!("{}: {}", printable(&arguments.context), text(&told["error"])),
     }
     if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
 }
@@ -79,8 +85,14 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+/// What libraries and folders are called must not move the cursor of a terminal.
+fn text(value: &Value) -> String {
+    printable(value.as_str().unwrap_or_default())
+}
+
+/// Who reads may have read enough.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// For people: a line for each context, and one for each thing that is not as it should be for ever.
@@ -88,12 +100,12 @@ fn table(told: &Value) -> String {
     const HEAD: [&str; 7] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "CALLS"];
     let contexts = list(&told["contexts"]);
     let is_one_host = contexts.iter().all(|context| context["host"] == contexts[0]["host"]);
-    let host = |context: &Value| if is_one_host { "" } else { text(&context["host"]) }.to_owned();
+    let host = |context: &Value| if is_one_host { String::new() } else { text(&context["host"]) };
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(contexts.iter().map(|context| {
         [
-            host(context) + text(&context["context"]),
-            text(&context["state"]).to_owned(),
+            host(context) + &text(&context["context"]),
+            text(&context["state"]),
             context["generation"].to_string(),
             format!("{} s", context["seconds"]),
             context["servlets"].to_string(),
@@ -108,16 +120,19 @@ fn table(told: &Value) -> String {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
+    for problem in list(&told["problems"]) {
+        let _ = writeln!(out, "{}", text(problem));
+    }
     for context in contexts.iter().filter(|context| !context["refused"].is_null()) {
-        let (name, serves) = (host(context) + text(&context["context"]), &context["generation"]);
-        let _ = writeln!(
-            out,
-            "{name}: the last change was refused, and generation {serves} serves on: {}",
-            text(&context["refused"])
-        );
+        let name = host(context) + &text(&context["context"]);
+        let meanwhile = match context["state"] == "failed" {
+            true => "requests are answered 503".to_owned(),
+            false => format!("generation {} serves on", context["generation"]),
+        };
+        let _ = writeln!(out, "{name}: the last change was refused, and {meanwhile}: {}", text(&context["refused"]));
     }
     for old in list(&told["old"]) {
-        let waits = match text(&old["waits_for"]) {
+        let waits = match &*text(&old["waits_for"]) {
             "" => String::new(),
             waits => format!(", waits for {waits}"),
         };
@@ -148,7 +163,8 @@ fn ask(config: &Server, method: Method, path: &str, question: &Value) -> Result<
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("there is no thread to ask with: {error}"))?;
-    runtime.block_on(async {
+    let within = if method == Method::GET { TOLD_WITHIN } else { Duration::MAX };
+    let asked = async {
         let folder = Folder::open(config).map_err(unreached)?;
         let stream = UnixStream::connect(folder.path(NAME)).await.map_err(unreached)?;
         let lost = |error: hyper::Error| format!("the server has left without an answer: {error}");
@@ -165,5 +181,7 @@ fn ask(config: &Server, method: Method, path: &str, question: &Value) -> Result<
         let told =
             serde_json::from_slice(&bytes).map_err(|error| format!("the server's answer is no JSON: {error}"))?;
         Ok((status, told))
-    })
+    };
+    let answer = runtime.block_on(async { tokio::time::timeout(within, asked).await });
+    answer.unwrap_or_else(|_| Err(format!("the server has not answered for {within:?}")))
 }

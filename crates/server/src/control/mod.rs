@@ -167,7 +167,7 @@ async fn reload(question: &Value, container: &Arc<Container>) -> (StatusCode, Va
     };
     let status = match container.reload(question["host"].as_str(), context).await {
         Ok(generation) => return (StatusCode::OK, json!({ "generation": generation })),
-        Err(ref error @ ReloadError::Unknown) => (StatusCode::NOT_FOUND, error.to_string()),
+        Err(ref error @ ReloadError::Unknown(_)) => (StatusCode::NOT_FOUND, error.to_string()),
         Err(ref error @ ReloadError::Ambiguous(_)) => (StatusCode::CONFLICT, error.to_string()),
         Err(ref error @ ReloadError::Refused(_)) => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
     };
