@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::{EventKind, RecursiveMode, Watcher};
 use serval_container::{Container, Pass, Source};
@@ -66,7 +66,10 @@ pub async fn watch(
 }
 
 /// A folder that is watched: with all below?, and which one it was, since another may come under its name.
-type Watched = HashMap<PathBuf, (bool, (u64, u64))>;
+type Watched = HashMap<PathBuf, (bool, Identity)>;
+
+/// Device, number, and when it was made: a new folder often has the number of the one that was removed.
+type Identity = (u64, u64, Option<SystemTime>);
 
 /// Watches the wanted folders and no others, or says why it cannot. Returns whether there are new ones: something may have
 /// happened in them between the look and the watch.
@@ -105,6 +108,6 @@ fn follow(
     Ok(new)
 }
 
-fn identity(folder: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()))
+fn identity(folder: &Path) -> Option<Identity> {
+    std::fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino(), folder.created().ok()))
 }
