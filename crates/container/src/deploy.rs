@@ -63,15 +63,6 @@ struct Mounted {
     announced: bool,
 }
 
-/// How a load ended, for who waits for it.
-enum Outcome {
-    /// The generation of that number serves.
-    Serves(u64),
-    Refused(String),
-    /// Its files changed while they were read.
-    Again,
-}
-
 /// LIMIT: how often a reload is begun anew, since files change while they are read.
 const RELOADS_MAX: usize = 20;
 /// Between two looks at a load that is under way.
@@ -89,6 +80,7 @@ pub enum ReloadError {
     Refused(String),
 }
 
+#[derive(Clone)]
 enum Loaded {
     Swapped,
     /// The files changed while they were copied.
@@ -373,12 +365,17 @@ impl Container {
             }
             return Ok((!now.libraries.is_empty()).then(|| GONE_FOR.saturating_sub(quiet)));
         }
-        self.begin_load(entry, now, |_| ());
+        self.begin_load(entry, now, |_, _| ());
         Ok(Some(Duration::from_millis(50)))
     }
 
-    /// Starts a load of what lies there now, whose end is told.
-    fn begin_load(self: &Arc<Self>, entry: &mut Mounted, now: Inputs, told: impl FnOnce(Outcome) + Send + 'static) {
+    /// Starts a load of what lies there now. Its end is told, with the number of the generation.
+    fn begin_load(
+        self: &Arc<Self>,
+        entry: &mut Mounted,
+        now: Inputs,
+        told: impl FnOnce(u64, &Loaded) + Send + 'static,
+    ) {
         entry.number += 1;
         let context = entry.context.clone();
         let (loading, number, inputs) = (Loading::begin(self), entry.number, now.clone());
@@ -390,11 +387,7 @@ impl Container {
             {
                 loading.0.refused(&context, number, failure);
             }
-            told(match &loaded {
-                Loaded::Swapped => Outcome::Serves(number),
-                Loaded::Again => Outcome::Again,
-                Loaded::Refused(failure) => Outcome::Refused(failure.reason.clone()),
-            });
+            told(number, &loaded);
             loaded
         });
         entry.load = Some((now, load));
@@ -406,9 +399,9 @@ impl Container {
         for _ in 0..RELOADS_MAX {
             let outcome = self.begin_reload(host, context).await?;
             match outcome.await {
-                Ok(Outcome::Serves(number)) => return Ok(number),
-                Ok(Outcome::Refused(reason)) => return Err(ReloadError::Refused(reason)),
-                Ok(Outcome::Again) => tokio::time::sleep(RELOAD_LOOK).await,
+                Ok((number, Loaded::Swapped)) => return Ok(number),
+                Ok((_, Loaded::Refused(failure))) => return Err(ReloadError::Refused(failure.reason)),
+                Ok((_, Loaded::Again)) => tokio::time::sleep(RELOAD_LOOK).await,
                 Err(_) => return Err(ReloadError::Refused(FAULT.to_owned())),
             }
         }
@@ -419,7 +412,7 @@ impl Container {
         self: &Arc<Self>,
         host: Option<&str>,
         context: &str,
-    ) -> Result<tokio::sync::oneshot::Receiver<Outcome>, ReloadError> {
+    ) -> Result<tokio::sync::oneshot::Receiver<(u64, Loaded)>, ReloadError> {
         loop {
             let mut mounted = self.deployment.mounted.lock().await;
             let name_of = |number: usize| &*self.deployment.config.hosts[number].name;
@@ -439,7 +432,7 @@ impl Container {
             if entry.load.is_none() {
                 let now = Inputs::of(&entry.context.webapp).map_err(ReloadError::Refused)?;
                 let (told, outcome) = tokio::sync::oneshot::channel();
-                self.begin_load(entry, now, |outcome| drop(told.send(outcome)));
+                self.begin_load(entry, now, |number, loaded| drop(told.send((number, loaded.clone()))));
                 return Ok(outcome);
             }
             // Others are not to wait for it, too.

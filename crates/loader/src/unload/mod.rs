@@ -134,8 +134,7 @@ impl Loaded {
         let still = unsafe { libc::dlopen(self.path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
         if still.is_null() {
             // Nobody has a value of them any more; those that it has deleted itself at its end are not here.
-            hooks::delete_keys(records::take_keys(self.number));
-            records::forget(self.number);
+            hooks::delete_keys(records::forget(self.number));
             return Ok(());
         }
         // SAFETY: this handle was opened a moment ago.

@@ -419,17 +419,13 @@ pub(super) fn wait_for_less(number: u32, most: Duration) {
     drop(LESS.wait_timeout_while(record, most, |record| before > 0 && count(record) >= before));
 }
 
-pub(super) fn take_keys(number: u32) -> Vec<Key> {
-    record().objects.get_mut(&number).map(|object| std::mem::take(&mut object.keys)).unwrap_or_default()
-}
-
 pub(super) fn range(number: u32) -> Range<usize> {
     record().objects.get(&number).map_or(0..0, |object| object.range.clone())
 }
 
-/// It is gone: what its last destructors have registered leads nowhere.
-pub(super) fn forget(number: u32) {
+/// It is gone: what its last destructors have registered leads nowhere. Returns the keys that it has not deleted.
+pub(super) fn forget(number: u32) -> Vec<Key> {
     let mut record = record();
-    record.objects.remove(&number);
     record.threads.values_mut().for_each(|thread| thread.entries.retain(|entry| entry.object != number));
+    record.objects.remove(&number).map(|object| object.keys).unwrap_or_default()
 }
