@@ -117,7 +117,7 @@ impl Peer {
 pub struct Event {
     /// As in "/shop"; "/" for the root context. Of several hosts, its name stands before it.
     pub context: String,
-    /// "ready", "building", "failed", "gone".
+    /// "ready", "refused", "stopped", "gone".
     pub state: &'static str,
     pub generation: u64,
     pub took: Duration,

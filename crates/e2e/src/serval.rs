@@ -89,22 +89,27 @@ impl Serval {
                 command
             }
         };
-        Serval::start_by(home, command)
+        Serval::start_by(home, command, "run")
+    }
+
+    /// Starts it by another command than `run`: `dev`.
+    pub fn start_command(home: &Home, word: &str) -> Result<Serval> {
+        Serval::start_by(home, Command::new(binary()?), word)
     }
 
     /// Starts it with a variable in its environment.
     pub fn start_with(home: &Home, name: &str, value: &str) -> Result<Serval> {
         let mut command = Command::new(binary()?);
         command.env(name, value);
-        Serval::start_by(home, command)
+        Serval::start_by(home, command, "run")
     }
 
-    fn start_by(home: &Home, mut command: Command) -> Result<Serval> {
+    fn start_by(home: &Home, mut command: Command, word: &str) -> Result<Serval> {
         // A log that is read by programs has no colours, and no backtraces unless the test asks for them.
         if !command.get_envs().any(|(name, _)| name == "RUST_BACKTRACE") {
             command.env_remove("RUST_BACKTRACE");
         }
-        command.env("NO_COLOR", "1").arg("run").arg("--home").arg(home.folder.path());
+        command.env("NO_COLOR", "1").arg(word).arg("--home").arg(home.folder.path());
         let program = Program::start("serval", command)?;
         // Plain, or the message of a line of JSON.
         let says = |line: &str, what: &str| line.starts_with(what) || line.contains(&format!("\"{what}"));

@@ -12,13 +12,14 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serval_container::{Container, Io, Peer, Turn};
+use serval_container::{BodyError, Container, Io, Peer, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::unconstrained;
 
+use crate::dev;
 use crate::heads::{Heads, UnknownVersion};
 use crate::patient::Patient;
 
@@ -43,7 +44,7 @@ pub fn serve(
     let requests_max = settings.requests_per_connection_max;
     // Of this task alone.
     let requests = AtomicU64::new(0);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let answer = move |request: hyper::Request<Incoming>| {
         let request =
             request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
         let number = requests.load(Ordering::Relaxed) + 1;
@@ -59,7 +60,7 @@ pub fn serve(
             Some(status) => container.refuse(request, status, &peer, &same_turn),
             None => container.handle(request, &peer, &same_turn),
         }
-    });
+    };
     let mut http = http1::Builder::new();
     http.half_close(true)
         .timer(TokioTimer::new())
@@ -68,28 +69,44 @@ pub fn serve(
     if settings.header_count_max != HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
-    let socket = Patient::new(stream, settings.clone(), turn.clone(), heads);
-    let connection = http.serve_connection(TokioIo::new(socket), service);
-    let over = Over(turn.clone());
-    let served = async move {
-        let (_place, _over) = (place, over);
-        let mut connection = std::pin::pin!(connection);
-        let mut stop = Stop::new(stopped);
-        let served = poll_fn(|task| {
-            if stop.begins(task) {
-                connection.as_mut().graceful_shutdown();
-            }
-            connection.as_mut().poll(task)
-        });
-        if let Err(error) = served.await {
-            tracing::debug!("a connection ended: {error}");
-        }
+    let socket = TokioIo::new(Patient::new(stream, settings.clone(), turn.clone(), heads));
+    let over = Over(turn.clone(), place);
+    let Some(dev) = dev::dev() else {
+        return Io::new(until_stopped(http.serve_connection(socket, service_fn(answer)), stopped, over), turn);
     };
-    Io::new(served, turn)
+    let (answer, stop) = (Arc::new(answer), stopped.clone());
+    let service = service_fn(move |request| {
+        let (answer, stop) = (answer.clone(), stop.clone());
+        async move { dev.answer(request, &stop, |request| answer(request)).await }
+    });
+    Io::new(until_stopped(http.serve_connection(socket, service), stopped, over), turn)
 }
 
+/// Runs a connection to its end, which it comes to behind the request that it has when the server stops.
+async fn until_stopped<S, B>(connection: http1::Connection<Socket, S>, stopped: watch::Receiver<bool>, _over: Over)
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BodyError>,
+    B: http_body::Body + 'static,
+    B::Error: Into<BodyError>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let mut stop = Stop::new(stopped);
+    let served = poll_fn(|task| {
+        if stop.begins(task) {
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(task)
+    });
+    if let Err(error) = served.await {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+type Socket = TokioIo<Patient>;
+
 /// Tells the exchanges of a connection, when it is dropped, that it is over.
-struct Over(Arc<Turn>);
+struct Over(Arc<Turn>, #[expect(dead_code, reason = "it is given back then")] OwnedSemaphorePermit);
 
 impl Drop for Over {
     fn drop(&mut self) {

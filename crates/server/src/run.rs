@@ -165,6 +165,11 @@ impl Signals {
 }
 
 fn print(event: &Event) {
+    crate::dev::tell(event);
+    // The log has said so.
+    if event.state == "refused" {
+        return;
+    }
     let Event { context, state, generation, took, detail } = event;
     let detail = match (detail.as_str(), *state) {
         ("", _) => String::new(),
