@@ -19,6 +19,7 @@ use crate::dispatch::servlet_count;
 use crate::files;
 use crate::generation::{Generation, LoadError, Plan};
 use crate::routes::Routes;
+use crate::snapshots::Snapshots;
 use crate::webapp::{Complaints, Identity, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
@@ -40,6 +41,7 @@ pub struct Deployment {
     settled: Notify,
     /// What the last pass complained of: each is said once.
     said: StdMutex<Complaints>,
+    pub snapshots: Snapshots,
 }
 
 /// What a pass remembers of a context.
@@ -106,6 +108,7 @@ impl Deployment {
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -140,11 +143,10 @@ impl Deployment {
         self.config.var.join(kind).join(&self.config.hosts[context.host].name).join(context.folder_name())
     }
 
-    /// Forgets all contexts, after the loads that are under way.
+    /// Forgets all contexts, after the loads that are under way. Their sessions do not end: the next start has them.
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
-            mounted.context.current.load().is_the_last_of(&mounted.context);
             if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
@@ -194,6 +196,10 @@ impl Container {
                 }
                 stays
             });
+            let sessions = config.var.join("sessions").join(&host.name);
+            self.deployment
+                .snapshots
+                .forget_others(&sessions, |folder| wanted.keys().any(|name| name.folder() == folder));
             for (name, webapp) in wanted {
                 let key = (number, name.clone());
                 if !mounted.contains_key(&key) {
@@ -282,6 +288,10 @@ impl Container {
             context.set_waiting(Waiting::Starting);
         }
         let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
+        let snapshot = self.deployment.folder_of("sessions", &context);
+        tokio::task::block_in_place(|| {
+            self.deployment.snapshots.open(snapshot, context.name.clone(), context.sessions.clone());
+        });
         self.hosts.all[host].routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
@@ -315,6 +325,8 @@ impl Container {
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
+        let snapshot = self.deployment.folder_of("sessions", context);
+        tokio::task::block_in_place(|| self.deployment.snapshots.forget(&snapshot));
         self.drain(context, generation);
     }
 

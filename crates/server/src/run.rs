@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serval_config::{LogFormat, Server};
 use serval_container::{Container, Event};
@@ -11,18 +11,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
+use crate::inherited::Inherited;
+use crate::notify::Notify;
 use crate::{control, home, listener, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
-const LOGS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const LOGS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the stop waits for sessions to be written, after the last request.
+const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How late a session may end: its listener functions are told then; no request gets it after its time.
-const SESSIONS_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+const SESSIONS_LOOK: Duration = Duration::from_secs(5);
 
-/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop.
+/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop, or sessions were not saved.
 pub fn run(config: Server) -> ExitCode {
     start_log(&config);
     match start(config) {
@@ -36,6 +41,9 @@ pub fn run(config: Server) -> ExitCode {
 
 /// Returns why it did not start, in a sentence.
 fn start(config: Server) -> Result<ExitCode, String> {
+    // As long as there is one thread.
+    let inherited = Inherited::take()?;
+    inherited.check(&config.listeners)?;
     let _home = home::lock(&config)?;
     home::raise_file_limit(&config);
     if let Err(sentence) = serval_loader::unload::self_test() {
@@ -49,7 +57,7 @@ fn start(config: Server) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
-    let result = runtime.block_on(serve(Arc::new(config)));
+    let result = runtime.block_on(serve(Arc::new(config), &inherited));
     // A servlet that never returns keeps its thread; the process ends all the same.
     runtime.shutdown_background();
     result
@@ -72,12 +80,13 @@ fn start_log(config: &Server) {
     }
 }
 
-async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
+async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, String> {
     let began = Instant::now();
+    let notify = Notify::from_env();
     let mut signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        bound.push((listener::bind(settings)?, Arc::new(settings.clone())));
+        bound.push((listener::bind(settings, inherited)?, Arc::new(settings.clone())));
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, settings) in &bound {
@@ -93,7 +102,14 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
     tasks.spawn(folders::watch(container.clone(), pass, builds, stopped.clone()));
-    tasks.spawn(expire_sessions(container.clone(), stopped.clone()));
+    tasks.spawn(every(SESSIONS_LOOK, container.clone(), Container::expire_sessions, stopped.clone()));
+    if config.snapshot_every > Duration::ZERO {
+        // What fails is in the log.
+        let save = |container: &Container| _ = container.save_sessions();
+        tasks.spawn(every(config.snapshot_every, container.clone(), save, stopped.clone()));
+    }
+    let mut watchdog = tokio::task::JoinSet::new();
+    watchdog.spawn(notify.clone().keep_alive());
     match control::bind(&config) {
         Ok(socket) => drop(tasks.spawn(control::serve(socket, container.clone(), stopped))),
         Err(sentence) => tracing::warn!("{sentence}"),
@@ -101,6 +117,7 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let ready = async {
         container.settled().await;
         say(format_args!("ready in {} ms", began.elapsed().as_millis()));
+        notify.tell("READY=1");
         std::future::pending().await
     };
     let broken = tokio::select! {
@@ -114,6 +131,9 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
 
     tracing::info!("stopping");
     let deadline = Instant::now() + config.shutdown_timeout;
+    // However short the manager's own time is.
+    let within = config.shutdown_timeout + SAVED_WITHIN + LOGS_WITHIN;
+    notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     let _ = stop.send(true);
     // Event streams have no other end.
     container.retire();
@@ -126,28 +146,50 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
         () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
         () = signals.next() => Some("a second signal came"),
     };
+    let saved = save_sessions(container.clone(), &mut signals).await;
     let logs = tokio::task::spawn_blocking(move || container.close_logs());
     if tokio::time::timeout(LOGS_WITHIN, logs).await.is_err() {
         tracing::warn!("an access log could not be written to its end within {LOGS_WITHIN:?}");
     }
     if let Some(why) = cut {
         tracing::warn!("what still ran was cut: {why}");
+    }
+    if cut.is_some() || !saved {
         return Ok(ExitCode::from(3));
     }
     Ok(if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Looks for sessions whose time is up; on a thread that may block, since their listener functions are called.
-async fn expire_sessions(container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
+/// Does something about sessions now and then, until the stop; on a thread that may block: for listener functions, and for the disk.
+async fn every(pause: Duration, container: Arc<Container>, act: fn(&Container), mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(SESSIONS_LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
             () = told(&mut stopped) => return,
         }
         let container = container.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || container.expire_sessions()).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || act(&container)).await {
             tracing::error!("sessions could not be looked at: {error}; please report it");
         }
+    }
+}
+
+/// Writes the sessions at the stop, as they are after the last request; false: not all of them could be written. A disk that hangs
+/// does not hold it for ever, nor whoever asks once more for the stop.
+async fn save_sessions(container: Arc<Container>, signals: &mut Signals) -> bool {
+    let saved = tokio::task::spawn_blocking(move || container.save_sessions());
+    tokio::select! {
+        // What failed is in the log.
+        Ok(saved) = saved => saved,
+        () = tokio::time::sleep(SAVED_WITHIN) => {
+            tracing::error!("the sessions could not be saved within {SAVED_WITHIN:?}: those of some contexts are as of their last snapshot");
+            false
+        }
+        () = signals.next() => {
+            tracing::error!("the sessions are not all saved, as another signal came: those of some contexts are as of their last snapshot");
+            false
+        }
+        else => false,
     }
 }
 
