@@ -61,6 +61,10 @@ impl Inherited {
         }
     }
 
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|(known, _)| *known == address)
+    }
+
     /// The one that is bound to this address.
     pub fn at(&self, address: SocketAddr) -> Option<std::io::Result<TcpListener>> {
         let (_, socket) = self.0.iter().find(|(known, _)| *known == address)?;

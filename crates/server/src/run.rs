@@ -97,7 +97,15 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
     for (socket, settings) in bound {
-        tasks.spawn(listener::serve(socket, settings, container.clone(), stopped.clone()));
+        let waits = inherited.is_at(settings.address);
+        let (container, mut stopped) = (container.clone(), stopped.clone());
+        tasks.spawn(async move {
+            // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
+            if waits {
+                tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
+            }
+            listener::serve(socket, settings, container, stopped).await;
+        });
     }
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
