@@ -54,7 +54,8 @@ fn a_watchdog_is_kept_content() {
 #[test]
 fn a_manager_that_is_not_there_is_no_reason_to_stop() {
     let home = home(&["x"], "");
-    for address in ["relative", "@", "/nowhere/notify.sock", home.path("webapps").to_str().unwrap(), &"/x".repeat(100)] {
+    for address in ["relative", "@", "/nowhere/notify.sock", home.path("webapps").to_str().unwrap(), &"/x".repeat(100)]
+    {
         let serval = Serval::start_with(&home, "NOTIFY_SOCKET", address).unwrap();
         assert_eq!(get(&serval, "/x/kept?look", "a=b"), "none");
         let lines = serval.stop_and_read().unwrap();

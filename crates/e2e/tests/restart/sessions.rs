@@ -21,7 +21,8 @@ fn all_survive_an_orderly_restart() {
     let lines = serval.stop_and_read().unwrap();
     let destroyed: Vec<&String> = lines.iter().filter(|line| line.contains("session destroyed")).collect();
     assert!(destroyed.len() == 1 && destroyed[0].contains(id(&ended)), "the stop ends none: {destroyed:#?}");
-    for (path, mode) in [("", 0o700), ("/localhost", 0o700), ("/localhost/x", 0o700), ("/localhost/x/snapshot", 0o600)] {
+    for (path, mode) in [("", 0o700), ("/localhost", 0o700), ("/localhost/x", 0o700), ("/localhost/x/snapshot", 0o600)]
+    {
         let about = home.path(&format!("var/sessions{path}")).metadata().unwrap();
         assert_eq!(about.permissions().mode() & 0o777, mode, "{path}");
     }
@@ -151,7 +152,8 @@ fn those_of_a_webapp_that_is_not_served_wait() {
 fn time_goes_on_while_no_server_runs() {
     let home = home(&["x"], "");
     let serval = Serval::start(&home).unwrap();
-    let (short, ever, usual) = (begin(&serval, "/x/kept?short"), begin(&serval, "/x/kept?ever"), begin(&serval, "/x/kept"));
+    let (short, ever, usual) =
+        (begin(&serval, "/x/kept?short"), begin(&serval, "/x/kept?ever"), begin(&serval, "/x/kept"));
     assert!(serval.stop().unwrap().success());
     // Its time is a second.
     std::thread::sleep(Duration::from_millis(1100));
@@ -165,7 +167,9 @@ fn time_goes_on_while_no_server_runs() {
     // What the clock says at the next start, the other way round: the snapshot is of such a time.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
     let day = 86_400_000;
-    for (written, stays) in [(now + day, true), (i64::MAX, true), (now - day / 24 / 3, true), (now - day, false), (i64::MIN, false)] {
+    for (written, stays) in
+        [(now + day, true), (i64::MAX, true), (now - day / 24 / 3, true), (now - day, false), (i64::MIN, false)]
+    {
         rewrite(&home, written);
         let serval = Serval::start(&home).unwrap();
         assert_eq!(get(&serval, "/x/kept?look", &usual) != "none", stays, "{written}");
