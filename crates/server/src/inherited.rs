@@ -16,7 +16,7 @@ impl Inherited {
     /// Takes them by `LISTEN_FDS`, if `LISTEN_PID` says that they are for this process, and removes both variables, so no other
     /// thread may be there yet. No child gets the sockets. Says in a sentence what is wrong with them.
     pub fn take() -> Result<Inherited, String> {
-        let variable = |name| std::env::var(name).ok();
+        let variable = |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         let Some(count) = variable("LISTEN_FDS") else { return Ok(Inherited::default()) };
         let (own, pid) = (std::process::id().to_string(), variable("LISTEN_PID").unwrap_or_default());
         if pid != own {

@@ -188,7 +188,10 @@ async fn save_sessions(container: Arc<Container>, signals: &mut Signals) -> bool
     let saved = tokio::task::spawn_blocking(move || container.save_sessions());
     tokio::select! {
         // What failed is in the log.
-        Ok(saved) = saved => saved,
+        saved = saved => saved.unwrap_or_else(|error| {
+            tracing::error!("the sessions could not be saved: {error}; please report it");
+            false
+        }),
         () = tokio::time::sleep(SAVED_WITHIN) => {
             tracing::error!("the sessions could not be saved within {SAVED_WITHIN:?}: those of some contexts are as of their last snapshot");
             false
@@ -197,7 +200,6 @@ async fn save_sessions(container: Arc<Container>, signals: &mut Signals) -> bool
             tracing::error!("the sessions are not all saved, as another signal came: those of some contexts are as of their last snapshot");
             false
         }
-        else => false,
     }
 }
 
