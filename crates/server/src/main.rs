@@ -17,6 +17,7 @@ mod notify;
 mod patient;
 mod run;
 mod sdk;
+mod sessions;
 mod sources;
 mod stack;
 mod watch;

@@ -13,19 +13,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::inherited::Inherited;
 use crate::notify::Notify;
-use crate::{control, home, listener, sources, stack, watch as folders};
+use crate::{control, home, listener, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
 const LOGS_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long the stop waits for sessions to be written, after the last request.
-const SAVED_WITHIN: Duration = Duration::from_secs(30);
-
-/// How late a session may end: its listener functions are told then; no request gets it after its time.
-const SESSIONS_LOOK: Duration = Duration::from_secs(5);
 
 /// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop, or sessions were not saved.
 pub fn run(config: Server) -> ExitCode {
@@ -110,12 +104,8 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
     tasks.spawn(folders::watch(container.clone(), pass, builds, stopped.clone()));
-    tasks.spawn(every(SESSIONS_LOOK, container.clone(), Container::expire_sessions, stopped.clone()));
-    if config.snapshot_every > Duration::ZERO {
-        // What fails is in the log.
-        let save = |container: &Container| _ = container.save_sessions();
-        tasks.spawn(every(config.snapshot_every, container.clone(), save, stopped.clone()));
-    }
+    tasks.spawn(sessions::expire(container.clone(), stopped.clone()));
+    tasks.spawn(sessions::save_every(config.snapshot_every, container.clone(), stopped.clone()));
     let mut watchdog = tokio::task::JoinSet::new();
     watchdog.spawn(notify.clone().keep_alive());
     match control::bind(&config) {
@@ -140,7 +130,7 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
     tracing::info!("stopping");
     let deadline = Instant::now() + config.shutdown_timeout;
     // However short the manager's own time is.
-    let within = config.shutdown_timeout + SAVED_WITHIN + LOGS_WITHIN;
+    let within = config.shutdown_timeout + sessions::SAVED_WITHIN + LOGS_WITHIN;
     notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     let _ = stop.send(true);
     // Event streams have no other end.
@@ -154,7 +144,7 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
         () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
         () = signals.next() => Some("a second signal came"),
     };
-    let saved = save_sessions(container.clone(), &mut signals).await;
+    let saved = sessions::save(container.clone(), signals.next()).await;
     let logs = tokio::task::spawn_blocking(move || container.close_logs());
     if tokio::time::timeout(LOGS_WITHIN, logs).await.is_err() {
         tracing::warn!("an access log could not be written to its end within {LOGS_WITHIN:?}");
@@ -162,45 +152,11 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
     if let Some(why) = cut {
         tracing::warn!("what still ran was cut: {why}");
     }
-    if cut.is_some() || !saved {
-        return Ok(ExitCode::from(3));
-    }
-    Ok(if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Does something about sessions now and then, until the stop; on a thread that may block: for listener functions, and for the disk.
-async fn every(pause: Duration, container: Arc<Container>, act: fn(&Container), mut stopped: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = told(&mut stopped) => return,
-        }
-        let container = container.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || act(&container)).await {
-            tracing::error!("sessions could not be looked at: {error}; please report it");
-        }
-    }
-}
-
-/// Writes the sessions at the stop, as they are after the last request; false: not all of them could be written. A disk that hangs
-/// does not hold it for ever, nor whoever asks once more for the stop.
-async fn save_sessions(container: Arc<Container>, signals: &mut Signals) -> bool {
-    let saved = tokio::task::spawn_blocking(move || container.save_sessions());
-    tokio::select! {
-        // What failed is in the log.
-        saved = saved => saved.unwrap_or_else(|error| {
-            tracing::error!("the sessions could not be saved: {error}; please report it");
-            false
-        }),
-        () = tokio::time::sleep(SAVED_WITHIN) => {
-            tracing::error!("the sessions could not be saved within {SAVED_WITHIN:?}: those of some contexts are as of their last snapshot");
-            false
-        }
-        () = signals.next() => {
-            tracing::error!("the sessions are not all saved, as another signal came: those of some contexts are as of their last snapshot");
-            false
-        }
-    }
+    Ok(match broken {
+        Some(_) => ExitCode::FAILURE,
+        None if cut.is_some() || !saved => ExitCode::from(3),
+        None => ExitCode::SUCCESS,
+    })
 }
 
 /// What asks for the stop: Ctrl-C, and SIGTERM.
