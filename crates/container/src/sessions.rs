@@ -143,9 +143,8 @@ impl Sessions {
             return None;
         }
         state.users += 1;
-        if std::mem::replace(&mut state.new, false) {
-            session.changed.mark();
-        }
+        state.new = false;
+        session.changed.mark();
         drop(state);
         Some(session)
     }
@@ -335,6 +334,10 @@ impl Session {
     /// `None`: it has ended.
     fn saved(&self) -> Option<Saved> {
         let state = lock(&self.state);
+        if state.users > 0 {
+            // It is to be saved again, since its time does not run.
+            self.changed.mark();
+        }
         state.valid.then(|| Saved {
             id: state.id.clone(),
             created: self.created,
@@ -488,6 +491,7 @@ mod tests {
         }
         assert!(sessions.expired().is_empty() && !sessions.take_change(), "a look changes nothing");
         let saved: Vec<Saved> = sessions.saved().collect();
+        assert!(sessions.take_change(), "it is still used");
         let [one] = &saved[..] else { panic!("{saved:?}") };
         assert_eq!((one.idle, one.max_inactive, one.is_new), (Duration::ZERO, Some(Duration::from_secs(50)), false));
 

@@ -7,11 +7,15 @@
 //! | 8 | [`MAGIC`] |
 //! | 4 | [`VERSION`] |
 //! | 8 | when it was written, in milliseconds since 1970 |
-//! | | for each session: id, created, accessed (8 each), idle (8, milliseconds), max_inactive (8, milliseconds; [`NEVER`]), new (1), how many attributes (4), and of each its name and value |
+//! | | the sessions |
 //! | 8 | how many sessions there are |
 //! | 4 | CRC-32 of all before |
 //!
-//! Ids, names and values are preceded by their length (4). What is read may be anything: no length is believed before its bytes are
+//! A session is its id; when it was created and accessed (8 each, since 1970), how long it has lain unused and may lie (8 each, of which the
+//! second may be [`NEVER`]), all in milliseconds; whether it is new (1); how many attributes it has (4), and of each the name and the value.
+//! Ids, names and values are preceded by their length (4).
+//!
+//! What is read may be anything: no length is believed before its bytes are
 //! there, and nothing is taken unless all of it is right.
 
 use std::io::{self, Read, Write};
@@ -69,7 +73,7 @@ pub fn write(to: &mut impl Write, written: i64, sessions: impl Iterator<Item = S
         to.write_all(&session.created.to_le_bytes())?;
         to.write_all(&session.accessed.to_le_bytes())?;
         to.write_all(&milliseconds(session.idle).to_le_bytes())?;
-        to.write_all(&session.max_inactive.map_or(NEVER, milliseconds).to_le_bytes())?;
+        to.write_all(&session.max_inactive.map_or(NEVER, |most| milliseconds(most).min(NEVER - 1)).to_le_bytes())?;
         to.write_all(&[u8::from(session.is_new)])?;
         to.write_all(&length(session.attributes.len())?.to_le_bytes())?;
         for (name, value) in &session.attributes {
@@ -115,7 +119,7 @@ pub fn read(from: impl Read, length: u64) -> Result<Snapshot, Damaged> {
 }
 
 fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(NEVER).min(NEVER - 1)
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn length(length: usize) -> io::Result<u32> {
@@ -226,7 +230,7 @@ mod tests {
             id: "Z".into(),
             created: i64::MIN,
             accessed: -1,
-            idle: Duration::ZERO,
+            idle: Duration::from_millis(u64::MAX),
             max_inactive: None,
             is_new: true,
             attributes,

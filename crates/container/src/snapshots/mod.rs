@@ -90,7 +90,10 @@ impl Snapshots {
 
     /// A sentence for each that could not be written.
     pub fn problems(&self) -> Vec<String> {
-        lock(&self.kept).values().filter_map(|kept| lock(&kept.failed).clone()).collect()
+        let mut problems: Vec<String> =
+            lock(&self.kept).values().filter_map(|kept| lock(&kept.failed).clone()).collect();
+        problems.sort();
+        problems
     }
 }
 
@@ -137,7 +140,7 @@ impl Kept {
                     Ok(()) => format!("it is set aside as {}", self.aside(1).display()),
                     Err(error) => {
                         *lock(&self.place) = Place::Blocked;
-                        format!("it cannot be set aside, so none is written until you remove it: {error}")
+                        format!("it cannot be set aside ({error}), and is not written over")
                     }
                 };
                 let what = match why {
@@ -155,13 +158,15 @@ impl Kept {
 
     /// Puts the snapshot beside, where the last ones of its kind are; the oldest goes.
     fn set_aside(&self) -> io::Result<()> {
+        // First, so that those make room for one that comes.
+        std::fs::rename(self.file(), self.aside(0))?;
         let oldest = self.aside(DAMAGED_MAX);
         // It may be a folder, too.
         let _ = std::fs::remove_file(&oldest).or_else(|_| std::fs::remove_dir_all(&oldest));
         for number in (1..DAMAGED_MAX).rev() {
             let _ = std::fs::rename(self.aside(number), self.aside(number + 1));
         }
-        std::fs::rename(self.file(), self.aside(1))
+        std::fs::rename(self.aside(0), self.aside(1))
     }
 
     /// Writes it, if something has changed; false: it could not.
