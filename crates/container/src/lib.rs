@@ -311,8 +311,10 @@ impl Container {
 
     /// Ends the sessions whose time is up, and tells their listener functions, which may block. To be called now and then.
     pub fn expire_sessions(&self) {
-        // Those whose time was up before the start are told to the first generation, not to nobody.
-        let is_told = |context: &Arc<Context>| !matches!(context.waiting(), Waiting::Starting | Waiting::Building);
+        // While a context has no listener functions yet, or is stopped, they wait for those, and are not told to nobody.
+        let is_told = |context: &Arc<Context>| {
+            !matches!(context.waiting(), Waiting::Starting | Waiting::Building) && context.current.load().gate.is_none()
+        };
         for context in self.hosts.contexts().into_iter().filter(is_told) {
             for session in context.sessions.expired() {
                 let generation = context.current.load_full();
