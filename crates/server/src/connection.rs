@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -18,10 +19,15 @@ use serval_container::{BodyError, Container, Io, Peer, Turn};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::dev;
 use crate::heads::{Heads, UnknownVersion};
 use crate::patient::Patient;
+
+/// The first request of a connection that is younger may be on its way: it is not closed before, when the server stops, so that no
+/// client finds it closed that has just been let in.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// hyper's own bound of the header count; to set it, even to the same number, costs 1,700 instructions a request.
 const HYPERS_OWN_MAX: usize = 100;
@@ -83,7 +89,7 @@ pub fn serve(
 }
 
 /// Runs a connection to its end, which it comes to behind the request that it has when the server stops.
-async fn until_stopped<S, B>(connection: http1::Connection<Socket, S>, stopped: watch::Receiver<bool>, _over: Over)
+async fn until_stopped<S, B>(connection: http1::Connection<Socket, S>, stopped: watch::Receiver<bool>, over: Over)
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BodyError>,
@@ -93,7 +99,7 @@ where
     let mut connection = std::pin::pin!(connection);
     let mut stop = Stop::new(stopped);
     let served = poll_fn(|task| {
-        if stop.begins(task) {
+        if stop.begins(task, &over.0) {
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(task)
@@ -120,6 +126,9 @@ struct Stop {
     channel: watch::Receiver<bool>,
     told: Pin<Box<dyn Future<Output = ()> + Send>>,
     wakes: Option<Waker>,
+    accepted: Instant,
+    /// Told, and waits until the connection is not young any more.
+    young: Option<Pin<Box<Sleep>>>,
     over: bool,
 }
 
@@ -130,17 +139,28 @@ impl Stop {
             channel,
             told: Box::pin(unconstrained(async move { crate::run::told(&mut waiting).await })),
             wakes: None,
+            accepted: Instant::now(),
+            young: None,
             over: false,
         }
     }
 
-    fn begins(&mut self, task: &mut Context<'_>) -> bool {
+    fn begins(&mut self, task: &mut Context<'_>, turn: &Turn) -> bool {
+        if let Some(young) = self.young.as_mut().filter(|_| !self.over) {
+            self.over = young.as_mut().poll(task).is_ready();
+            return self.over;
+        }
         let waits = self.wakes.as_ref().is_some_and(|waker| waker.will_wake(task.waker()));
         if self.over || (waits && matches!(self.channel.has_changed(), Ok(false))) {
             return false;
         }
         self.wakes = Some(task.waker().clone());
-        self.over = self.told.as_mut().poll(task).is_ready();
+        if self.told.as_mut().poll(task).is_pending() {
+            return false;
+        }
+        turn.comes_to_its_end();
+        let young = self.young.insert(Box::pin(sleep_until(self.accepted + YOUNG)));
+        self.over = young.as_mut().poll(task).is_ready();
         self.over
     }
 }
