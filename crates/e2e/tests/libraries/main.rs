@@ -322,5 +322,5 @@ fn becomes_soon(serval: &Serval, text: &str) {
     let began = Instant::now();
     becomes(serval, 200, text);
     println!("{text:?} after {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(5), "{text:?} after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(9), "{text:?} after {:?}", began.elapsed());
 }
