@@ -250,7 +250,7 @@ fn the_stack_of_a_slow_call_is_told_and_the_call_does_not_notice() {
     let mut connection = open(&serval);
     connection.send(format!("GET /x/bank?{} HTTP/1.1\r\nHost: a\r\n\r\n", pipe.display()).as_bytes()).unwrap();
     // One that is not read in time, as on a busy machine, is read when the call is named again.
-    let line = serval.wait_for_log("waits_for_the_bank", LONG).unwrap();
+    let line = serval.wait_for_log("waits_for_the_bank", 4 * LONG).unwrap();
     assert!(line.contains("a call has been running for"), "{line}");
     let (_, stack) = line.split_once("; its stack: ").unwrap_or_else(|| panic!("{line}"));
     let calls: Vec<&str> = stack.split(" context=").next().unwrap().split("; ").collect();

@@ -128,7 +128,11 @@ fn nonsense_gets_a_status_and_one_line() {
         ] {
             let mut connection = open(&serval);
             let answer = connection.get(&format!("/x/{name}")).unwrap();
-            assert_eq!(answer.status, status, "{name}");
+            let checks = || {
+                let lines = serval.program().lines_from(0).into_iter();
+                lines.filter(|line| line.contains("check: ")).collect::<Vec<String>>()
+            };
+            assert_eq!(answer.status, status, "{name}: {:#?}", checks());
             let same = if body.starts_with('<') { text(&answer).starts_with(body) } else { text(&answer) == body };
             assert!(same, "{name}: {}", text(&answer));
             assert_eq!(answer.header("x-forged"), None, "{name}");
