@@ -128,8 +128,8 @@ async fn build(source: &Source, looks: u64, config: &Server, container: &Arc<Con
     match result {
         Ok(()) => {
             dev::built(context);
-            say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
             stamp(source, looks);
+            say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
             loaded(container).await;
             container.set_build_state(&source.webapp, BuildState::Ended);
         }
