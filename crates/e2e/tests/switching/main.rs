@@ -100,15 +100,19 @@ fn a_library_that_owns_a_port_is_ended_before_the_next_one_starts() {
 
 #[test]
 fn a_call_that_does_not_end_keeps_its_generation() {
-    let settings = "settle_time = \"1m\"\ndrain_timeout = \"100ms\"\nqueue_timeout = \"1h\"";
+    let settings = "settle_time = \"1m\"\ndrain_timeout = \"1s\"\nqueue_timeout = \"1h\"";
     let home = home_with("stop-start", settings);
     let runs = started(&home);
     let mut held = Connection::open(runs.address(), LONG).unwrap();
     held.send(b"GET /shop/owner?hold HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     becomes(&home, |told| context(told, "/shop")["calls"] == 1);
     compile(&home, &["-DVERSION=\"2\""]);
-    let (code, _, error) = serval(&home, &["reload", "/shop"]);
-    let why = "/shop: the new generation is refused: calls still run in generation 1 after 100ms (drain_timeout)\n";
+    let (code, _, error) = std::thread::scope(|scope| {
+        let reload = scope.spawn(|| serval(&home, &["reload", "/shop"]));
+        becomes(&home, |told| context(told, "/shop")["next"]["state"] == "draining");
+        reload.join().unwrap()
+    });
+    let why = "/shop: the new generation is refused: calls still run in generation 1 after 1s (drain_timeout)\n";
     assert_eq!((code, &*error), (Some(3), why));
     assert_eq!(answer(&runs), (200, "1,0".to_owned()));
     home.write("var/work/localhost/shop/go", "").unwrap();
