@@ -15,6 +15,7 @@ use serval_container::{BuildState, Container, Source};
 use tokio::sync::{mpsc, watch};
 
 use crate::build::Build;
+use crate::dev;
 use crate::run::{say, told};
 
 /// LIMIT: source files of one webapp that are looked at.
@@ -126,6 +127,7 @@ async fn build(source: &Source, looks: u64, config: &Server, container: &Arc<Con
     };
     match result {
         Ok(()) => {
+            dev::built(context);
             stamp(source, looks);
             say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
             loaded(container).await;
@@ -133,6 +135,7 @@ async fn build(source: &Source, looks: u64, config: &Server, container: &Arc<Con
         }
         Err(why) => {
             tracing::error!("{context}: the build failed: {why}; what served before serves on");
+            dev::build_failed(context, &why);
             container.set_build_state(&source.webapp, BuildState::Failed);
         }
     }
