@@ -239,9 +239,7 @@ impl Container {
             Ok(Ok(Ok(next))) => next,
             Ok(Ok(Err(LoadError::Copy(CopyError::Changed)))) => return Loaded::Again,
             Ok(Ok(Err(
-                error @ (LoadError::Copy(_)
-                | LoadError::NotHandedOver(_)
-                | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
+                error @ (LoadError::Copy(_) | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
             ))) => return of_system(error.to_string()),
             Ok(Ok(Err(error))) => return refused(error.to_string()),
             Ok(Err(error)) => return refused(format!("the load panicked: {error}")),
