@@ -135,6 +135,13 @@ pub struct Pass {
     pub sources: Vec<Source>,
 }
 
+impl Pass {
+    /// Asks for another pass after this time at the latest.
+    fn again(&mut self, after: Duration) {
+        self.again_after = Some(self.again_after.map_or(after, |other| other.min(after)));
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub context: String,

@@ -1,8 +1,10 @@
 //! Deployment: what lies in the webapps folders against what is mounted. The folders are the truth; events only say when to look.
 //!
 //! Called by the server, one pass at a time. Loads run in tasks of their own, one for each context (`load`); `commands` are what an
-//! operator asks for by name.
+//! operator asks for by name. What is not served yet is `arriving`'s: new folders, and archives, which become `artefacts`.
 
+mod arriving;
+mod artefacts;
 mod commands;
 mod load;
 
@@ -15,13 +17,15 @@ use std::time::{Duration, Instant};
 use serval_config::{ContextName, Server};
 use tokio::sync::{Mutex, Notify};
 
+pub use self::arriving::unpacked_last;
+use self::arriving::{Arriving, Key, Notes};
 pub use self::commands::ReloadError;
 use self::load::{Failure, Loaded};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
 use crate::routes::Routes;
-use crate::webapp::{Complaints, Inputs, has_source, wanted};
+use crate::webapp::{Complaints, Found, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
 /// How long a library may be gone, beside others that are there, until those are loaded without it: far longer than a linker
@@ -37,7 +41,9 @@ pub struct Deployment {
     config: Arc<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
     /// By host and name. Held for the length of a pass.
-    mounted: Mutex<HashMap<(usize, ContextName), Mounted>>,
+    mounted: Mutex<HashMap<Key, Mounted>>,
+    /// Locked after `mounted`.
+    arriving: Mutex<Arriving>,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -70,6 +76,10 @@ impl Mounted {
     fn settle_time(&self) -> Duration {
         self.context.current.load().settings.settle_time
     }
+
+    fn has_never_served(&self) -> bool {
+        self.serving == Inputs::default()
+    }
 }
 
 impl Deployment {
@@ -80,6 +90,7 @@ impl Deployment {
             config,
             on_event,
             mounted: Mutex::default(),
+            arriving: Mutex::default(),
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
@@ -135,17 +146,22 @@ impl Container {
     /// static mounts stand; loads of libraries go on in tasks of their own.
     pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
         let mut mounted = self.deployment.mounted.lock().await;
+        let mut arriving = self.deployment.arriving.lock().await;
         let mut pass = Pass::default();
-        let mut again =
-            |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
         let config = self.deployment.config.clone();
         let mut complaints = Complaints::default();
+        let mut all_wanted = HashMap::new();
         for (number, host) in config.hosts.iter().enumerate() {
             pass.watch.push((host.webapps.clone(), false));
-            let Some(wanted) = wanted(host, &mut complaints) else {
-                again(RETRY);
-                continue;
-            };
+            match wanted(host, &mut complaints) {
+                Some(wanted) => drop(all_wanted.insert(number, wanted)),
+                None => pass.again(RETRY),
+            }
+        }
+        if !arriving.has_passed {
+            self.sweep_artefacts(&all_wanted);
+        }
+        for (number, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
                 if *of != number || wanted.contains_key(name) {
                     old.gone = None;
@@ -155,20 +171,41 @@ impl Container {
                 let (gone, grace) = (*old.gone.get_or_insert_with(Instant::now), old.settle_time());
                 let stays = gone.elapsed() < grace;
                 match stays {
-                    true => again(grace),
+                    true => pass.again(grace),
                     false => self.unmount(number, old),
                 }
                 stays
             });
-            for (name, webapp) in wanted {
+            arriving.forget((number, &wanted), self, &mounted, &mut pass);
+            for (name, found) in wanted {
                 let key = (number, name.clone());
+                let entry = mounted.get(&key);
+                let webapp = match &found {
+                    Found::Folder(webapp) if entry.is_some_and(|entry| entry.now.is_of_folder(webapp)) => {
+                        webapp.clone()
+                    }
+                    Found::Folder(webapp) => {
+                        let settle = config.hosts[number].settings_for(&name.path).settle_time;
+                        if !arriving.is_at_rest(webapp, settle, &mut pass) {
+                            continue;
+                        }
+                        webapp.clone()
+                    }
+                    Found::Archive(file) => {
+                        let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
+                        match self.unpacked(&mut arriving, (&key, file), entry, &mut notes).await {
+                            Some(webapp) => webapp,
+                            None => continue,
+                        }
+                    }
+                };
                 if !mounted.contains_key(&key) {
                     match self.mount(number, &webapp, name) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
                             complaints.insert(webapp, sentence);
-                            again(Duration::from_secs(1));
+                            pass.again(Duration::from_secs(1));
                             continue;
                         }
                     }
@@ -176,12 +213,19 @@ impl Container {
                 let Some(entry) = mounted.get_mut(&key) else { continue };
                 match self.refresh(entry, &webapp).await {
                     Ok(None) => {}
-                    Ok(Some(after)) => again(after),
+                    Ok(Some(after)) => pass.again(after),
                     Err(error) => {
                         let sentence = format!("{}: {error}; what served before serves on", entry.context.name);
                         complaints.insert(webapp.clone(), sentence);
-                        again(RETRY);
+                        pass.again(RETRY);
                     }
+                }
+                if let Found::Archive(file) = &found {
+                    if config.sources && entry.now.libraries.is_empty() && has_source(&webapp) {
+                        let instead = "build it before, into WEB-INF/lib, or put it there as a folder";
+                        complaints.insert(file.clone(), format!("the source in {file:?} is not built; {instead}"));
+                    }
+                    continue;
                 }
                 for folder in ["", "WEB-INF", "WEB-INF/lib"] {
                     pass.watch.push((webapp.join(folder), false));
@@ -212,6 +256,7 @@ impl Container {
         let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
         pass.sources.sort_by_key(|source| to_compile(&source.webapp));
         pass.watch.retain(|(folder, _)| folder.is_dir());
+        arriving.has_passed = true;
         self.deployment.complain(complaints);
         pass
     }
@@ -294,8 +339,11 @@ impl Container {
         let mut restless = None;
         if now != entry.now {
             restless = now.changed_from(&entry.now).map(str::to_owned);
+            // A folder that came has been at rest before it came here.
+            if now.is_of_one_folder(&entry.now) {
+                entry.since = Instant::now();
+            }
             entry.now = now.clone();
-            entry.since = Instant::now();
         }
         let retry = entry.refused.as_ref().filter(|_| now != entry.serving).and_then(|failure| failure.retry_at);
         let retry_in = retry.map(|at| at.saturating_duration_since(Instant::now()));
