@@ -56,13 +56,14 @@ struct Archive {
     /// What was refused last, and why.
     refused: Option<(Print, Failure)>,
     unpacking: Option<Unpacking>,
+    /// Until the pass has done with what was unpacked: the server is not settled before.
+    arrived: Option<Loading>,
 }
 
 struct Unpacking {
     print: Print,
     task: JoinHandle<Result<Artefact, UnpackError>>,
-    /// Until the artefact has its turn in a pass.
-    _loading: Loading,
+    loading: Loading,
 }
 
 /// What a pass says of what it has found.
@@ -161,6 +162,7 @@ impl Container {
             artefacts::sweep(&folder, &known);
             Archive::new(known, folder)
         });
+        archive.arrived = None;
         archive.take_unpacked(self, entry).await;
         match Print::of(file) {
             Ok(print) => archive.look(self, file, print, has_passed, (key, entry), notes),
@@ -238,6 +240,7 @@ impl Archive {
             since: Instant::now(),
             refused: None,
             unpacking: None,
+            arrived: None,
         }
     }
 
@@ -247,8 +250,7 @@ impl Archive {
 
     /// Remembers how the unpacking ended, if it has.
     async fn take_unpacked(&mut self, container: &Container, entry: Option<&Mounted>) {
-        let Some(Unpacking { print, task, _loading }) =
-            self.unpacking.take_if(|unpacking| unpacking.task.is_finished())
+        let Some(Unpacking { print, task, loading }) = self.unpacking.take_if(|unpacking| unpacking.task.is_finished())
         else {
             return;
         };
@@ -257,6 +259,7 @@ impl Archive {
                 self.current = Some(artefact.record.number);
                 self.artefacts.push(artefact);
                 self.refused = None;
+                self.arrived = Some(loading);
                 return;
             }
             Ok(Err(UnpackError::Changed)) => return,
@@ -323,7 +326,7 @@ impl Archive {
         let (file, folder, limits, of) =
             (file.to_owned(), self.folder.clone(), limits(&container.deployment.config), print.clone());
         let task = tokio::task::spawn_blocking(move || artefacts::unpack(&file, of, &folder, number, &limits));
-        self.unpacking = Some(Unpacking { print, task, _loading: Loading::begin(container) });
+        self.unpacking = Some(Unpacking { print, task, loading: Loading::begin(container) });
         notes.pass.again(UNPACKING_LOOK);
     }
 

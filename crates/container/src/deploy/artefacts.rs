@@ -166,7 +166,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
         let archive = Print { device: 1, inode: 2, len: 3, modified: (4, 5) };
-        let artefact = |number| {
+        let artefact = |number: u64| {
             let folder = folder.join(number.to_string());
             fs::create_dir_all(&folder).unwrap();
             let record = Record { number, unpacked: 6, archive: archive.clone(), files: 1, bytes: 2, served: true };
