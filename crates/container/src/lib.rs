@@ -66,7 +66,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
-pub use deploy::ReloadError;
+pub use deploy::{Deployed, Named, PlaceError, ReloadError, Undeployed};
 use events::{log_failure, session_ends};
 pub use execution::StackOf;
 use execution::{Inline, Watch};

@@ -308,7 +308,7 @@ impl Archive {
                 Some(left) => return notes.pass.again(left),
             }
         } else if let Some(known) = self.artefacts.iter().rfind(|artefact| artefact.record.archive == print) {
-            if self.current != Some(known.record.number) {
+            if self.current != Some(known.record.number) || self.refused.is_some() {
                 // The one before has come back: what was refused meanwhile is.
                 self.refused = None;
                 entry.inspect(|entry| entry.context.set_refused(None));

@@ -7,6 +7,7 @@ mod arriving;
 mod artefacts;
 mod commands;
 mod load;
+mod placing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub use self::arriving::unpacked_last;
 use self::arriving::{Arriving, Key, Notes};
 pub use self::commands::ReloadError;
 use self::load::{Failure, Loaded};
+use self::placing::Busy;
+pub use self::placing::{Deployed, Named, PlaceError, Undeployed};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
@@ -44,6 +47,7 @@ pub struct Deployment {
     mounted: Mutex<HashMap<Key, Mounted>>,
     /// Locked after `mounted`.
     arriving: Mutex<Arriving>,
+    busy: Busy,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -91,6 +95,7 @@ impl Deployment {
             on_event,
             mounted: Mutex::default(),
             arriving: Mutex::default(),
+            busy: Busy::default(),
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
@@ -103,6 +108,12 @@ impl Deployment {
         let mut sentences: Vec<String> = said.values().cloned().collect();
         sentences.sort();
         sentences
+    }
+
+    /// What was complained of one of these paths.
+    fn complaint_of(&self, paths: &[&Path]) -> Option<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.iter().find_map(|path| said.get(*path).cloned())
     }
 
     pub fn first_listener(&self) -> Arc<serval_config::Listener> {
@@ -160,6 +171,7 @@ impl Container {
         }
         if !arriving.has_passed {
             self.sweep_artefacts(&all_wanted);
+            config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
         }
         for (number, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
@@ -177,10 +189,10 @@ impl Container {
                 stays
             });
             arriving.forget((number, &wanted), self, &mounted, &mut pass);
-            for (name, found) in wanted {
+            for (name, found) in &wanted {
                 let key = (number, name.clone());
                 let entry = mounted.get(&key);
-                let webapp = match &found {
+                let webapp = match found {
                     Found::Folder(webapp) if entry.is_some_and(|entry| entry.now.is_of_folder(webapp)) => {
                         webapp.clone()
                     }
@@ -200,7 +212,7 @@ impl Container {
                     }
                 };
                 if !mounted.contains_key(&key) {
-                    match self.mount(number, &webapp, name) {
+                    match self.mount(number, &webapp, name.clone()) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
@@ -220,7 +232,7 @@ impl Container {
                         pass.again(RETRY);
                     }
                 }
-                if let Found::Archive(file) = &found {
+                if let Found::Archive(file) = found {
                     if config.sources && entry.now.libraries.is_empty() && has_source(&webapp) {
                         let instead = "build it before, into WEB-INF/lib, or put it there as a folder";
                         complaints.insert(file.clone(), format!("the source in {file:?} is not built; {instead}"));
@@ -250,6 +262,10 @@ impl Container {
                         });
                     }
                 }
+            }
+            // Sessions of an earlier process may still be on their way.
+            if config.hosts[number].undeploy_old_versions && arriving.has_passed {
+                self.undeploy_old_versions((number, &wanted), &mounted, &mut pass);
             }
         }
         // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
