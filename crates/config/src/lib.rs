@@ -83,4 +83,4 @@ pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use uri_rules::{Escape, UriRules};
 pub use values::Values;
-pub use web::{DEFAULT_WELCOME_FILES, Web, WebBuild, load_web};
+pub use web::{DEFAULT_WELCOME_FILES, Switch, Web, WebBuild, load_web};

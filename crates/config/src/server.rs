@@ -164,10 +164,15 @@ impl Server {
     /// Reads the web.toml of a webapp that is served at a path of a host, whose number is its place in `hosts`, with what this
     /// server gives it.
     pub fn load_web(&self, host: usize, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
+        self.load_web_from(host, context_path, webapp, &webapp.join("WEB-INF/web.toml"))
+    }
+
+    /// The same, from another file: one that the webapp had before.
+    pub fn load_web_from(&self, host: usize, context_path: &str, webapp: &Path, file: &Path) -> Result<Web, Problems> {
         let none = Values::default();
         let entry = self.hosts[host].entry(context_path);
         let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
-        web::load(&webapp.join("WEB-INF/web.toml"), Some(Given { params, env, resources: &self.resources }))
+        web::load_from(file, &webapp.join("WEB-INF"), Some(Given { params, env, resources: &self.resources }))
     }
 }
 

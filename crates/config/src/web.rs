@@ -26,6 +26,8 @@ pub struct Web {
     pub welcome_files: Option<Vec<String>>,
     /// A path in the context, with its slash, that has to answer 2xx before a new generation takes over; None: none is asked.
     pub check: Option<String>,
+    /// `switch`: how the next generation takes over; default [`Switch::BlueGreen`].
+    pub switch: Switch,
     /// The context's parameters: those of server.toml, then `[params]`.
     pub params: Values,
     /// The named values of the webapp: those of server.toml, then `[env]`, with each link to a global resource resolved.
@@ -59,6 +61,17 @@ pub struct Web {
     pub build: Option<WebBuild>,
 }
 
+/// How the next generation takes over from the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Switch {
+    /// The next one starts beside the current one, and then gets the requests.
+    #[default]
+    BlueGreen,
+    /// Requests are held while the current one ends and the next one starts: for libraries that own what only one can have, such as a
+    /// port or a file.
+    StopStart,
+}
+
 /// Holds `[build]`: how the libraries of a webapp are made from its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebBuild {
@@ -76,17 +89,22 @@ pub fn load_web(path: &Path) -> Result<Web, Problems> {
 
 /// Reads the web.toml of a webapp to which server.toml gives something.
 pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problems> {
+    load_from(path, path.parent().unwrap_or(Path::new("")), given)
+}
+
+/// `folder`: where a relative `${file:...}` lies.
+pub(crate) fn load_from(path: &Path, folder: &Path, given: Option<Given<'_>>) -> Result<Web, Problems> {
     let none = Values::default();
     let (params, env) = given.map_or((&none, &none), |given| (given.params, given.env));
     let Some(text) = raw::read(path)? else {
         return Ok(Web { params: params.clone(), env: env.clone(), ..Web::default() });
     };
-    let folder = path.parent().unwrap_or(Path::new(""));
     let sources = Sources { environment: &|name| std::env::var(name), folder };
     Document::load(path, &text, sources, |_, top| Web {
         display_name: top.text("display_name", "a string", "\"My shop\"").map(|text| text.value),
         welcome_files: welcome_files(top),
         check: check(top),
+        switch: top.choice("switch", &[("blue-green", Switch::BlueGreen), ("stop-start", Switch::StopStart)]),
         params: params.before(top.pairs("params", "currency = \"EUR\"").into()),
         env: values::env(top, env, given.map(|given| given.resources)),
         mime: mime(top),
@@ -401,7 +419,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `check`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `check`, `switch`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }

@@ -28,6 +28,7 @@ mod files;
 mod filters;
 #[doc(hidden)]
 pub mod fuzz;
+mod gate;
 mod generation;
 mod hints;
 mod inside;
@@ -260,6 +261,9 @@ impl Container {
         });
         let generation = context.current.load_full();
         find_client(&generation, &mut request, entry.as_mut());
+        if generation.gate.is_some() {
+            return (gate::answer(context, generation, request, turn), entry);
+        }
         (within(context, generation, request, turn), entry)
     }
 

@@ -185,10 +185,12 @@ impl Identity {
 }
 
 /// What a generation is made from, as it lay there at one moment.
-#[derive(Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Inputs {
     /// Where its files lie.
     pub webapp: PathBuf,
+    /// Where `web.toml` and `lib` lie: its WEB-INF, or a folder of what was kept of an older generation.
+    pub inside: PathBuf,
     folder: Identity,
     pub libraries: Vec<Fingerprint>,
     web: Option<Fingerprint>,
@@ -197,13 +199,18 @@ pub struct Inputs {
 impl Inputs {
     /// An error is one: what cannot be seen is not what is not there.
     pub fn of(webapp: &Path) -> Result<Inputs, String> {
+        Inputs::of_kept(webapp, &webapp.join("WEB-INF"))
+    }
+
+    /// The webapp's files, with the libraries and the web.toml that lie in `inside`.
+    pub fn of_kept(webapp: &Path, inside: &Path) -> Result<Inputs, String> {
         let unreadable = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
-        let lib = webapp.join("WEB-INF/lib");
+        let lib = inside.join("lib");
         let libraries = Fingerprint::of_libraries(&lib).map_err(|error| unreadable(&lib, error))?;
-        let web = webapp.join("WEB-INF/web.toml");
+        let web = inside.join("web.toml");
         let print = |file: Metadata| Fingerprint::of("web.toml".to_owned(), &file);
         let folder = Identity::of(webapp);
-        let inputs = |web| Inputs { webapp: webapp.to_owned(), folder, libraries, web };
+        let inputs = |web| Inputs { webapp: webapp.to_owned(), inside: inside.to_owned(), folder, libraries, web };
         match std::fs::metadata(&web) {
             Ok(file) => Ok(inputs(Some(print(file)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(inputs(None)),
@@ -220,6 +227,16 @@ impl Inputs {
     pub fn misses<'a>(&self, older: &'a Inputs) -> Option<&'a str> {
         let gone = |old: &&Fingerprint| !self.libraries.iter().any(|new| new.name == old.name);
         older.libraries.iter().find(gone).map(|old| old.name.as_str())
+    }
+
+    /// As text: equal for what is equal.
+    pub fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+
+    /// The same places, as they are now.
+    pub fn look_again(&self) -> Result<Inputs, String> {
+        Inputs::of_kept(&self.webapp, &self.inside)
     }
 
     /// Whether both are of one folder, in which files come and go.

@@ -49,7 +49,13 @@ enum Command {
     /// Tell of the running server: contexts, their generations, and what old ones wait for
     Status(control::client::Status),
     /// Make the next generation of a context of the running server, changed or not, and wait until it serves
-    Reload(control::client::Reload),
+    Reload(control::client::Named),
+    /// Go back to what an older generation of a context was made from, and wait until that serves
+    Rollback(control::client::Rollback),
+    /// Let no request into a context any more, and wait until its servlets are destroyed
+    Stop(control::client::Named),
+    /// Start a context that was stopped, and wait until it serves
+    Start(control::client::Named),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -87,6 +93,9 @@ fn main() -> ExitCode {
             Some(Command::Explain(arguments)) => explain::run(&arguments, &config),
             Some(Command::Status(arguments)) => control::client::status(&arguments, &config),
             Some(Command::Reload(arguments)) => control::client::reload(&arguments, &config),
+            Some(Command::Rollback(arguments)) => control::client::rollback(&arguments, &config),
+            Some(Command::Stop(arguments)) => control::client::stop(&arguments, &config),
+            Some(Command::Start(arguments)) => control::client::start(&arguments, &config),
             _ => run::run(config),
         },
     }

@@ -13,6 +13,7 @@ use serval_config::{ContextName, Server};
 use tokio::task::JoinHandle;
 
 use super::artefacts::{self, Artefact, Print, UnpackError};
+use super::kept::Store;
 use super::load::{FAULT, Failure, Loading};
 use super::{Mounted, RESTLESS, RESTLESS_LOOK, RETRY};
 use crate::webapp::{Complaints, Found, Tree, limits};
@@ -45,7 +46,7 @@ struct Folder {
 struct Archive {
     /// Of its artefacts.
     folder: PathBuf,
-    /// By their numbers. LIMIT: those in use, and `generations_kept`.
+    /// By their numbers. LIMIT: those in use, and those of generations that are kept (`generations_kept`).
     artefacts: Vec<Artefact>,
     /// The number of the one that is to be served.
     current: Option<u64>,
@@ -126,11 +127,6 @@ impl Arriving {
         false
     }
 
-    /// The number and the folder of each artefact of a context, oldest first, with the one that is current.
-    pub fn artefacts_of(&self, key: &Key) -> (&[Artefact], Option<u64>) {
-        self.archives.get(key).map_or((&[], None), |archive| (&*archive.artefacts, archive.current))
-    }
-
     /// How it stands with the archive of this print: `None`: its turn has not come; else where it was unpacked, or why it was refused.
     pub fn outcome_of(&self, key: &Key, print: &Print) -> Option<Result<&Path, &str>> {
         let archive = self.archives.get(key)?;
@@ -163,6 +159,7 @@ impl Container {
             Archive::new(known, folder)
         });
         archive.arrived = None;
+        let store = Store(self.deployment.folder_in("generations", key.0, &key.1.folder()));
         archive.take_unpacked(self, entry).await;
         match Print::of(file) {
             Ok(print) => archive.look(self, file, print, has_passed, (key, entry), notes),
@@ -173,12 +170,12 @@ impl Container {
                 notes.pass.again(RETRY);
             }
         }
-        archive.fall_back(entry);
+        archive.fall_back(entry, &store);
         archive.complain(file, entry, notes.complaints);
         let current = archive.current_artefact().map(|artefact| artefact.folder.clone());
         match entry {
             // What is loaded may be any of them.
-            Some(entry) if entry.load.is_none() => archive.tidy(self, entry),
+            Some(entry) if entry.load.is_none() => archive.tidy(self, entry, &store),
             _ if current.is_some() => notes.pass.again(UNPACKING_LOOK),
             _ => {}
         }
@@ -274,7 +271,7 @@ impl Archive {
         };
         let is_news = self.refused.as_ref().is_none_or(|(_, before)| before.reason != failure.reason);
         if let Some(entry) = entry.filter(|_| is_news) {
-            container.refused(&entry.context, entry.number + 1, &entry.now.webapp, &failure);
+            container.refused(&entry.context, entry.context.next_number(), &entry.now.webapp, &failure);
         }
         self.refused = Some((print, failure));
     }
@@ -331,9 +328,7 @@ impl Archive {
     }
 
     /// Goes back to what has served before, where nothing else would serve: after a restart with an archive that is refused.
-    fn fall_back(&mut self, entry: Option<&Mounted>) {
-        let served = |artefact: &&Artefact| artefact.record.served && Some(artefact.record.number) != self.current;
-        let Some(before) = self.artefacts.iter().rfind(served).map(|artefact| artefact.record.number) else { return };
+    fn fall_back(&mut self, entry: Option<&Mounted>, store: &Store) {
         let failed = match entry {
             None => self.refused.is_some() && self.current.is_none(),
             Some(entry) => {
@@ -353,7 +348,10 @@ impl Archive {
             }
         };
         if failed {
-            self.current = Some(before);
+            let current = self.current;
+            let is_other = |artefact: &&Artefact| Some(artefact.record.number) != current;
+            let of = |webapp: &Path| self.artefacts.iter().filter(is_other).find(|artefact| artefact.folder == webapp);
+            self.current = store.all().iter().find_map(|kept| of(&kept.webapp)).map(|artefact| artefact.record.number);
         }
     }
 
@@ -375,38 +373,25 @@ impl Archive {
         }
     }
 
-    /// Notes which artefact serves, and removes those that are of no use any more: all but the current one, those that generations
-    /// have, and the last `generations_kept` of those that have served.
-    fn tidy(&mut self, container: &Container, entry: &Mounted) {
-        let serving = entry.context.current.load_full();
-        if let Some(artefact) = self.artefacts.iter_mut().find(|artefact| artefact.folder == serving.webapp)
-            && !artefact.record.served
-        {
-            artefact.record.served = true;
-            if let Err(error) = artefact.write_record() {
-                tracing::warn!("the record of {} cannot be written: {error}", artefact.folder.display());
-            }
-        }
-        let mut kept = 0;
-        let current = self.current;
-        let mut useless = Vec::new();
-        for artefact in self.artefacts.iter().rev() {
-            let is_used = Some(artefact.record.number) == current
-                || artefact.folder == serving.webapp
-                || container.lives.have(&artefact.folder);
-            if is_used {
-                continue;
-            }
-            kept += usize::from(artefact.record.served);
-            if !artefact.record.served || kept > serving.settings.generations_kept {
-                useless.push(artefact.record.number);
-            }
-        }
-        if useless.is_empty() {
+    /// Removes the artefacts that are of no use any more: all but the current one, those that generations have, and those of
+    /// generations that are kept.
+    fn tidy(&mut self, container: &Container, entry: &Mounted, store: &Store) {
+        // The least is the current one, and nothing else.
+        if self.artefacts.len() < 2 {
             return;
         }
-        let is_useless = |artefact: &mut Artefact| useless.contains(&artefact.record.number);
+        let (serving, kept) = (entry.context.current.load_full(), store.all());
+        let is_useless = |artefact: &mut Artefact| {
+            let folder = &artefact.folder;
+            Some(artefact.record.number) != self.current
+                && *folder != serving.webapp
+                && !kept.iter().any(|kept| kept.webapp == *folder)
+                && !container.lives.have(folder)
+        };
         let removed: Vec<Artefact> = self.artefacts.extract_if(.., is_useless).collect();
+        if removed.is_empty() {
+            return;
+        }
         // Nobody waits: what the end of the process leaves is swept at the next start.
         drop(tokio::task::spawn_blocking(move || removed.iter().for_each(Artefact::remove)));
     }

@@ -34,8 +34,6 @@ pub struct Record {
     pub files: usize,
     /// Of the files.
     pub bytes: u64,
-    /// Whether a generation of it has served.
-    pub served: bool,
 }
 
 /// What tells one state of an archive from another without reading it. Not when its inode changed: that a file is moved and comes back
@@ -114,7 +112,7 @@ pub fn unpack(
     let facts = facts.map_err(UnpackError::Refused)?;
     let unpacked = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (files, bytes) = (facts.files, facts.bytes);
-    let record = Record { number, unpacked, archive: print, files, bytes, served: false };
+    let record = Record { number, unpacked, archive: print, files, bytes };
     let artefact = Artefact { folder: into, record };
     // A record that survives the machine says that its files have.
     let kept = fs::File::open(folder).and_then(|opened| Ok(rustix::fs::syncfs(opened)?));
@@ -126,7 +124,7 @@ pub fn unpack(
 }
 
 impl Artefact {
-    pub fn write_record(&self) -> io::Result<()> {
+    fn write_record(&self) -> io::Result<()> {
         let folder = self.folder.parent().unwrap_or(&self.folder);
         let file = record_file(folder, self.record.number);
         let beside = file.with_extension("json.tmp");
@@ -169,7 +167,7 @@ mod tests {
         let artefact = |number: u64| {
             let folder = folder.join(number.to_string());
             fs::create_dir_all(&folder).unwrap();
-            let record = Record { number, unpacked: 6, archive: archive.clone(), files: 1, bytes: 2, served: true };
+            let record = Record { number, unpacked: 6, archive: archive.clone(), files: 1, bytes: 2 };
             let artefact = Artefact { folder, record };
             artefact.write_record().unwrap();
             artefact

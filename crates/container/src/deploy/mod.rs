@@ -6,6 +6,7 @@
 mod arriving;
 mod artefacts;
 mod commands;
+mod kept;
 mod load;
 mod placing;
 
@@ -20,10 +21,11 @@ use tokio::sync::{Mutex, Notify};
 
 pub use self::arriving::unpacked_last;
 use self::arriving::{Arriving, Key, Notes};
-pub use self::commands::ReloadError;
-use self::load::{Failure, Loaded};
+pub use self::commands::{Named, ReloadError};
+use self::kept::Store;
+use self::load::{Failure, From, Loaded};
 use self::placing::Busy;
-pub use self::placing::{Deployed, Named, PlaceError, Undeployed};
+pub use self::placing::{Deployed, PlaceError, Undeployed};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
@@ -57,7 +59,6 @@ pub struct Deployment {
 /// What a pass remembers of a context.
 struct Mounted {
     context: Arc<Context>,
-    number: u64,
     /// What the current generation was made from.
     serving: Inputs,
     /// What was tried last: that, or what was refused.
@@ -136,7 +137,11 @@ impl Deployment {
 
     /// A folder in `var` for one context: no two have the same, whatever their hosts.
     fn folder_of(&self, kind: &str, context: &Context) -> PathBuf {
-        self.config.var.join(kind).join(&self.config.hosts[context.host].name).join(context.folder_name())
+        self.folder_in(kind, context.host, &context.folder_name())
+    }
+
+    fn folder_in(&self, kind: &str, host: usize, name: &str) -> PathBuf {
+        self.config.var.join(kind).join(&self.config.hosts[host].name).join(name)
     }
 
     /// Forgets all contexts, after the loads that are under way.
@@ -292,17 +297,27 @@ impl Container {
         let began = Instant::now();
         let config = &self.deployment.config;
         let settings = config.hosts[host].settings_for(&name.path);
-        let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
         let now = Inputs::of(webapp)?;
-        let files_only = now.libraries.is_empty();
-        let number = u64::from(files_only);
+        let store = Store(self.deployment.folder_in("generations", host, &name.folder()));
+        let pinned = store.pinned(&now).map(|kept| kept.inside.join("web.toml"));
+        let web_toml = pinned.clone().unwrap_or_else(|| now.inside.join("web.toml"));
+        let web = config.load_web_from(host, &name.path, webapp, &web_toml).map_err(|problems| problems.to_string())?;
+        let files_only = now.libraries.is_empty() && pinned.is_none();
+        let last = store.all().first().map_or(0, |kept| kept.number);
+        let number = if files_only { store.same(&now).map_or(last + 1, |kept| kept.number) } else { 0 };
         let (named, given) = ((number, name.display().into()), (web, settings, config.development));
         let ground = Ground::open(named, webapp, given, None, self.lives.clone()).map_err(|error| error.to_string())?;
         let first = Generation::of_files(ground);
         let of_host = (host, self.hosts.all[host].error_pages.clone());
         let context = Arc::new(Context::new(name, first, of_host));
+        context.last_number.store(last.max(number), Ordering::Relaxed);
         let mut serving = Inputs::default();
         if files_only {
+            if number > last
+                && let Err(error) = store.keep(number, &now, None)
+            {
+                tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
+            }
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {
@@ -316,7 +331,6 @@ impl Container {
         });
         Ok(Mounted {
             context,
-            number,
             tried: serving.clone(),
             serving,
             now,
@@ -343,6 +357,19 @@ impl Container {
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
         self.drain(generation);
+        let store = self.store_of(context);
+        // Nobody waits for it: at worst the next server of this home finds it.
+        drop(tokio::task::spawn_blocking(move || store.remove()));
+    }
+
+    /// What lies there, unless an operator has gone back from it.
+    fn what_lies(&self, context: &Context, lies: &Inputs) -> From {
+        let pinned = self.store_of(context).pinned(lies);
+        let kept = pinned.and_then(|kept| Some((kept.number, kept.inputs(&lies.webapp).ok()?)));
+        match kept {
+            Some((number, inputs)) => From { inputs, kept: Some(number) },
+            None => From { inputs: lies.clone(), kept: None },
+        }
     }
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
@@ -360,6 +387,9 @@ impl Container {
                 entry.since = Instant::now();
             }
             entry.now = now.clone();
+        }
+        if context.is_stopped() {
+            return Ok(None);
         }
         let retry = entry.refused.as_ref().filter(|_| now != entry.serving).and_then(|failure| failure.retry_at);
         let retry_in = retry.map(|at| at.saturating_duration_since(Instant::now()));
@@ -396,7 +426,8 @@ impl Container {
             }
             return Ok((!now.libraries.is_empty()).then(|| GONE_FOR.saturating_sub(quiet)));
         }
-        self.begin_load(entry, now, |_, _| ());
+        let from = self.what_lies(&context, &now);
+        self.begin_load(entry, now, from, |_, _| ());
         Ok(Some(Duration::from_millis(50)))
     }
 

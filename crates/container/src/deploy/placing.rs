@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serval_archive::Limits;
 use serval_config::{ContextName, Host};
 
+use super::Named;
 use super::arriving::Key;
 use super::artefacts::{Print, remove_any};
 use super::load::FAULT;
@@ -26,16 +27,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const LINGER: Duration = Duration::from_secs(1);
 /// What is on its way is called `.shop.war.serval.tmp`: no webapp, and swept at the next start.
 const ON_ITS_WAY: &str = ".serval.tmp";
-
-/// Names a context for an operator's command.
-#[derive(Debug, Clone)]
-pub struct Named {
-    /// None: of the only host.
-    pub host: Option<String>,
-    /// As in `/shop`; `/` for the root.
-    pub path: String,
-    pub version: Option<String>,
-}
 
 /// Why a command was not done; a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -96,22 +87,21 @@ impl Drop for Held<'_> {
 impl Container {
     /// Puts an archive or a folder into a host's webapps folder, and waits until it serves, or is refused; what served before serves on
     /// then, and lies where it lay. `file`: absolute; it is copied. Two at once for one context: the second is refused.
-    pub async fn deploy(self: &Arc<Self>, file: PathBuf, named: Named) -> Result<Deployed, PlaceError> {
-        let container = self.clone();
+    pub async fn deploy(self: &Arc<Self>, file: PathBuf, named: Named<'_>) -> Result<Deployed, PlaceError> {
+        let (container, key) = (self.clone(), self.key_of(named)?);
         // It goes on when the client has left: half a deployment is none.
-        let task = tokio::spawn(async move { container.deploy_whole(&file, &named).await });
+        let task = tokio::spawn(async move { container.deploy_whole(&file, key).await });
         task.await.unwrap_or_else(|_| Err(PlaceError::Refused(FAULT.to_owned())))
     }
 
     /// Removes what is served under a name from the host's webapps folder, and waits until it is not served any more.
-    pub async fn undeploy(self: &Arc<Self>, named: Named) -> Result<Undeployed, PlaceError> {
-        let container = self.clone();
-        let task = tokio::spawn(async move { container.undeploy_whole(&named).await });
+    pub async fn undeploy(self: &Arc<Self>, named: Named<'_>) -> Result<Undeployed, PlaceError> {
+        let (container, key) = (self.clone(), self.key_of(named)?);
+        let task = tokio::spawn(async move { container.undeploy_whole(key).await });
         task.await.unwrap_or_else(|_| Err(PlaceError::Refused(FAULT.to_owned())))
     }
 
-    async fn deploy_whole(self: &Arc<Self>, file: &Path, named: &Named) -> Result<Deployed, PlaceError> {
-        let key = self.key_of(named)?;
+    async fn deploy_whole(self: &Arc<Self>, file: &Path, key: Key) -> Result<Deployed, PlaceError> {
         let _held = self.deployment.busy.hold(&key)?;
         let host = self.deployment.config.hosts[key.0].clone();
         let (place, before) = place_for(&host, &key.1, file)?;
@@ -145,8 +135,7 @@ impl Container {
         Ok(Deployed { context: key.1.display(), generation, webapp: place.path().to_owned() })
     }
 
-    async fn undeploy_whole(self: &Arc<Self>, named: &Named) -> Result<Undeployed, PlaceError> {
-        let key = self.key_of(named)?;
+    async fn undeploy_whole(self: &Arc<Self>, key: Key) -> Result<Undeployed, PlaceError> {
         let _held = self.deployment.busy.hold(&key)?;
         let host = self.deployment.config.hosts[key.0].clone();
         let Some(found) = found_at(&host, &key.1)? else {
@@ -217,21 +206,25 @@ impl Container {
         }
     }
 
-    fn key_of(&self, named: &Named) -> Result<Key, PlaceError> {
+    fn key_of(&self, Named { host, context }: Named<'_>) -> Result<Key, PlaceError> {
         let hosts = &self.deployment.config.hosts;
         let names = || hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ");
-        let host = match &named.host {
+        let host = match host {
             Some(name) => hosts.iter().position(|host| host.name == name.to_ascii_lowercase()).ok_or_else(|| {
                 PlaceError::Unknown(format!("there is no host `{name}`; server.toml has {}", names()))
             })?,
             None if hosts.len() == 1 => 0,
-            None => return Err(PlaceError::Wrong(format!("name one of the hosts {} with --host", names()))),
+            None => {
+                return Err(PlaceError::Wrong(format!(
+                    "there is more than one host: name one of {} with --host",
+                    names()
+                )));
+            }
         };
-        let name = ContextName::from_path(&named.path, named.version.as_deref()).map_err(|why| {
-            let shown = named.version.as_ref().map_or(String::new(), |version| format!("##{version}"));
+        let (path, version) = context.split_once("##").map_or((context, None), |(path, version)| (path, Some(version)));
+        let name = ContextName::from_path(path, version).map_err(|why| {
             PlaceError::Wrong(format!(
-                "`{}{shown}` cannot be a context: {why}; write its path as in /shop, or / for ROOT",
-                named.path
+                "no webapp can be served at `{context}`: {why}; write its path as in /shop, or / for ROOT"
             ))
         })?;
         Ok((host, name))
@@ -270,6 +263,9 @@ impl Container {
         let Some(entry) = mounted.get(key) else {
             return self.deployment.complaint_of(&[&folder, place.path()]).map(Err);
         };
+        if entry.context.is_stopped() {
+            return Some(Err("its context is stopped: `serval start` starts it".to_owned()));
+        }
         if entry.load.is_some() {
             return None;
         }

@@ -30,8 +30,9 @@ pub struct Status {
     json: bool,
 }
 
+/// Which context a command is about.
 #[derive(Args)]
-pub struct Reload {
+pub struct Named {
     /// The context's path, with its version if it has one: /, /shop, /shop##2
     context: String,
     /// The name of its host, if more than one has such a context
@@ -40,6 +41,15 @@ pub struct Reload {
     /// As JSON, for programs
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    named: Named,
+    /// The number of a generation; those that are kept stand in `serval status` [default: the last one before the current one]
+    #[arg(long)]
+    to: Option<u64>,
 }
 
 /// 3: a context is not ready, its last change was refused, or a webapp is not served.
@@ -61,15 +71,35 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
 }
 
 /// 3: it is refused, and what served before serves on.
-pub fn reload(arguments: &Reload, config: &Server) -> ExitCode {
-    let question = json!({ "context": arguments.context, "host": arguments.host });
-    let (status, told) = match ask(config, Method::POST, "/reload", &question) {
+pub fn reload(named: &Named, config: &Server) -> ExitCode {
+    of_context("/reload", named, None, config)
+}
+
+/// 3: there is nothing to go back to, or it is refused, and what served before serves on.
+pub fn rollback(arguments: &Rollback, config: &Server) -> ExitCode {
+    of_context("/rollback", &arguments.named, arguments.to, config)
+}
+
+/// 3: it is not stopped, or it is refused, and requests are answered 503.
+pub fn start(named: &Named, config: &Server) -> ExitCode {
+    of_context("/start", named, None, config)
+}
+
+/// 3: it is stopped, and its last generation does not end.
+pub fn stop(named: &Named, config: &Server) -> ExitCode {
+    of_context("/stop", named, None, config)
+}
+
+fn of_context(command: &str, arguments: &Named, to: Option<u64>, config: &Server) -> ExitCode {
+    let question = json!({ "context": arguments.context, "host": arguments.host, "to": to });
+    let (status, told) = match ask(config, Method::POST, command, &question) {
         Ok(answer) => answer,
         Err(sentence) => return unreached(&sentence),
     };
     let is_done = status == StatusCode::OK;
     match (arguments.json, is_done) {
         (true, _) => say(&format!("{told}\n")),
+        (_, true) if told["generation"].is_null() => say(&format!("{} is stopped\n", arguments.context)),
         (_, true) => say(&format!("{} serves generation {}\n", arguments.context, told["generation"])),
         _ => eprintln!("{}: {}", printable(&arguments.context), text(&told["error"])),
     }
@@ -97,7 +127,7 @@ fn say(text: &str) {
 
 /// For people: a line for each context, and one for each thing that is not as it should be for ever.
 fn table(told: &Value) -> String {
-    const HEAD: [&str; 7] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "CALLS"];
+    const HEAD: [&str; 8] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "CALLS", "KEPT"];
     let contexts = list(&told["contexts"]);
     let is_one_host = contexts.iter().all(|context| context["host"] == contexts[0]["host"]);
     let host = |context: &Value| if is_one_host { String::new() } else { text(&context["host"]) };
@@ -111,6 +141,7 @@ fn table(told: &Value) -> String {
             context["servlets"].to_string(),
             context["sessions"].to_string(),
             context["calls"].to_string(),
+            list(&context["kept"]).iter().map(Value::to_string).collect::<Vec<_>>().join(","),
         ]
     }));
     let widths: Vec<usize> =

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `GET /status` | 200, [`Status`](serval_container::status::Status) |
 //! | `POST /reload`, `{"context": "/shop", "host": "localhost"}` | 200 `{"generation": 3}` when that one serves; 404 no such context, or 409 more than one; 422 it is refused, and what served before serves on |
+//! | `POST /rollback`, the same and maybe `"to": 2` | as `/reload`; 409 nothing is kept to go back to |
+//! | `POST /stop`, `POST /start`, as `/reload` | 200 `{}` when nothing of it runs any more, and as `/reload`; 409 it is not stopped, or does not end |
 //!
 //! Every other answer than 200 is `{"error": "a sentence"}`. Only the user that the server runs as, and root, are let in. `host` may be
 //! left out where one host alone has the context.
@@ -24,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::fs::{Mode, OFlags, chmod};
 use serde_json::{Value, json};
 use serval_config::Server;
-use serval_container::{Container, ReloadError};
+use serval_container::{Container, Named, ReloadError};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -129,11 +131,11 @@ async fn answer(request: Request<Incoming>, container: &Arc<Container>) -> Respo
     let (head, body) = request.into_parts();
     let (status, answer) = match (&head.method, head.uri.path()) {
         (&Method::GET, "/status") => (StatusCode::OK, told(container)),
-        (&Method::POST, "/reload") => match question(body).await {
-            Ok(question) => reload(&question, container).await,
+        (&Method::POST, command @ ("/reload" | "/rollback" | "/start" | "/stop")) => match question(body).await {
+            Ok(question) => of_context(command, &question, container).await,
             Err(sentence) => (StatusCode::BAD_REQUEST, json!({ "error": sentence })),
         },
-        (_, path @ ("/status" | "/reload")) => {
+        (_, path @ ("/status" | "/reload" | "/rollback" | "/start" | "/stop")) => {
             (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": format!("{path} is asked by another method") }))
         }
         (_, path) => (StatusCode::NOT_FOUND, json!({ "error": format!("this server has no command {path}") })),
@@ -161,15 +163,26 @@ async fn question(body: Incoming) -> Result<Value, String> {
     serde_json::from_slice(&bytes).map_err(|error| format!("the body is no JSON: {error}"))
 }
 
-async fn reload(question: &Value, container: &Arc<Container>) -> (StatusCode, Value) {
+async fn of_context(command: &str, question: &Value, container: &Arc<Container>) -> (StatusCode, Value) {
     let Some(context) = question["context"].as_str() else {
         return (StatusCode::BAD_REQUEST, json!({ "error": "the body has no `context`, such as \"/shop\"" }));
     };
-    let status = match container.reload(question["host"].as_str(), context).await {
-        Ok(generation) => return (StatusCode::OK, json!({ "generation": generation })),
-        Err(ref error @ ReloadError::Unknown(_)) => (StatusCode::NOT_FOUND, error.to_string()),
-        Err(ref error @ ReloadError::Ambiguous(_)) => (StatusCode::CONFLICT, error.to_string()),
-        Err(ref error @ ReloadError::Refused(_)) => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+    let named = Named { host: question["host"].as_str(), context };
+    let done = match command {
+        "/reload" => container.reload(named).await.map(Some),
+        "/rollback" => container.rollback(named, question["to"].as_u64()).await.map(Some),
+        "/start" => container.start(named).await.map(Some),
+        _ => container.stop_context(named).await.map(|()| None),
     };
-    (status.0, json!({ "error": status.1 }))
+    let error = match done {
+        Ok(Some(generation)) => return (StatusCode::OK, json!({ "generation": generation })),
+        Ok(None) => return (StatusCode::OK, json!({})),
+        Err(error) => error,
+    };
+    let status = match error {
+        ReloadError::Unknown(_) => StatusCode::NOT_FOUND,
+        ReloadError::Ambiguous(_) | ReloadError::NotNow(_) => StatusCode::CONFLICT,
+        ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, json!({ "error": error.to_string() }))
 }
