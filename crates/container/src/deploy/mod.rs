@@ -318,6 +318,7 @@ impl Container {
             {
                 tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
             }
+            store.prune(context.current.load().settings.generations_kept, number);
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {

@@ -1,5 +1,6 @@
 //! Archives of webapps: deployed as they come and change, refused before anything is written, and what a kill in between leaves.
 
+mod commands;
 #[path = "../../../archive/tests/made/mod.rs"]
 mod made;
 mod shop;
