@@ -4,11 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use e2e::commands::{becomes, context, serval, status};
 use e2e::http_client::Connection;
-use e2e::serval::{Home, Serval, binary, repository};
+use e2e::serval::{Home, Serval, repository};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -31,35 +32,6 @@ fn home() -> Home {
     home.write("webapps/files/index.html", "files").unwrap();
     compile(&home, &[]);
     home
-}
-
-fn serval(home: &Home, words: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(binary().unwrap());
-    let Output { status, stdout, stderr } = command.args(words).arg("--home").arg(home.path("")).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
-fn status(home: &Home) -> Value {
-    serde_json::from_str(&serval(home, &["status", "--json"]).1).unwrap()
-}
-
-/// Asks for the status until it is so.
-#[track_caller]
-fn becomes(home: &Home, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let status = status(home);
-        if is_so(&status) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "{status:#}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn context<'s>(status: &'s Value, name: &str) -> &'s Value {
-    status["contexts"].as_array().unwrap().iter().find(|context| context["context"] == name).unwrap()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::http_client::{Connection, Response};
+use e2e::load::{Load, Outcome};
 use e2e::serval::{Home, Serval};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -167,5 +168,55 @@ fn a_url_carries_the_id_when_it_may() {
     assert_eq!(text(&second), "2");
     // A cookie makes it needless.
     assert_eq!(get(&serval, "/x/count", &cookie(&first)).header("x-url"), Some("count?x"));
+    assert!(serval.stop().unwrap().success());
+}
+
+/// The usual way to put a new version in place by hand: two renames, or a link that leads elsewhere.
+#[test]
+fn a_webapp_whose_folder_is_replaced_keeps_its_sessions() {
+    let (home, serval) = start("", "");
+    for (webapp, mark) in [("x", "one"), ("new", "two"), ("linked", "three")] {
+        let (from, to) = (home.path("webapps/x/WEB-INF/lib"), home.path(&format!("{webapp}/WEB-INF/lib")));
+        if webapp != "x" {
+            std::fs::create_dir_all(&to).unwrap();
+            for library in std::fs::read_dir(from).unwrap() {
+                let library = library.unwrap();
+                std::fs::copy(library.path(), to.join(library.file_name())).unwrap();
+            }
+        }
+        let place = if webapp == "x" { "webapps/x/mark.txt".to_owned() } else { format!("{webapp}/mark.txt") };
+        home.write(&place, mark).unwrap();
+    }
+    let kept = cookie(&get(&serval, "/x/count", ""));
+    let load = Load::start(serval.address(), 2, LONG, {
+        let kept = kept.clone();
+        move |_, connection| {
+            let target = "/x/count?look";
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: {kept}\r\n\r\n").as_bytes())?;
+            let answer = connection.read_response()?;
+            Ok(match (answer.status, answer.body.starts_with(b"one, asked for it")) {
+                (200, true) => Outcome::Good,
+                _ => Outcome::Failed(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
+            })
+        }
+    });
+    let shows = |mark: &str| wait_until(|| get(&serval, "/x/mark.txt", "").body == mark.as_bytes());
+    shows("one");
+    std::fs::rename(home.path("webapps/x"), home.path("old")).unwrap();
+    std::fs::rename(home.path("new"), home.path("webapps/x")).unwrap();
+    shows("two");
+    std::fs::rename(home.path("webapps/x"), home.path("older")).unwrap();
+    std::os::unix::fs::symlink(home.path("linked"), home.path("webapps/x")).unwrap();
+    shows("three");
+    let counts = load.stop();
+    assert!(counts.requests > 0);
+    assert_eq!((counts.wrong, counts.details), (0, Vec::<String>::new()));
+    assert_eq!(text(&get(&serval, "/x/count", &kept)), "2");
+    // Gone for longer than a moment: it is another one that comes back.
+    std::fs::remove_file(home.path("webapps/x")).unwrap();
+    wait_until(|| get(&serval, "/x/mark.txt", "").status == 404);
+    std::fs::rename(home.path("old"), home.path("webapps/x")).unwrap();
+    shows("one");
+    wait_until(|| text(&get(&serval, "/x/count", &kept)) == "1 new");
     assert!(serval.stop().unwrap().success());
 }
