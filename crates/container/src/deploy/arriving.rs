@@ -102,7 +102,7 @@ impl Arriving {
     }
 
     /// Whether nothing in a folder changes any more, or it was there before we came.
-    pub fn is_at_rest(&mut self, folder: &Path, settle: Duration, pass: &mut Pass) -> bool {
+    fn is_at_rest(&mut self, folder: &Path, settle: Duration, pass: &mut Pass) -> bool {
         if !self.has_passed {
             return true;
         }
@@ -143,8 +143,26 @@ impl Arriving {
 }
 
 impl Container {
-    /// The folder that is served of an archive, once there is one.
-    pub(super) async fn unpacked(
+    /// The folder to serve what was found from; `None`: not yet.
+    pub(super) async fn arrived(
+        self: &Arc<Self>,
+        arriving: &mut Arriving,
+        (key, found): (&Key, &Found),
+        entry: Option<&Mounted>,
+        notes: &mut Notes<'_>,
+    ) -> Option<PathBuf> {
+        match found {
+            Found::Archive(file) => self.unpacked(arriving, (key, file), entry, notes).await,
+            Found::Folder(folder) if entry.is_some_and(|entry| entry.now.is_of_folder(folder)) => Some(folder.clone()),
+            Found::Folder(folder) => {
+                let settle = self.deployment.config.hosts[key.0].settings_for(&key.1.path).settle_time;
+                arriving.is_at_rest(folder, settle, notes.pass).then(|| folder.clone())
+            }
+        }
+    }
+
+    /// The folder of an archive that is to be served, once there is one.
+    async fn unpacked(
         self: &Arc<Self>,
         arriving: &mut Arriving,
         (key, file): (&Key, &Path),

@@ -196,26 +196,9 @@ impl Container {
             arriving.forget((number, &wanted), self, &mounted, &mut pass);
             for (name, found) in &wanted {
                 let key = (number, name.clone());
-                let entry = mounted.get(&key);
-                let webapp = match found {
-                    Found::Folder(webapp) if entry.is_some_and(|entry| entry.now.is_of_folder(webapp)) => {
-                        webapp.clone()
-                    }
-                    Found::Folder(webapp) => {
-                        let settle = config.hosts[number].settings_for(&name.path).settle_time;
-                        if !arriving.is_at_rest(webapp, settle, &mut pass) {
-                            continue;
-                        }
-                        webapp.clone()
-                    }
-                    Found::Archive(file) => {
-                        let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
-                        match self.unpacked(&mut arriving, (&key, file), entry, &mut notes).await {
-                            Some(webapp) => webapp,
-                            None => continue,
-                        }
-                    }
-                };
+                let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
+                let arrived = self.arrived(&mut arriving, (&key, found), mounted.get(&key), &mut notes).await;
+                let Some(webapp) = arrived else { continue };
                 if !mounted.contains_key(&key) {
                     match self.mount(number, &webapp, name.clone()) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),

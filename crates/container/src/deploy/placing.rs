@@ -200,7 +200,6 @@ impl Container {
                 ),
                 Err(error) => tracing::warn!("{} cannot be removed: {error}", found.path().display()),
             }
-            // Requests that are in it have until the next start, or the next removal.
             remove_in_the_background(way);
             pass.again(LOOK);
         }

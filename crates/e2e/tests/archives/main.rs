@@ -275,3 +275,40 @@ fn a_kill_while_unpacking_leaves_nothing_half() {
     assert_eq!(unpacked(&home, "shop").pop(), number);
     assert!(serval.stop().unwrap().success());
 }
+
+#[test]
+fn check_and_explain_know_archives() {
+    let (home, shop) = (home(), Shop::new());
+    put(&home, "shop.war", shop.archive("1"));
+    put(&home, "bad.war", Made::new().file("../out", "x").bytes());
+    let (code, _, warnings) = shop::serval(&home, &["check"]);
+    assert_eq!(code, Some(0));
+    assert!(warnings.contains("bad.war\" is not served: the archive has an entry `../out`"), "{warnings}");
+    let (_, before, _) = shop::serval(&home, &["explain", "GET", "/shop/visit"]);
+    assert!(before.contains("shop.war\" was not unpacked yet"), "{before}");
+    let serval = Serval::start(&home).unwrap();
+    assert_eq!(get(&serval, "/shop/visit").body, b"1 0");
+    let (_, after, _) = shop::serval(&home, &["explain", "GET", "/shop/visit"]);
+    assert!(after.contains("answer   by the servlet shop"), "{after}");
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_rollback_goes_back_to_what_was_unpacked_before() {
+    let (home, shop) = (home(), Shop::new());
+    put(&home, "shop.war", shop.archive("1"));
+    let serval = Serval::start(&home).unwrap();
+    put(&home, "shop.war", shop.archive("2"));
+    answers(&serval, "/shop/visit", 200, "2 0");
+    let (_, out, error) = shop::serval(&home, &["rollback", "/shop"]);
+    assert_eq!((&*out, &*error), ("/shop serves generation 3\n", ""));
+    assert_eq!((get(&serval, "/shop/visit").body, get(&serval, "/shop/").body), (b"1 0".to_vec(), b"1".to_vec()));
+    assert!(serval.stop().unwrap().success());
+    // The archive that lies there is tried again when it changes.
+    let serval = Serval::start(&home).unwrap();
+    answers(&serval, "/shop/visit", 200, "1 0");
+    assert_eq!(get(&serval, "/shop/").body, b"1");
+    put(&home, "shop.war", shop.archive("3"));
+    answers(&serval, "/shop/visit", 200, "3 0");
+    assert!(serval.stop().unwrap().success());
+}
