@@ -6,6 +6,8 @@
 
 pub mod serval;
 
+pub mod browser;
+
 pub mod commands;
 
 pub mod unloading;

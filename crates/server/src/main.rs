@@ -5,16 +5,20 @@ mod build;
 mod check;
 mod connection;
 mod control;
+mod dev;
 mod doubts;
 mod explain;
 mod guard;
 mod heads;
 mod home;
+mod inherited;
 mod listener;
 mod new;
+mod notify;
 mod patient;
 mod run;
 mod sdk;
+mod sessions;
 mod sources;
 mod stack;
 mod watch;
@@ -42,6 +46,8 @@ struct CommandLine {
 enum Command {
     /// Serve (the default)
     Run,
+    /// Serve for who develops: sources are built, pages show what does not build or start, and reload when it does
+    Dev,
     /// Say what is wrong with server.toml and each web.toml, without starting
     Check,
     /// Say step by step what a request means
@@ -102,6 +108,10 @@ fn main() -> ExitCode {
             Some(Command::Rollback(arguments)) => control::client::rollback(&arguments, &config),
             Some(Command::Stop(arguments)) => control::client::stop(&arguments, &config),
             Some(Command::Start(arguments)) => control::client::start(&arguments, &config),
+            Some(Command::Dev) => {
+                dev::begin();
+                run::run(serval_config::Server { development: true, sources: true, ..config })
+            }
             _ => run::run(config),
         },
     }

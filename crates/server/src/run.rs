@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serval_config::{LogFormat, Server};
 use serval_container::{Container, Event};
@@ -11,18 +11,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::{control, home, listener, sources, stack, watch as folders};
+use crate::inherited::Inherited;
+use crate::notify::Notify;
+use crate::{control, home, listener, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
-const LOGS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const LOGS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How late a session may end: its listener functions are told then; no request gets it after its time.
-const SESSIONS_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop.
+/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop, or sessions were not saved.
 pub fn run(config: Server) -> ExitCode {
     start_log(&config);
     match start(config) {
@@ -36,6 +35,9 @@ pub fn run(config: Server) -> ExitCode {
 
 /// Returns why it did not start, in a sentence.
 fn start(config: Server) -> Result<ExitCode, String> {
+    // As long as there is one thread.
+    let inherited = Inherited::take()?;
+    inherited.check(&config.listeners)?;
     let _home = home::lock(&config)?;
     home::raise_file_limit(&config);
     if let Err(sentence) = serval_loader::unload::self_test() {
@@ -49,7 +51,7 @@ fn start(config: Server) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
-    let result = runtime.block_on(serve(Arc::new(config)));
+    let result = runtime.block_on(serve(Arc::new(config), &inherited));
     // A servlet that never returns keeps its thread; the process ends all the same.
     runtime.shutdown_background();
     result
@@ -72,12 +74,13 @@ fn start_log(config: &Server) {
     }
 }
 
-async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
+async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, String> {
     let began = Instant::now();
+    let notify = Notify::from_env();
     let mut signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        bound.push((listener::bind(settings)?, Arc::new(settings.clone())));
+        bound.push((listener::bind(settings, inherited)?, Arc::new(settings.clone())));
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, settings) in &bound {
@@ -88,12 +91,23 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
     for (socket, settings) in bound {
-        tasks.spawn(listener::serve(socket, settings, container.clone(), stopped.clone()));
+        let waits = inherited.is_at(settings.address);
+        let (container, mut stopped) = (container.clone(), stopped.clone());
+        tasks.spawn(async move {
+            // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
+            if waits {
+                tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
+            }
+            listener::serve(socket, settings, container, stopped).await;
+        });
     }
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
     tasks.spawn(folders::watch(container.clone(), pass, builds, stopped.clone()));
-    tasks.spawn(expire_sessions(container.clone(), stopped.clone()));
+    tasks.spawn(sessions::expire(container.clone(), stopped.clone()));
+    tasks.spawn(sessions::save_every(config.snapshot_every, container.clone(), stopped.clone()));
+    let mut watchdog = tokio::task::JoinSet::new();
+    watchdog.spawn(notify.clone().keep_alive());
     match control::bind(&config) {
         Ok(socket) => drop(tasks.spawn(control::serve(socket, container.clone(), stopped))),
         Err(sentence) => tracing::warn!("{sentence}"),
@@ -101,6 +115,7 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
     let ready = async {
         container.settled().await;
         say(format_args!("ready in {} ms", began.elapsed().as_millis()));
+        notify.tell("READY=1");
         std::future::pending().await
     };
     let broken = tokio::select! {
@@ -114,6 +129,9 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
 
     tracing::info!("stopping");
     let deadline = Instant::now() + config.shutdown_timeout;
+    // However short the manager's own time is.
+    let within = config.shutdown_timeout + sessions::SAVED_WITHIN + LOGS_WITHIN;
+    notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     let _ = stop.send(true);
     // Event streams have no other end.
     container.retire();
@@ -126,29 +144,19 @@ async fn serve(config: Arc<Server>) -> Result<ExitCode, String> {
         () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
         () = signals.next() => Some("a second signal came"),
     };
+    let saved = sessions::save(container.clone(), signals.next()).await;
     let logs = tokio::task::spawn_blocking(move || container.close_logs());
     if tokio::time::timeout(LOGS_WITHIN, logs).await.is_err() {
         tracing::warn!("an access log could not be written to its end within {LOGS_WITHIN:?}");
     }
     if let Some(why) = cut {
         tracing::warn!("what still ran was cut: {why}");
-        return Ok(ExitCode::from(3));
     }
-    Ok(if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Looks for sessions whose time is up; on a thread that may block, since their listener functions are called.
-async fn expire_sessions(container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SESSIONS_LOOK) => {}
-            () = told(&mut stopped) => return,
-        }
-        let container = container.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || container.expire_sessions()).await {
-            tracing::error!("sessions could not be looked at: {error}; please report it");
-        }
-    }
+    Ok(match broken {
+        Some(_) => ExitCode::FAILURE,
+        None if cut.is_some() || !saved => ExitCode::from(3),
+        None => ExitCode::SUCCESS,
+    })
 }
 
 /// What asks for the stop: Ctrl-C, and SIGTERM.
@@ -165,6 +173,11 @@ impl Signals {
 }
 
 fn print(event: &Event) {
+    crate::dev::tell(event);
+    // The log has said so.
+    if event.state == "refused" {
+        return;
+    }
     let Event { context, state, generation, took, detail } = event;
     let detail = match (detail.as_str(), *state) {
         ("", _) => String::new(),

@@ -30,6 +30,7 @@ use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
 use crate::routes::Routes;
+use crate::snapshots::Snapshots;
 use crate::webapp::{Complaints, Found, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
@@ -54,6 +55,7 @@ pub struct Deployment {
     settled: Notify,
     /// What the last pass complained of: each is said once.
     said: StdMutex<Complaints>,
+    pub snapshots: Snapshots,
 }
 
 /// What a pass remembers of a context.
@@ -100,6 +102,7 @@ impl Deployment {
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -144,11 +147,10 @@ impl Deployment {
         self.config.var.join(kind).join(&self.config.hosts[host].name).join(name)
     }
 
-    /// Forgets all contexts, after the loads that are under way.
+    /// Forgets all contexts, after the loads that are under way. Their sessions do not end: the next start has them.
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
-            mounted.context.current.load().is_the_last_of(&mounted.context);
             if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
@@ -194,6 +196,10 @@ impl Container {
                 stays
             });
             arriving.forget((number, &wanted), self, &mounted, &mut pass);
+            let sessions = config.var.join("sessions").join(&config.hosts[number].name);
+            self.deployment
+                .snapshots
+                .forget_others(&sessions, |folder| wanted.keys().any(|name| name.folder() == folder));
             for (name, found) in &wanted {
                 let key = (number, name.clone());
                 let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
@@ -308,6 +314,10 @@ impl Container {
             context.set_waiting(Waiting::Starting);
         }
         let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
+        let snapshot = self.deployment.folder_of("sessions", &context);
+        tokio::task::block_in_place(|| {
+            self.deployment.snapshots.open(snapshot, context.name.clone(), context.sessions.clone());
+        });
         self.hosts.all[host].routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
@@ -340,6 +350,8 @@ impl Container {
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
+        let snapshot = self.deployment.folder_of("sessions", context);
+        tokio::task::block_in_place(|| self.deployment.snapshots.forget(&snapshot));
         self.drain(generation);
         let store = self.store_of(context);
         // Nobody waits for it: at worst the next server of this home finds it.
