@@ -62,6 +62,10 @@ enum Command {
     Stop(control::client::Named),
     /// Start a context that was stopped, and wait until it serves
     Start(control::client::Named),
+    /// Put an archive or a folder into the running server's webapps folder, and wait until it serves
+    Deploy(control::client::Deploy),
+    /// Remove a webapp from the running server's webapps folder, and wait until it is gone
+    Undeploy(control::client::Undeploy),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -98,6 +102,8 @@ fn main() -> ExitCode {
             Some(Command::Check) => check::run(&config),
             Some(Command::Explain(arguments)) => explain::run(&arguments, &config),
             Some(Command::Status(arguments)) => control::client::status(&arguments, &config),
+            Some(Command::Deploy(arguments)) => control::client::deploy(&arguments, &config),
+            Some(Command::Undeploy(arguments)) => control::client::undeploy(&arguments, &config),
             Some(Command::Reload(arguments)) => control::client::reload(&arguments, &config),
             Some(Command::Rollback(arguments)) => control::client::rollback(&arguments, &config),
             Some(Command::Stop(arguments)) => control::client::stop(&arguments, &config),

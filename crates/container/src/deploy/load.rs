@@ -44,10 +44,10 @@ pub struct Failure {
 }
 
 /// A load that is going on, until it is dropped.
-struct Loading(Arc<Container>);
+pub struct Loading(Arc<Container>);
 
 impl Loading {
-    fn begin(container: &Arc<Container>) -> Loading {
+    pub fn begin(container: &Arc<Container>) -> Loading {
         container.deployment.loading.fetch_add(1, Ordering::AcqRel);
         Loading(container.clone())
     }
@@ -319,7 +319,7 @@ impl Container {
         !is_built && Inputs::of(webapp).is_ok_and(|now| now.libraries.is_empty())
     }
 
-    fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
+    pub(super) fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
         let serving = context.current.load();
         let mut meanwhile = "requests are answered 503".to_owned();
         if servlet_count(&serving) > 0 || (serving.number > 0 && self.is_files_only(webapp)) {
@@ -329,6 +329,9 @@ impl Container {
         }
         let again = match failure.retry_at {
             Some(_) => format!("it is tried again every {RETRY:?}"),
+            None if webapp.starts_with(self.deployment.config.var.join("webapps")) => {
+                "it is tried again when the archive changes".to_owned()
+            }
             None => "it is tried again when WEB-INF/lib or web.toml changes".to_owned(),
         };
         let reason = &failure.reason;

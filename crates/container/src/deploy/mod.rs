@@ -1,11 +1,14 @@
 //! Deployment: what lies in the webapps folders against what is mounted. The folders are the truth; events only say when to look.
 //!
 //! Called by the server, one pass at a time. Loads run in tasks of their own, one for each context (`load`); `commands` are what an
-//! operator asks for by name.
+//! operator asks for by name. What is not served yet is `arriving`'s: new folders, and archives, which become `artefacts`.
 
+mod arriving;
+mod artefacts;
 mod commands;
 mod kept;
 mod load;
+mod placing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,15 +19,19 @@ use std::time::{Duration, Instant};
 use serval_config::{ContextName, Server};
 use tokio::sync::{Mutex, Notify};
 
+pub use self::arriving::unpacked_last;
+use self::arriving::{Arriving, Key, Notes};
 pub use self::commands::{Named, ReloadError};
 use self::kept::Store;
 use self::load::{Failure, From, Loaded};
+use self::placing::Busy;
+pub use self::placing::{Deployed, PlaceError, Undeployed};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
 use crate::routes::Routes;
 use crate::snapshots::Snapshots;
-use crate::webapp::{Complaints, Inputs, has_source, wanted};
+use crate::webapp::{Complaints, Found, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
 /// How long a library may be gone, beside others that are there, until those are loaded without it: far longer than a linker
@@ -40,7 +47,10 @@ pub struct Deployment {
     config: Arc<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
     /// By host and name. Held for the length of a pass.
-    mounted: Mutex<HashMap<(usize, ContextName), Mounted>>,
+    mounted: Mutex<HashMap<Key, Mounted>>,
+    /// Locked after `mounted`.
+    arriving: Mutex<Arriving>,
+    busy: Busy,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -73,6 +83,10 @@ impl Mounted {
     fn settle_time(&self) -> Duration {
         self.context.current.load().settings.settle_time
     }
+
+    fn has_never_served(&self) -> bool {
+        self.serving == Inputs::default()
+    }
 }
 
 impl Deployment {
@@ -83,6 +97,8 @@ impl Deployment {
             config,
             on_event,
             mounted: Mutex::default(),
+            arriving: Mutex::default(),
+            busy: Busy::default(),
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
@@ -96,6 +112,12 @@ impl Deployment {
         let mut sentences: Vec<String> = said.values().cloned().collect();
         sentences.sort();
         sentences
+    }
+
+    /// What was complained of one of these paths.
+    fn complaint_of(&self, paths: &[&Path]) -> Option<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.iter().find_map(|path| said.get(*path).cloned())
     }
 
     pub fn first_listener(&self) -> Arc<serval_config::Listener> {
@@ -142,17 +164,23 @@ impl Container {
     /// static mounts stand; loads of libraries go on in tasks of their own.
     pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
         let mut mounted = self.deployment.mounted.lock().await;
+        let mut arriving = self.deployment.arriving.lock().await;
         let mut pass = Pass::default();
-        let mut again =
-            |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
         let config = self.deployment.config.clone();
         let mut complaints = Complaints::default();
+        let mut all_wanted = HashMap::new();
         for (number, host) in config.hosts.iter().enumerate() {
             pass.watch.push((host.webapps.clone(), false));
-            let Some(wanted) = wanted(host, &mut complaints) else {
-                again(RETRY);
-                continue;
-            };
+            match wanted(host, &mut complaints) {
+                Some(wanted) => drop(all_wanted.insert(number, wanted)),
+                None => pass.again(RETRY),
+            }
+        }
+        if !arriving.has_passed {
+            self.sweep_artefacts(&all_wanted);
+            config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
+        }
+        for (number, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
                 if *of != number || wanted.contains_key(name) {
                     old.gone = None;
@@ -162,24 +190,28 @@ impl Container {
                 let (gone, grace) = (*old.gone.get_or_insert_with(Instant::now), old.settle_time());
                 let stays = gone.elapsed() < grace;
                 match stays {
-                    true => again(grace),
+                    true => pass.again(grace),
                     false => self.unmount(number, old),
                 }
                 stays
             });
-            let sessions = config.var.join("sessions").join(&host.name);
+            arriving.forget((number, &wanted), self, &mounted, &mut pass);
+            let sessions = config.var.join("sessions").join(&config.hosts[number].name);
             self.deployment
                 .snapshots
                 .forget_others(&sessions, |folder| wanted.keys().any(|name| name.folder() == folder));
-            for (name, webapp) in wanted {
+            for (name, found) in &wanted {
                 let key = (number, name.clone());
+                let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
+                let arrived = self.arrived(&mut arriving, (&key, found), mounted.get(&key), &mut notes).await;
+                let Some(webapp) = arrived else { continue };
                 if !mounted.contains_key(&key) {
-                    match self.mount(number, &webapp, name) {
+                    match self.mount(number, &webapp, name.clone()) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
                             complaints.insert(webapp, sentence);
-                            again(Duration::from_secs(1));
+                            pass.again(Duration::from_secs(1));
                             continue;
                         }
                     }
@@ -187,12 +219,19 @@ impl Container {
                 let Some(entry) = mounted.get_mut(&key) else { continue };
                 match self.refresh(entry, &webapp).await {
                     Ok(None) => {}
-                    Ok(Some(after)) => again(after),
+                    Ok(Some(after)) => pass.again(after),
                     Err(error) => {
                         let sentence = format!("{}: {error}; what served before serves on", entry.context.name);
                         complaints.insert(webapp.clone(), sentence);
-                        again(RETRY);
+                        pass.again(RETRY);
                     }
+                }
+                if let Found::Archive(file) = found {
+                    if config.sources && entry.now.libraries.is_empty() && has_source(&webapp) {
+                        let instead = "build it before, into WEB-INF/lib, or put it there as a folder";
+                        complaints.insert(file.clone(), format!("the source in {file:?} is not built; {instead}"));
+                    }
+                    continue;
                 }
                 for folder in ["", "WEB-INF", "WEB-INF/lib"] {
                     pass.watch.push((webapp.join(folder), false));
@@ -218,11 +257,16 @@ impl Container {
                     }
                 }
             }
+            // Sessions of an earlier process may still be on their way.
+            if config.hosts[number].undeploy_old_versions && arriving.has_passed {
+                self.undeploy_old_versions((number, &wanted), &mounted, &mut pass);
+            }
         }
         // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
         let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
         pass.sources.sort_by_key(|source| to_compile(&source.webapp));
         pass.watch.retain(|(folder, _)| folder.is_dir());
+        arriving.has_passed = true;
         self.deployment.complain(complaints);
         pass
     }
@@ -263,6 +307,7 @@ impl Container {
             {
                 tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
             }
+            store.prune(context.current.load().settings.generations_kept, number);
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {
@@ -333,8 +378,11 @@ impl Container {
         let mut restless = None;
         if now != entry.now {
             restless = now.changed_from(&entry.now).map(str::to_owned);
+            // A folder that came has been at rest before it came here.
+            if now.is_of_one_folder(&entry.now) {
+                entry.since = Instant::now();
+            }
             entry.now = now.clone();
-            entry.since = Instant::now();
         }
         if context.is_stopped() {
             return Ok(None);
