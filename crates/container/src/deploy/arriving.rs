@@ -32,6 +32,8 @@ pub struct Arriving {
     pub has_passed: bool,
     folders: HashMap<PathBuf, Folder>,
     archives: HashMap<Key, Archive>,
+    /// How many contexts' artefacts were removed.
+    gone: u64,
 }
 
 /// A folder that is new under its name.
@@ -95,7 +97,10 @@ impl Arriving {
                 || container.lives.have(&archive.folder);
             match is_used {
                 true => pass.again(RESTLESS_LOOK),
-                false => artefacts::remove_any(&archive.folder),
+                false => {
+                    self.gone += 1;
+                    artefacts::remove_all(&archive.folder, self.gone);
+                }
             }
             is_used
         });
@@ -347,29 +352,27 @@ impl Archive {
 
     /// Goes back to what has served before, where nothing else would serve: after a restart with an archive that is refused.
     fn fall_back(&mut self, entry: Option<&Mounted>, store: &Store) {
-        let failed = match entry {
-            None => self.refused.is_some() && self.current.is_none(),
+        let failure = match entry {
+            None if self.current.is_none() => self.refused.clone(),
+            None => None,
             Some(entry) => {
-                let failure = entry.refused.as_ref().filter(|failure| failure.retry_at.is_none());
-                let is_current = self.current_artefact().is_some_and(|artefact| {
-                    // Not one that stands in for it already.
+                let failure = entry.refused.clone().filter(|failure| failure.retry_at.is_none());
+                // Not of one that stands in for it already.
+                let is_of_archive = self.current_artefact().is_some_and(|artefact| {
                     artefact.folder == entry.tried.webapp && Some(&artefact.record.archive) == self.now.as_ref()
                 });
-                if let (Some(failure), true, true) = (failure, is_current, entry.has_never_served())
-                    && let Some(print) = self.now.clone()
-                {
-                    self.refused = Some((print, failure.clone()));
-                    true
-                } else {
-                    false
-                }
+                self.now.clone().zip(failure.filter(|_| is_of_archive && entry.has_never_served()))
             }
         };
-        if failed {
-            let current = self.current;
-            let is_other = |artefact: &&Artefact| Some(artefact.record.number) != current;
-            let of = |webapp: &Path| self.artefacts.iter().filter(is_other).find(|artefact| artefact.folder == webapp);
-            self.current = store.all().iter().find_map(|kept| of(&kept.webapp)).map(|artefact| artefact.record.number);
+        if failure.is_none() {
+            return;
+        }
+        let others = || self.artefacts.iter().filter(|artefact| Some(artefact.record.number) != self.current);
+        let of = |webapp: &Path| others().find(|artefact| artefact.folder == webapp);
+        if let Some(before) =
+            store.all().iter().find_map(|kept| of(&kept.webapp)).map(|artefact| artefact.record.number)
+        {
+            (self.current, self.refused) = (Some(before), failure);
         }
     }
 

@@ -5,7 +5,7 @@
 //! var/webapps/localhost/shop/7.json      Record; written last, so a folder without one is rubbish
 //! ```
 //!
-//! Here is what stands on disk; when to make one and when to remove one is `arriving`'s. All of it blocks.
+//! Here is what stands on disk; when to make one and when to remove one is `arriving`'s. What does not say otherwise blocks.
 
 use std::fs;
 use std::io;
@@ -37,10 +37,9 @@ pub struct Record {
 }
 
 /// What tells one state of an archive from another without reading it. Not when its inode changed: that a file is moved and comes back
-/// is no change.
+/// is no change; and not its device, which has another number after a restart of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Print {
-    device: u64,
     inode: u64,
     len: u64,
     modified: (i64, i64),
@@ -50,7 +49,7 @@ impl Print {
     pub fn of(file: &Path) -> io::Result<Print> {
         let found = fs::metadata(file)?;
         let modified = (found.mtime(), found.mtime_nsec());
-        Ok(Print { device: found.dev(), inode: found.ino(), len: found.len(), modified })
+        Ok(Print { inode: found.ino(), len: found.len(), modified })
     }
 }
 
@@ -140,6 +139,17 @@ impl Artefact {
     }
 }
 
+/// Removes all artefacts of a context. Does not block: they are out of the way at once, under a name that no context has, since the same
+/// archive may come again; what the end of the process leaves is swept at the next start. `number`: of no other one.
+pub fn remove_all(folder: &Path, number: u64) {
+    let aside = folder.with_file_name(format!(".gone-{number}"));
+    match fs::rename(folder, &aside) {
+        Ok(()) => drop(tokio::task::spawn_blocking(move || remove_any(&aside))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!("{} cannot be removed: {error}", folder.display()),
+    }
+}
+
 /// Removes a file or a folder, whose links are not followed. One that is not there is no error, and others are only noted: it is tried
 /// again at the next start.
 pub fn remove_any(path: &Path) {
@@ -163,7 +173,7 @@ mod tests {
     fn what_was_left_half_done_is_removed_and_the_rest_is_read_in_order() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
-        let archive = Print { device: 1, inode: 2, len: 3, modified: (4, 5) };
+        let archive = Print { inode: 2, len: 3, modified: (4, 5) };
         let artefact = |number: u64| {
             let folder = folder.join(number.to_string());
             fs::create_dir_all(&folder).unwrap();

@@ -277,6 +277,35 @@ fn a_kill_while_unpacking_leaves_nothing_half() {
 }
 
 #[test]
+fn one_that_is_replaced_while_it_is_unpacked_is_not_mixed() {
+    let home = home();
+    put(&home, "shop.war", page("first"));
+    let serval = Serval::start(&home).unwrap();
+    let stored = made::Looks { is_stored: true, ..made::Looks::default() };
+    for version in 0..12 {
+        let files = (0..10).fold(Made::new(), |made, number| made.looking(format!("{number}"), noise(1 << 20), stored));
+        put(&home, "shop.war", files.file("index.html", version.to_string()).bytes());
+    }
+    answers(&serval, "/shop/", 200, "11");
+    let lines = serval.stop_and_read().unwrap();
+    assert!(!lines.iter().any(|line| line.contains("ERROR")), "{lines:#?}");
+}
+
+#[test]
+fn what_the_system_could_not_do_is_tried_again() {
+    let home = home();
+    let serval = Serval::start(&home).unwrap();
+    home.write("var/webapps/localhost", "a file in the way").unwrap();
+    put(&home, "shop.war", page("there"));
+    let line = serval.wait_for_log("shop.war\" is not served: the archive cannot be unpacked: ", LONG).unwrap();
+    assert!(line.contains("var/webapps/localhost/shop cannot be written: "), "{line}");
+    fs::remove_file(home.path("var/webapps/localhost")).unwrap();
+    answers(&serval, "/shop/", 200, "there");
+    becomes(&home, |told| told["problems"].as_array().unwrap().is_empty());
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
 fn check_and_explain_know_archives() {
     let (home, shop) = (home(), Shop::new());
     put(&home, "shop.war", shop.archive("1"));
