@@ -14,7 +14,7 @@ use std::sync::Arc;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use serval_config::lines::{Part, line_of};
+use serval_config::lines::{Part, line_of, line_of_server};
 use serval_config::{ContextName, Host, Server};
 use serval_static_files::Folder;
 
@@ -136,7 +136,8 @@ impl Explanation<'_> {
 
     /// The first of these places that server.toml has.
     fn line(&self, places: &[&[Part<'_>]]) -> Option<At> {
-        first_line(&self.config.file, places)
+        let line = |place: &&[Part<'_>]| line_of_server(self.config, place).map(|(file, line)| At::Line(file, line));
+        places.iter().find_map(line)
     }
 
     /// Reads the line and the Host header of a request (RFC 9112 3).
