@@ -69,8 +69,11 @@ pub struct ContextSettings {
     pub part_header_bytes_max: usize,
     /// Bytes of a part up to which it stays in memory, and beyond which it is a file, 0 to 16 MiB; default 64 KiB.
     pub part_memory_bytes_max: usize,
-    /// How long a changed library must be quiet before it is loaded, 0 to 1 min; default 150 ms.
+    /// How long a changed library, a changed archive or the files of a new folder must be quiet before they are taken, 0 to 1 min;
+    /// default 150 ms.
     pub settle_time: Duration,
+    /// Unpacked archives that are kept for a rollback, beside those that are in use, 0 to 100; default 3.
+    pub generations_kept: usize,
     /// Loads libraries that group or world may write and that belong to another user; default false.
     pub allow_foreign_writable: bool,
     /// Follows symbolic links out of the webapp's folder; default false.
@@ -107,6 +110,7 @@ impl Default for ContextSettings {
             part_header_bytes_max: 2 * KIB as usize,
             part_memory_bytes_max: 64 * KIB as usize,
             settle_time: Duration::from_millis(150),
+            generations_kept: 3,
             allow_foreign_writable: false,
             symlinks_outside: false,
             compression: Vec::new(),
@@ -151,6 +155,7 @@ impl ContextSettings {
                 0..=PART_MEMORY_BYTES_MAX,
             ) as usize,
             settle_time: table.duration("settle_time", d.settle_time, zero..=minute),
+            generations_kept: table.count("generations_kept", d.generations_kept as u64, 0..=100) as usize,
             allow_foreign_writable: table.flag("allow_foreign_writable", d.allow_foreign_writable),
             symlinks_outside: table.flag("symlinks_outside", d.symlinks_outside),
             compression: codings(table, "compression").unwrap_or_else(|| d.compression.clone()),

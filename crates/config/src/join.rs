@@ -198,3 +198,198 @@ fn are_tables(one: &DeArray<'_>, other: &DeArray<'_>) -> bool {
     let mut items = one.iter().chain(other.iter()).peekable();
     items.peek().is_some() && items.all(|item| item.get_ref().is_table())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::server::{Server, load_server, read_server};
+
+    /// A home with `webapps/` and these files in `conf/`.
+    fn home(files: &[(&str, &str)]) -> TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for folder in ["webapps/shop", "webapps/blog", "conf/conf.d"] {
+            fs::create_dir_all(home.path().join(folder)).unwrap();
+        }
+        for (file, text) in files {
+            fs::write(home.path().join("conf").join(file), text).unwrap();
+        }
+        home
+    }
+
+    fn read_in(home: &TempDir) -> Result<Server, String> {
+        let server = load_server(&home.path().join("conf/server.toml"), home.path());
+        server.map_err(|problems| problems.to_string().replace(&format!("{}/", home.path().display()), ""))
+    }
+
+    fn good(files: &[(&str, &str)]) -> Server {
+        read_in(&home(files)).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[track_caller]
+    fn check(files: &[(&str, &str)], expected: &str) {
+        assert_eq!(read_in(&home(files)).expect_err("problems"), expected.trim());
+    }
+
+    #[test]
+    fn tables_are_joined_in_the_order_of_the_names() {
+        let server = good(&[
+            (
+                "server.toml",
+                "[server]\nio_threads = 2\n[resources]\na = \"1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n",
+            ),
+            ("conf.d/20.toml", "[resources]\nb = \"2\"\n[[listener]]\naddress = \"127.0.0.1:3\"\n"),
+            (
+                "conf.d/10.toml",
+                "server.development = true\ndefaults.context.queue_max = 7\n[[listener]]\naddress = \"127.0.0.1:2\"\n",
+            ),
+            ("conf.d/30.toml", "[defaults.context]\nworkers_max = 3\n[defaults.context.remote_ip]\nhttp_port = 81\n"),
+            ("conf.d/.#40.toml", "not TOML"),
+            ("conf.d/50.toml~", "not TOML"),
+            ("conf.d/60.bak", "not TOML"),
+        ]);
+        assert_eq!((server.io_threads, server.development), (2, true));
+        let ports: Vec<u16> = server.listeners.iter().map(|listener| listener.address.port()).collect();
+        assert_eq!(ports, [1, 2, 3]);
+        assert_eq!((server.resources.get("a"), server.resources.get("b")), (Some("1"), Some("2")));
+        let settings = server.hosts[0].settings_for("/any");
+        assert_eq!((settings.queue_max, settings.workers_max), (7, 3));
+        assert_eq!(settings.remote_ip.unwrap().http_port, 81);
+    }
+
+    #[test]
+    fn a_host_of_a_known_name_is_added_to() {
+        let server = good(&[
+            ("server.toml", "[[host]]\n[[host.context]]\npath = \"/shop\"\n[[host]]\nname = \"b.test\"\n"),
+            (
+                "conf.d/a.toml",
+                "[[host]]\nname = \"${env:SERVAL_TEST_UNSET:-LocalHost}\"\naliases = [\"a.test\"]\n[[host.context]]\npath = \"/blog\"\nqueue_max = 1\n",
+            ),
+            (
+                "conf.d/b.toml",
+                "[[host]]\nname = \"b.test\"\nauto_deploy = false\n[host.access_log]\nkeep = 3\n[[host]]\nname = \"c.test\"\n",
+            ),
+            ("conf.d/c.toml", "[[host]]\nname = \"b.test\"\n[host.access_log]\nrotate = \"never\"\n"),
+        ]);
+        let names: Vec<&str> = server.hosts.iter().map(|host| &*host.name).collect();
+        assert_eq!(names, ["localhost", "b.test", "c.test"]);
+        let [first, second, _] = &server.hosts[..] else { panic!() };
+        let paths: Vec<&str> = first.contexts.iter().map(|entry| &*entry.path).collect();
+        assert_eq!((paths, &*first.aliases[0]), (vec!["/shop", "/blog"], "a.test"));
+        let log = second.access_log.as_ref().unwrap();
+        assert_eq!((second.auto_deploy, log.keep, log.rotate), (false, 3, crate::Rotate::Never));
+        // Without a host in server.toml, and without listeners.
+        let server = good(&[("server.toml", ""), ("conf.d/a.toml", "[[host]]\nname = \"a.test\"\n")]);
+        assert_eq!((&*server.hosts[0].name, server.hosts.len()), ("a.test", 1));
+    }
+
+    #[test]
+    fn what_is_set_twice_names_both_places() {
+        check(
+            &[
+                ("server.toml", "[server]\nio_threads = 2\n[log]\nlevel = \"info\"\n[[host]]\naliases = []\n"),
+                (
+                    "conf.d/a.toml",
+                    "# a comment\n[server]\n  io_threads = 3\n[log.level]\na = 1\n[[host]]\naliases = []\n[access_log]\nkeep = 1\n",
+                ),
+                ("conf.d/b.toml", "access_log.keep = 2\n"),
+            ],
+            "
+conf/conf.d/a.toml:3:3: `io_threads` in [server] is set already, at conf/server.toml:2:1; remove one of the two
+conf/conf.d/a.toml:4:6: `level` in [log] is set already, at conf/server.toml:4:1; remove one of the two
+conf/conf.d/a.toml:7:1: `aliases` in [host] is set already, at conf/server.toml:6:1; remove one of the two
+conf/conf.d/b.toml:1:12: `keep` in [access_log] is set already, at conf/conf.d/a.toml:9:1; remove one of the two
+",
+        );
+        check(
+            &[
+                ("server.toml", "[[listener]]\n[[host]]\naliases = [\"x.test\"]\n[[host.context]]\npath = \"/shop\"\n"),
+                (
+                    "conf.d/a.toml",
+                    "[[listener]]\n[[host]]\n[[host.context]]\npath = \"/shop\"\n[[host]]\nname = \"x.test\"\n[[host]]\nname = \"x.test\"\n",
+                ),
+            ],
+            "
+conf/conf.d/a.toml:1:1: a second [[listener]] at `127.0.0.1:8080` (the first is at conf/server.toml:1:1); give it another port, or remove it
+conf/conf.d/a.toml:4:8: a second [[host.context]] at `/shop` in the host `localhost` (the first is at conf/server.toml:5:8); give it another path, or join the two
+conf/conf.d/a.toml:6:8: a second host with the name `x.test` (the first is at conf/server.toml:3:12); give it another `name`, or remove one of the two
+conf/conf.d/a.toml:8:8: a second host with the name `x.test` (the first is at conf/server.toml:3:12); give it another `name`, or remove one of the two
+",
+        );
+    }
+
+    #[test]
+    fn problems_name_their_file() {
+        check(
+            &[
+                ("server.toml", "[server]\nio_thread = 2\n"),
+                ("conf.d/a.toml", "[log]\n\nlevel = \"x\"\n[[host]]\nwebapps = \"none\"\n"),
+                ("conf.d/b.toml", "[[listener]]\naddress = \"${file:none}\""),
+            ],
+            "
+conf/server.toml:2:1: unknown key `io_thread` in [server]; did you mean `io_threads`?
+conf/conf.d/a.toml:3:9: `level` in [log]: `x` names no level; write one of `error`, `warn`, `info`, `debug`, `trace`, `off`, or a list such as `info,serval_loader=debug`
+conf/conf.d/a.toml:5:11: the webapps folder `none` does not exist; create it, or set `webapps` in [[host]] to the folder of your webapps
+conf/conf.d/b.toml:2:11: `none` cannot be read (No such file or directory (os error 2)); create it, or correct the path
+"
+            .replace("`none` does", "`HOME/none` does")
+            .replace("`none` cannot", "`HOME/none` cannot")
+            .replace("HOME/", "")
+            .as_str(),
+        );
+        check(
+            &[("server.toml", "[serv"), ("conf.d/a.toml", "a = "), ("conf.d/b.toml", "[wrong]\n")],
+            "
+conf/server.toml:1:6: not TOML: unclosed table, expected `]`; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+conf/conf.d/a.toml:1:5: not TOML: string values must be quoted, expected literal string; write `key = value`, `[table]` or `[[table]]`, with strings in quotes
+",
+        );
+    }
+
+    #[test]
+    fn a_folder_of_something_else() {
+        let home = home(&[("server.toml", "")]);
+        let folder = home.path().join("conf/conf.d");
+        fs::create_dir_all(folder.join("a.toml")).unwrap();
+        fs::create_dir_all(folder.join("old")).unwrap();
+        symlink("b.toml", folder.join("b.toml")).unwrap();
+        symlink("nowhere", folder.join("c.toml")).unwrap();
+        fs::write(folder.join("d.toml"), b"a = \"\xff\"").unwrap();
+        let expected = "
+conf/conf.d/a.toml: is a folder, but a file is needed; name the file inside it
+conf/conf.d/b.toml: cannot be read: Too many levels of symbolic links (os error 40); let the user that Serval runs as read it, and its folders
+conf/conf.d/c.toml: is a link to a file that does not exist; correct the link, or remove it
+conf/conf.d/d.toml:1:6: a byte that is not UTF-8; save the file as UTF-8";
+        assert_eq!(read_in(&home).unwrap_err(), expected.trim());
+        fs::remove_dir_all(&folder).unwrap();
+        read_in(&home).unwrap();
+        fs::write(&folder, "").unwrap();
+        let expected = "conf/conf.d: is not a folder; make it a folder of files such as `10-shop.toml`, or remove it";
+        assert_eq!(read_in(&home).unwrap_err(), expected);
+        fs::remove_file(&folder).unwrap();
+        symlink("nowhere", &folder).unwrap();
+        assert!(read_in(&home).unwrap_err().starts_with("conf/conf.d: cannot be read: No such file"));
+        fs::remove_file(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        (0..=FILES_MAX).for_each(|number| fs::write(folder.join(format!("{number}.toml")), "").unwrap());
+        let expected = "conf/conf.d: has 1001 files, but 1000 are read at most; join some of them";
+        assert_eq!(read_in(&home).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn the_files_that_it_depends_on_are_known_also_of_one_that_is_wrong() {
+        let server = "[resources]\na = \"${file:conf/a}\"\nb = \"${file:/nowhere}\"\n[[host]]\n[[host.error_page]]\nfile = \"conf/404.html\"\n";
+        let home = home(&[("server.toml", server), ("a", "a"), ("404.html", ""), ("conf.d/a.toml", "x = 1")]);
+        let read = read_server(&home.path().join("conf/server.toml"), home.path());
+        assert!(read.settings.is_err());
+        let files: Vec<String> = read.files.iter().map(|file| file.display().to_string()).collect();
+        let inside = |file: &str| home.path().join(file).display().to_string();
+        let mut expected = vec!["/nowhere".to_owned()];
+        expected.extend(["conf/404.html", "conf/a", "conf/conf.d/a.toml", "conf/server.toml"].map(inside));
+        expected.sort();
+        assert_eq!(files, expected);
+    }
+}

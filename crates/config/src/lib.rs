@@ -14,7 +14,7 @@
 //! Durations are whole numbers with `ms`, `s`, `m`, `h` or `d`; sizes are whole numbers of bytes, or with `B`, `KiB`,
 //! `MiB`, `GiB` or `TiB`.
 //!
-//! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `access_log`, `log_pattern`), `web` (with
+//! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `archives`, `access_log`, `log_pattern`), `web` (with
 //! `servlets`, `filters`, `error_pages`, `session`, `cookies`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`,
 //! `settings`; below them `origins`, `join` (several files as one), `raw` (a file as it is written), `value`, `substitute`, `problem`.
 
@@ -27,6 +27,8 @@ mod uri_rules;
 mod context_settings;
 
 mod remote_ip;
+
+mod archives;
 
 mod access_log;
 
@@ -71,6 +73,7 @@ mod substitute;
 mod problem;
 
 pub use access_log::{AccessLog, Rotate};
+pub use archives::Archives;
 pub use context_name::{ContextName, NoContext};
 pub use context_settings::ContextSettings;
 pub use cookies::{WebCookies, WithoutEquals};

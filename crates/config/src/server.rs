@@ -9,7 +9,10 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
+use glob::Pattern;
+
 use crate::access_log::{AccessLog, AccessLogKeys};
+use crate::archives::{Archives, deploy_ignore};
 use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
 use crate::error_pages::{HostErrorPage, host_error_pages};
@@ -42,6 +45,8 @@ pub struct Server {
     pub sources: bool,
     /// `[build] timeout`: how long one build may take, 1 s to 24 h; default 10 min.
     pub build_timeout: Duration,
+    /// `[archives]`: what the archive of a webapp may cost.
+    pub archives: Archives,
     /// `[log]`.
     pub log: Log,
     /// Shows the reasons of errors on error pages; default false.
@@ -127,8 +132,12 @@ pub struct Host {
     pub aliases: Vec<String>,
     /// The folder of its webapps; absolute, and it exists; default `webapps` in the home.
     pub webapps: PathBuf,
-    /// Mounts every folder of `webapps`, as they come and go; default true. False: only those of `contexts`.
+    /// Mounts every folder and archive of `webapps`, as they come and go; default true. False: only those of `contexts`.
     pub auto_deploy: bool,
+    /// Names in `webapps` that are no webapps; default none. See [`Host::ignores`].
+    pub deploy_ignore: Vec<Pattern>,
+    /// Removes a version of a context from `webapps` when a newer one serves and it has no sessions any more; default false.
+    pub undeploy_old_versions: bool,
     /// `[[host.context]]`; no two have one path.
     pub contexts: Vec<ContextEntry>,
     /// `[defaults.context]`: for contexts without an entry.
@@ -178,6 +187,11 @@ impl Host {
     /// Returns the settings of the context at a path: its entry's, else those of `[defaults.context]`.
     pub fn settings_for(&self, context_path: &str) -> ContextSettings {
         self.entry(context_path).map_or(&self.context_defaults, |entry| &entry.settings).clone()
+    }
+
+    /// Returns true if a name in `webapps` is in `deploy_ignore`.
+    pub fn ignores(&self, name: &str) -> bool {
+        self.deploy_ignore.iter().any(|pattern| pattern.matches(name))
     }
 
     fn entry(&self, context_path: &str) -> Option<&ContextEntry> {
@@ -265,6 +279,7 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
         io_threads: 0,
         sources: false,
         build_timeout: seconds(600),
+        archives: Archives::default(),
         log: Log { format: LogFormat::Terminal, level: "info".to_owned() },
         development: false,
         resources: Values::default(),
@@ -288,6 +303,10 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
     if let Some(table) = top.table("build") {
         server.sources = table.flag("sources", false);
         server.build_timeout = table.duration("timeout", server.build_timeout, seconds(1)..=day);
+        table.finish();
+    }
+    if let Some(table) = top.table("archives") {
+        server.archives = Archives::read(&table);
         table.finish();
     }
     if server.io_threads == 0 {
@@ -487,6 +506,8 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) 
             aliases: Vec::new(),
             webapps,
             auto_deploy: true,
+            deploy_ignore: Vec::new(),
+            undeploy_old_versions: false,
             contexts: Vec::new(),
             context_defaults: defaults.context.clone(),
             error_pages: Vec::new(),
@@ -541,6 +562,7 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<(String,
     let shown = path_shown(table, "webapps", &webapps);
     check_webapps(table.document, &webapps, &shown, table.place_of("webapps").or(table.at));
     let auto_deploy = table.flag("auto_deploy", true);
+    let (deploy_ignore, undeploy_old_versions) = (deploy_ignore(table), table.flag("undeploy_old_versions", false));
     let mut contexts: Vec<ContextEntry> = Vec::new();
     let mut places = Vec::new();
     for inner in table.tables("context").unwrap_or_default() {
@@ -567,7 +589,18 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<(String,
     let access_log = log.and_then(|keys| keys.of_host(&name));
     let context_defaults = defaults.context.clone();
     let error_pages = host_error_pages(table, home);
-    Host { name, aliases, webapps, auto_deploy, contexts, context_defaults, access_log, error_pages }
+    Host {
+        name,
+        aliases,
+        webapps,
+        auto_deploy,
+        deploy_ignore,
+        undeploy_old_versions,
+        contexts,
+        context_defaults,
+        access_log,
+        error_pages,
+    }
 }
 
 /// Returns the name in lower case, and notes what no request could ask for.
@@ -870,12 +903,12 @@ server.toml:5:2: unknown key `sever`; did you mean `server`?
 server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
-server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`, `params`, `env`
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `generations_kept`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `generations_kept`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`, `params`, `env`
 "#,
         );
         check(
-            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `access_log`, `resources`, `defaults`, `listener`, `host`",
+            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `archives`, `access_log`, `resources`, `defaults`, `listener`, `host`",
         );
     }
 
@@ -1251,7 +1284,7 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     const SHIPPED: &str = include_str!("../../../conf/server.toml");
 
     /// Returns the shipped file with every commented key and table in force.
-    fn uncommented() -> String {
+    pub(crate) fn uncommented() -> String {
         let is_toml = |line: &str| {
             let key = line.split(" = ").next().unwrap_or("");
             line.starts_with('[') || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
@@ -1291,7 +1324,8 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     #[test]
     fn the_shipped_file_mentions_every_key() {
         // A message about an unknown key lists the known ones.
-        let names = ["server", "log", "build", "access_log", "defaults.context", "defaults.context.remote_ip"];
+        let names =
+            ["server", "log", "build", "archives", "access_log", "defaults.context", "defaults.context.remote_ip"];
         let tables = names.map(|name| format!("[{name}]"));
         let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
         let uncommented = uncommented();

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::access_log::{AccessLog, Rotate};
+use crate::archives::Archives;
 use crate::context_settings::ContextSettings;
 use crate::origins::{Origin, Origins, way};
 use crate::remote_ip::RemoteIp;
@@ -92,6 +93,7 @@ pub(crate) fn of(server: &Server, origins: &Origins<'_>) -> Vec<Setting> {
     all.table("log", "", vec![("format", Some(text(format))), ("level", Some(text(&server.log.level)))]);
     let timeout = duration(server.build_timeout);
     all.table("build", "", vec![("sources", Some(server.sources.to_string())), ("timeout", Some(timeout))]);
+    all.table("archives", "", of_archives(&server.archives));
     all.names("resources", &server.resources);
     // All hosts have the same.
     server.hosts.iter().take(1).for_each(|host| all.context("defaults.context", &host.context_defaults));
@@ -141,6 +143,8 @@ impl All<'_> {
             ("aliases", Some(texts(&host.aliases))),
             ("webapps", Some(path(&host.webapps))),
             ("auto_deploy", Some(host.auto_deploy.to_string())),
+            ("deploy_ignore", Some(texts(&host.deploy_ignore))),
+            ("undeploy_old_versions", Some(host.undeploy_old_versions.to_string())),
         ];
         self.table(table, "", keys);
         let inner = way(table, "access_log");
@@ -179,6 +183,15 @@ fn of_server(server: &Server) -> Pairs {
         ("shutdown_timeout", Some(duration(server.shutdown_timeout))),
         ("io_threads", Some(server.io_threads.to_string())),
         ("development", Some(server.development.to_string())),
+    ]
+}
+
+fn of_archives(archives: &Archives) -> Pairs {
+    vec![
+        ("bytes_max", Some(bytes(archives.bytes_max))),
+        ("ratio_max", Some(archives.ratio_max.to_string())),
+        ("entry_count_max", Some(archives.entry_count_max.to_string())),
+        ("depth_max", Some(archives.depth_max.to_string())),
     ]
 }
 
@@ -276,6 +289,7 @@ fn of_context(settings: &ContextSettings) -> Pairs {
         ("part_header_bytes_max", Some(bytes(s.part_header_bytes_max))),
         ("part_memory_bytes_max", Some(bytes(s.part_memory_bytes_max))),
         ("settle_time", Some(duration(s.settle_time))),
+        ("generations_kept", Some(s.generations_kept.to_string())),
         ("allow_foreign_writable", Some(s.allow_foreign_writable.to_string())),
         ("symlinks_outside", Some(s.symlinks_outside.to_string())),
         ("compression", Some(texts(&codings))),
@@ -296,4 +310,140 @@ fn of_remote_ip(rules: &RemoteIp) -> Pairs {
         ("http_port", Some(rules.http_port.to_string())),
         ("https_port", Some(rules.https_port.to_string())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::server::read_server;
+
+    /// Makes a home of these files, and returns what is said of each key: `table.key = value <- where`.
+    fn lines(files: &[(&str, &str)]) -> Vec<String> {
+        let home = tempfile::tempdir().unwrap();
+        for folder in ["webapps/shop", "conf/conf.d"] {
+            fs::create_dir_all(home.path().join(folder)).unwrap();
+        }
+        files.iter().for_each(|(file, text)| fs::write(home.path().join(file), text).unwrap());
+        let below = format!("{}/", home.path().display());
+        let read = read_server(&home.path().join("conf/server.toml"), home.path()).settings;
+        let (_, settings) = read.unwrap_or_else(|problems| panic!("{problems}"));
+        let line = |setting: Setting| {
+            let value = match setting.value {
+                Value::Shown(value) => format!("= {value}"),
+                Value::Hidden => "is hidden".to_owned(),
+                Value::Unset => "is not set".to_owned(),
+            };
+            let from = match setting.from {
+                Origin::Default => "default".to_owned(),
+                Origin::File { file, line, put_in } => format!("{}:{line} {}", file.display(), put_in.join(" ")),
+            };
+            format!("{}.{} {value} <- {}", setting.table, setting.key, from.trim_end()).replace(&below, "")
+        };
+        settings.into_iter().map(line).collect()
+    }
+
+    #[track_caller]
+    fn has(lines: &[String], expected: &[&str]) {
+        for expected in expected {
+            assert!(lines.iter().any(|line| line == expected), "{expected}\nin\n{}", lines.join("\n"));
+        }
+    }
+
+    #[test]
+    fn each_value_says_where_it_is_from() {
+        let server = r#"
+[server]
+shutdown_timeout = "${env:SERVAL_TEST_UNSET:-90s}"
+io_threads = "${file:count}"
+[resources]
+database = "postgres://shop:${file:secret}@db"
+"mail.host" = "${env:SERVAL_TEST_UNSET:-s3cret}"
+[defaults.context]
+queue_max = 5
+[access_log]
+rotate = "hour"
+[[listener]]
+address = "127.0.0.1:${env:SERVAL_TEST_UNSET:-0}"
+[[host]]
+[[host.context]]
+path = "/shop"
+workers_max = 3
+[host.context.params]
+currency = "EUR"
+[host.context.env]
+db = { resource = "database" }
+"#;
+        let more = "[log]\nlevel = \"de\\u0062ug\"\n[[host]]\nname = \"LocalHost\"\naliases = [\"a.test\"]\n";
+        let files = [("conf/server.toml", server), ("count", "4"), ("secret", "s3cret"), ("conf/conf.d/a.toml", more)];
+        let lines = lines(&files);
+        has(
+            &lines,
+            &[
+                "server.shutdown_timeout = \"90s\" <- conf/server.toml:3 ${env:SERVAL_TEST_UNSET}",
+                "server.io_threads is hidden <- conf/server.toml:4 ${file:count}",
+                "server.development = false <- default",
+                "log.level = \"debug\" <- conf/conf.d/a.toml:2",
+                "resources.database is hidden <- conf/server.toml:6 ${file:secret}",
+                "resources.\"mail.host\" is hidden <- conf/server.toml:7 ${env:SERVAL_TEST_UNSET}",
+                "defaults.context.queue_max = 5 <- conf/server.toml:9",
+                "listener[0].address = \"127.0.0.1:0\" <- conf/server.toml:13 ${env:SERVAL_TEST_UNSET}",
+                "listener[0].server_header is not set <- default",
+                "host[0].name = \"localhost\" <- default",
+                "host[0].aliases = [\"a.test\"] <- conf/conf.d/a.toml:5",
+                "host[0].access_log.enabled = true <- default",
+                "host[0].access_log.rotate = \"hour\" <- conf/server.toml:11",
+                "host[0].access_log.pattern = \"combined\" <- default",
+                "host[0].context[0].path = \"/shop\" <- conf/server.toml:16",
+                "host[0].context[0].workers_max = 3 <- conf/server.toml:17",
+                "host[0].context[0].queue_max = 5 <- conf/server.toml:9",
+                "host[0].context[0].remote_ip is not set <- default",
+                "host[0].context[0].params.currency is hidden <- conf/server.toml:19",
+                "host[0].context[0].env.db is hidden <- conf/server.toml:21",
+            ],
+        );
+        let all = lines.join("\n");
+        assert!(!all.contains("s3cret") && !all.contains("EUR"), "{all}");
+        assert_eq!(text("a\"\\\n\u{1b}ü"), "\"a\\\"\\\\\\u000A\\u001Bü\"");
+    }
+
+    #[test]
+    fn values_that_are_not_shown_are_compared() {
+        let read = |secret: &str| {
+            let home = tempfile::tempdir().unwrap();
+            fs::create_dir_all(home.path().join("webapps")).unwrap();
+            fs::write(home.path().join("secret"), secret).unwrap();
+            fs::write(home.path().join("server.toml"), "[resources]\na = \"${file:secret}\"\n").unwrap();
+            let read = read_server(&home.path().join("server.toml"), home.path());
+            assert!(read.files.contains(&home.path().join("secret")), "{:?}", read.files);
+            let resource = |setting: &Setting| setting.table == "resources";
+            let (_, settings) = read.settings.unwrap();
+            settings.into_iter().find(resource).unwrap()
+        };
+        assert_eq!(read("a"), read("a"));
+        assert_ne!(read("a"), read("b"));
+        let shown = format!("{:?}", read("s3cret"));
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn every_key_is_shown() {
+        let uncommented = crate::server::tests::uncommented();
+        let lines = lines(&[("conf/server.toml", &uncommented), ("conf/404.html", "")]);
+        let mut table = String::new();
+        for line in uncommented.lines() {
+            if let Some(header) = line.strip_prefix('[') {
+                let header = header.trim_start_matches('[').split(']').next().unwrap();
+                table = header.replace("host", "host[0]").replace("listener", "listener[0]");
+                table = table.replace(".context", ".context[0]").replace("defaults.context[0]", "defaults.context");
+                table = table.replace("error_page", "error_page[0]");
+                // It is shown for each host.
+                table = if table == "access_log" { "host[0].access_log".to_owned() } else { table };
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with('#')) {
+                let start = format!("{table}.{key} ");
+                assert!(lines.iter().any(|line| line.starts_with(&start)), "{start}\nin\n{}", lines.join("\n"));
+            }
+        }
+    }
 }

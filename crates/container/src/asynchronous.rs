@@ -16,7 +16,6 @@ use serval_loader::exchange::{Answer, Fault};
 use serval_loader::servlet::{Outcome, Polled, Scope, Task};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::context::Context;
 use crate::dispatch;
 use crate::exchange::{Asks, Exchange};
 use crate::execution::{Call, Place, watched};
@@ -229,8 +228,8 @@ async fn on_thread<T: Send + 'static>(
 
 /// Runs `dispatch`, to which async_dispatch leads, on a thread of the context's pool; `instead`, if there is none in time.
 pub async fn run_again(exchange: Box<Exchange>, dispatch: fn(Box<Exchange>), instead: fn(Box<Exchange>)) {
-    let context = exchange.context().clone();
-    let (seat, run) = match context.pool.enter_again().await {
+    let pool = exchange.generation().pool.clone();
+    let (seat, run) = match pool.enter_again().await {
         Some(permit) => (Some(Seat::Pool(permit)), dispatch),
         None => (Seat::beside().await, instead),
     };
@@ -317,7 +316,9 @@ async fn finish(detached: &Arc<Detached<Exchange>>, mut watcher: Watcher, comple
         }
         // For the servlet of an error page, if there may be one.
         let permit = match why {
-            Why::TimedOut if !watcher.generation.web.error_pages.is_empty() => watcher.context.pool.enter().await.ok(),
+            Why::TimedOut if !watcher.generation.web.error_pages.is_empty() => {
+                watcher.generation.pool.enter().await.ok()
+            }
             _ => None,
         };
         let asks = if permit.is_some() { Asks::Webapp } else { Asks::Nobody };
@@ -377,7 +378,6 @@ impl Why {
 
 /// What all drivers look at.
 pub struct Watcher {
-    context: Arc<Context>,
     generation: Arc<Generation>,
     turn: Arc<Turn>,
     stage: tokio::sync::watch::Receiver<Stage>,
@@ -390,23 +390,13 @@ pub struct Watcher {
 
 impl Watcher {
     pub fn new(exchange: &Exchange) -> Watcher {
-        let (context, generation) = (exchange.context().clone(), exchange.generation().clone());
-        let turn = exchange.turn().clone();
+        let (generation, turn) = (exchange.generation().clone(), exchange.turn().clone());
         let keeps = generation.servlet_of(exchange.serving()).is_some_and(|servlet| servlet.keeps());
         let mut stage = generation.stage.subscribe();
         // One that has retired meanwhile is news, too.
         stage.mark_changed();
         let inline = exchange.has_only_nonblocking_filters() && !generation.listens_to_requests();
-        Watcher {
-            context,
-            generation,
-            turn,
-            stage,
-            keeps,
-            inline,
-            by: exchange.serving(),
-            request: exchange.request().id,
-        }
+        Watcher { generation, turn, stage, keeps, inline, by: exchange.serving(), request: exchange.request().id }
     }
 
     /// Waits for the first that comes; `event` is what the exchange itself waits for.
@@ -433,7 +423,7 @@ impl Watcher {
         if inline && let Some(place) = self.turn.inline.enter().await {
             return Ok(Seat::Inline(place));
         }
-        self.context.pool.enter_again().await.map(Seat::Pool).ok_or(Busy)
+        self.generation.pool.enter_again().await.map(Seat::Pool).ok_or(Busy)
     }
 
     /// For what ends it, which never stays undone.

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::generation::Generation;
 use crate::target::{Authority, Refused, Target};
 use crate::turn::Turn;
-use crate::{Container, Peer, exchange, within_generation};
+use crate::{Container, Peer, exchange, within};
 
 /// LIMIT: bytes of an answer that are waited for; the rest is not.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -63,7 +63,7 @@ impl Container {
         let turn = Turn::alone(self);
         // What goes on by itself ends when nobody waits for it, also in time that is up.
         let _leaves = Leaves(turn.clone());
-        let answer = within_generation(context.clone(), next.clone(), request, &turn);
+        let answer = within(context.clone(), next.clone(), request, &turn);
         let Ok(response) = Answering::new(answer, None, &turn).await;
         let (head, mut body) = response.into_parts();
         let mut read = 0;

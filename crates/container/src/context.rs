@@ -1,15 +1,12 @@
 //! A webapp mounted at a path of a host: what stays the same while its generations come and go.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use serval_config::{ContextName, ContextSettings};
-use serval_static_files::Folder;
+use serval_config::ContextName;
 
 use crate::error_page::HostPages;
-use crate::execution::Pool;
 use crate::generation::Generation;
 use crate::routes::Routes;
 use crate::sessions::Sessions;
@@ -21,12 +18,6 @@ pub struct Context {
     pub version: Option<String>,
     /// For people and logs: "/" for the root context, "/shop##2".
     pub name: Arc<str>,
-    pub webapp: PathBuf,
-    pub settings: ContextSettings,
-    pub development: bool,
-    /// Opened anew by each generation, which may have other media types.
-    pub folder: ArcSwap<Folder>,
-    pub pool: Arc<Pool>,
     /// They stay when its generations go.
     pub sessions: Arc<Sessions>,
     /// What requests get; replaced as a whole.
@@ -53,18 +44,8 @@ pub enum Waiting {
 }
 
 impl Context {
-    pub fn new(
-        name: ContextName,
-        webapp: PathBuf,
-        settings: ContextSettings,
-        development: bool,
-        folder: Folder,
-        first: Arc<Generation>,
-        (host, host_pages): (usize, Arc<HostPages>),
-    ) -> Context {
-        let pool = Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout));
+    pub fn new(name: ContextName, first: Arc<Generation>, (host, host_pages): (usize, Arc<HostPages>)) -> Context {
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
-        let folder = ArcSwap::from_pointee(folder);
         let sessions = Arc::default();
         let shown = name.display().into();
         let ContextName { path, version } = name;
@@ -72,11 +53,6 @@ impl Context {
             path,
             version,
             name: shown,
-            webapp,
-            settings,
-            development,
-            folder,
-            pool,
             sessions,
             current,
             host,

@@ -46,9 +46,9 @@ pub fn to(
     if !told && filters.is_empty() && request.noting.is_none() {
         let answered = match servlet {
             Some(servlet) => {
-                instead_of(servlet, &request.method, &request).or_else(|| instead_of_large_body(&request, &context))
+                instead_of(servlet, &request.method, &request).or_else(|| instead_of_large_body(&request, &generation))
             }
-            None => files::answer_at_once(&request, &context),
+            None => files::answer_at_once(&request, &context, &generation),
         };
         match answered {
             Some(Ok(response)) => return compressed(response, &request, &generation).into(),
@@ -58,7 +58,7 @@ pub fn to(
     }
     let never_blocks = match servlet {
         Some(servlet) => servlet.may_run_inline(),
-        None => !files::may_block(&request, &context),
+        None => !files::may_block(&request, &generation),
     };
     let (head, answered) = oneshot::channel();
     let exchange = Box::new(Exchange::new(request, context, generation, turn.clone(), found, head));
@@ -145,10 +145,10 @@ impl InlineCall {
 
 /// Hands the call to a thread of its context's pool as soon as there is one. One that no client waits for does not stand in the queue.
 async fn on_pool(exchange: Box<Exchange>, is_alone: bool) -> Result<(), Response<ResponseBody>> {
-    let context = exchange.context().clone();
+    let pool = exchange.generation().pool.clone();
     let permit = match is_alone {
-        true => context.pool.enter_patiently().await,
-        false => Some(context.pool.enter().await.map_err(|busy| pool_busy(&exchange, busy))?),
+        true => pool.enter_patiently().await,
+        false => Some(pool.enter().await.map_err(|busy| pool_busy(&exchange, busy))?),
     };
     // The generation, which waits for all that hold it, is its owner.
     drop(tokio::task::spawn_blocking(move || {
@@ -207,7 +207,7 @@ fn serve(exchange: &mut Exchange, scope: &mut Scope, generation: &Generation) ->
     let Some(servlet) = generation.servlet_of(exchange.serving()) else { return Outcome::Next };
     let mut answered = instead_of(servlet, exchange.method(), exchange.request());
     if !exchange.is_error_page() {
-        answered = answered.or_else(|| instead_of_large_body(exchange.request(), exchange.context()));
+        answered = answered.or_else(|| instead_of_large_body(exchange.request(), exchange.generation()));
     }
     if let Some(answered) = answered {
         // In an include neither an answer nor an error has an effect.
@@ -268,9 +268,9 @@ pub fn conclude(mut exchange: Box<Exchange>, scope: Scope, result: sv_status, in
         exchange.make_error_page(Asks::Webapp);
         return end(exchange, scope, result);
     }
-    let context = exchange.context().clone();
+    let pool = exchange.generation().pool.clone();
     drop(Handle::current().spawn(async move {
-        let permit = context.pool.enter().await.ok();
+        let permit = pool.enter().await.ok();
         let run = tokio::task::spawn_blocking(move || {
             watched(exchange.call(false), |_| {
                 // Without a place in the pool what runs here are filters that promise not to block.
@@ -293,9 +293,9 @@ fn go_on(work: Box<Work>, inline: bool) {
 
 /// A client sends a file, and may take its time.
 async fn receive_file(mut exchange: Box<Exchange>, scope: Scope) {
-    let context = exchange.context().clone();
-    let received = exchange.receive_file(Some(&context.pool)).await;
-    let permit = context.pool.enter_patiently().await;
+    let pool = exchange.generation().pool.clone();
+    let received = exchange.receive_file(Some(&pool)).await;
+    let permit = pool.enter_patiently().await;
     let run = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         watched(exchange.call(false), |_| {
@@ -366,9 +366,10 @@ fn instead_of(servlet: &Servlet, method: &Method, request: &Request) -> Option<A
 }
 
 /// The same, because of a body that says how large it is. A page for an error is made all the same.
-fn instead_of_large_body(request: &Request, context: &Context) -> Option<Answered> {
+fn instead_of_large_body(request: &Request, generation: &Generation) -> Option<Answered> {
     let at_least = request.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
-    (at_least > context.settings.request_body_bytes_max).then(|| Err(Problem::closing(StatusCode::PAYLOAD_TOO_LARGE)))
+    (at_least > generation.settings.request_body_bytes_max)
+        .then(|| Err(Problem::closing(StatusCode::PAYLOAD_TOO_LARGE)))
 }
 
 /// What a servlet answers that is unavailable for so long; 0: for good (Servlet 2.3.3.2).
@@ -436,9 +437,9 @@ pub fn options_of_the_server(peer: &Peer) -> Response<ResponseBody> {
 }
 
 /// The answer to TRACE where the listener does not take it, whoever it is for.
-pub fn not_traced(request: &Request, context: &Context, servlet: Option<&Servlet>) -> Box<Problem> {
+pub fn not_traced(request: &Request, generation: &Generation, servlet: Option<&Servlet>) -> Box<Problem> {
     let allow = match servlet.map(Servlet::methods) {
-        None => files::allowed(request, context),
+        None => files::allowed(request, generation),
         // It looks at the method by itself.
         Some(0) => allowed(SV_GET | SV_POST | SV_PUT | SV_DELETE, false),
         Some(methods) => allowed(methods, false),

@@ -55,8 +55,8 @@ pub fn at_once(
     let Some(location) = location(&generation.web.error_pages, problem) else {
         return Some(without(problem, headers, context, generation));
     };
-    let path = path_of_file(context, generation, location)?;
-    Some(file(problem, context, &path).unwrap_or_else(|| without(problem, headers, context, generation)))
+    let path = path_of_file(generation, location)?;
+    Some(file(problem, generation, &path).unwrap_or_else(|| without(problem, headers, context, generation)))
 }
 
 /// The answer where no servlet may be asked.
@@ -76,14 +76,14 @@ pub fn without(
     context: &Context,
     generation: &Generation,
 ) -> Response<ResponseBody> {
-    let shows_reasons = generation.web.error_reason.unwrap_or(context.development);
+    let shows_reasons = generation.web.error_reason.unwrap_or(generation.development);
     context.host_pages.page(problem, headers, shows_reasons)
 }
 
 /// The path of a page that is one of the webapp's files, and that no filter sees.
-fn path_of_file(context: &Context, generation: &Generation, location: &str) -> Option<String> {
+fn path_of_file(generation: &Generation, location: &str) -> Option<String> {
     let path = Target::clean_path(location.split(['?', '#']).next().unwrap_or(""))?;
-    let Mapped { found, welcome } = inside::find(context, generation, &path);
+    let Mapped { found, welcome } = inside::find(generation, &path);
     let path = welcome.unwrap_or(path);
     if generation.servlet_of(found.by).is_some() {
         return None;
@@ -93,8 +93,8 @@ fn path_of_file(context: &Context, generation: &Generation, location: &str) -> O
 }
 
 /// A file as a page: all of it, whatever the request's headers ask. `None`: it is not there.
-pub fn file(problem: &Problem, context: &Context, path: &str) -> Option<Response<ResponseBody>> {
-    match files::content(context, path) {
+pub fn file(problem: &Problem, generation: &Generation, path: &str) -> Option<Response<ResponseBody>> {
+    match files::content(generation, path) {
         Content::File(body, content_type) => Some(problem.response(body, content_type)),
         Content::Directory | Content::Missing => None,
     }

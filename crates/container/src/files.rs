@@ -8,14 +8,15 @@ use http::header::VARY;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serval_config::{ContextSettings, Web};
 use serval_static_files::{
-    Body, CacheRule, File, Folder, Found, Options, Patience, ReadFailure, Refused, accepts_by_name, respond,
-    respond_at_once, status_when_missing,
+    Body, CacheRule, File, Found, Options, Patience, ReadFailure, Refused, accepts_by_name, respond, respond_at_once,
+    status_when_missing,
 };
 
 use crate::answer::{self, Answered};
 use crate::body::ResponseBody;
 use crate::context::{Context, Waiting};
 use crate::exchange::Request;
+use crate::generation::Generation;
 use crate::problem::Problem;
 
 /// What a webapp's folder is opened with.
@@ -51,21 +52,20 @@ pub enum Asker {
 }
 
 /// Answers where nothing may wait; `None`: it has to be asked where the request has an exchange and a thread that may block.
-pub fn answer_at_once(request: &Request, context: &Context) -> Option<Answered> {
-    Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.answer()
+pub fn answer_at_once(request: &Request, context: &Context, generation: &Generation) -> Option<Answered> {
+    Asked { request, context, generation, asker: Asker::Client, patience: Patience::None }.answer()
 }
 
 /// Answers for the path that the target has now; `None`: a file is to be changed.
-pub fn answer(request: &Request, context: &Context, asker: Asker) -> Option<Answered> {
-    Asked { request, context, folder: &context.folder.load(), asker, patience: Patience::Long }.answer()
+pub fn answer(request: &Request, context: &Context, generation: &Generation, asker: Asker) -> Option<Answered> {
+    Asked { request, context, generation, asker, patience: Patience::Long }.answer()
 }
 
 /// Why a PUT or DELETE has changed nothing.
-pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Box<Problem> {
-    let folder = &context.folder.load();
-    let asked = Asked { request, context, folder, asker: Asker::Client, patience: Patience::Long };
+pub fn unchanged(request: &Request, context: &Context, generation: &Generation, refused: &Refused) -> Box<Problem> {
+    let asked = Asked { request, context, generation, asker: Asker::Client, patience: Patience::Long };
     match refused {
-        Refused::With(StatusCode::METHOD_NOT_ALLOWED) => Problem::not_allowed(&asked.allow()),
+        Refused::With(StatusCode::METHOD_NOT_ALLOWED) => Problem::not_allowed(&allowed(request, generation)),
         // Of what does not fit, the rest is not waited for.
         Refused::With(status @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::INSUFFICIENT_STORAGE)) => {
             Problem::closing(*status)
@@ -78,15 +78,24 @@ pub fn unchanged(request: &Request, context: &Context, refused: &Refused) -> Box
     }
 }
 
-/// The methods that the files of a context have, for Allow.
-pub fn allowed(request: &Request, context: &Context) -> String {
-    Asked { request, context, folder: &context.folder.load(), asker: Asker::Client, patience: Patience::None }.allow()
+/// The methods that files have, as Tomcat lists them, for Allow.
+pub fn allowed(request: &Request, generation: &Generation) -> String {
+    let options = generation.folder.options();
+    let traced = request.peer.listener.allow_trace;
+    let mut allow = "OPTIONS, GET, HEAD".to_owned();
+    for (is_allowed, methods) in
+        [(options.post_as_get, ", POST"), (options.writable, ", PUT, DELETE"), (traced, ", TRACE")]
+    {
+        if is_allowed {
+            allow.push_str(methods);
+        }
+    }
+    allow
 }
 
 /// Says whether the answer may have to wait: for a client's body, the whole of a large file, or a long list.
-pub fn may_block(request: &Request, context: &Context) -> bool {
-    let folder = context.folder.load();
-    let options = folder.options();
+pub fn may_block(request: &Request, generation: &Generation) -> bool {
+    let options = generation.folder.options();
     options.strong_etags
         || (options.writable && writes(&request.method))
         || (options.listings && request.target.path().ends_with('/'))
@@ -102,8 +111,8 @@ pub enum Content {
 }
 
 /// The content of a file, of which the request's conditions and ranges say nothing.
-pub fn content(context: &Context, path: &str) -> Content {
-    let file = match context.folder.load().lookup(path) {
+pub fn content(generation: &Generation, path: &str) -> Content {
+    let file = match generation.folder.lookup(path) {
         Found::File(file) => file,
         Found::Directory => return Content::Directory,
         _ => return Content::Missing,
@@ -112,7 +121,7 @@ pub fn content(context: &Context, path: &str) -> Content {
     match serval_static_files::content(file) {
         Ok(body) => Content::File(ResponseBody::File(body), content_type),
         Err(error) => {
-            tracing::error!(context = %context.name, path, "a file cannot be read: {error}");
+            tracing::error!(context = %generation.context, path, "a file cannot be read: {error}");
             Content::Missing
         }
     }
@@ -126,7 +135,7 @@ fn writes(method: &Method) -> bool {
 struct Asked<'a> {
     request: &'a Request,
     context: &'a Context,
-    folder: &'a Folder,
+    generation: &'a Generation,
     asker: Asker,
     patience: Patience,
 }
@@ -141,15 +150,15 @@ impl Asked<'_> {
         if let Some(waiting) = waiting(self.context) {
             return Some(Err(waiting));
         }
-        let options = self.folder.options();
+        let options = self.generation.folder.options();
         if options.writable && writes(method) {
             return None;
         }
         Some(match *method {
             Method::TRACE if self.request.peer.listener.allow_trace => Ok(answer::trace(self.request)),
-            Method::OPTIONS => Ok(answer::options(&self.allow())),
+            Method::OPTIONS => Ok(answer::options(&allowed(self.request, self.generation))),
             Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::TRACE => {
-                Err(Problem::not_allowed(&self.allow()))
+                Err(Problem::not_allowed(&allowed(self.request, self.generation)))
             }
             _ => Err(Problem::new(StatusCode::NOT_IMPLEMENTED)),
         })
@@ -157,7 +166,7 @@ impl Asked<'_> {
 
     /// A servlet that forwards has decided already what its POST means.
     fn reads_by_post(&self) -> bool {
-        self.asker == Asker::Forward || self.folder.options().post_as_get
+        self.asker == Asker::Forward || self.generation.folder.options().post_as_get
     }
 
     fn read(&self) -> Option<Answered> {
@@ -166,10 +175,10 @@ impl Asked<'_> {
         if path.is_empty() {
             return Some(self.redirect());
         }
-        match self.folder.lookup(path) {
+        match self.generation.folder.lookup(path) {
             Found::File(file) => self.file(path, file),
             Found::Directory if !path.ends_with('/') => Some(self.redirect()),
-            Found::Directory if self.folder.options().listings => self.list(path),
+            Found::Directory if self.generation.folder.options().listings => self.list(path),
             Found::Directory | Found::Missing => self.missing(),
             Found::Forbidden => Some(Err(Problem::new(StatusCode::FORBIDDEN))),
             Found::Failed(error) => Some(Err(self.failed(&error))),
@@ -179,8 +188,8 @@ impl Asked<'_> {
     fn file(&self, path: &str, file: File) -> Option<Answered> {
         let (method, headers) = (&self.request.method, &self.request.headers);
         let response = match self.patience {
-            Patience::None => respond_at_once(self.folder, path, file, method, headers)?,
-            Patience::Long => respond(self.folder, path, file, method, headers),
+            Patience::None => respond_at_once(&self.generation.folder, path, file, method, headers)?,
+            Patience::Long => respond(&self.generation.folder, path, file, method, headers),
         };
         Some(self.or_problem(response))
     }
@@ -206,14 +215,14 @@ impl Asked<'_> {
             location.push('?');
             location.push_str(query);
         }
-        answer::redirect(self.request, self.context.current.load().redirect_status(), &location)
+        answer::redirect(self.request, self.generation.redirect_status(), &location)
     }
 
     fn list(&self, path: &str) -> Option<Answered> {
         if self.patience == Patience::None {
             return None;
         }
-        match self.folder.list(path) {
+        match self.generation.folder.list(path) {
             Ok(Some(listing)) => {
                 let Request { method, target, headers, .. } = self.request;
                 let response = listing.respond(method, target.query(), headers, &self.context.path);
@@ -230,7 +239,7 @@ impl Asked<'_> {
         if let Some(waiting) = waiting(self.context) {
             return Some(Err(waiting));
         }
-        if let Some(fallback) = &self.folder.options().fallback
+        if let Some(fallback) = &self.generation.folder.options().fallback
             && (self.request.method == Method::GET || self.request.method == Method::HEAD)
             && self.asker == Asker::Client
         {
@@ -248,7 +257,7 @@ impl Asked<'_> {
     fn fallback(&self, page: &str) -> Option<Answered> {
         let by_accept = self.request.target.path().rsplit('/').next().is_some_and(|name| name.contains('.'));
         let is_wanted = !by_accept || accepts_by_name(&self.request.headers, "text/html");
-        let mut answered = match is_wanted.then(|| self.folder.lookup(page)) {
+        let mut answered = match is_wanted.then(|| self.generation.folder.lookup(page)) {
             Some(Found::File(file)) => self.file(page, file)?,
             _ => Err(self.not_found()),
         };
@@ -264,21 +273,6 @@ impl Asked<'_> {
 
     fn not_found(&self) -> Box<Problem> {
         Problem::new(status_when_missing(&self.request.headers))
-    }
-
-    /// The methods that files have, as Tomcat lists them.
-    fn allow(&self) -> String {
-        let options = self.folder.options();
-        let traced = self.request.peer.listener.allow_trace;
-        let mut allow = "OPTIONS, GET, HEAD".to_owned();
-        for (is_allowed, methods) in
-            [(options.post_as_get, ", POST"), (options.writable, ", PUT, DELETE"), (traced, ", TRACE")]
-        {
-            if is_allowed {
-                allow.push_str(methods);
-            }
-        }
-        allow
     }
 
     fn failed(&self, error: &std::io::Error) -> Box<Problem> {

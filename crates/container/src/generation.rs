@@ -3,6 +3,7 @@
 //! Made on a control thread by the deployment; every exchange inside holds it, and when the last one lets go, its servlets and
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,7 @@ use serval_loader::private_copy::{self, Fingerprint, PrivateCopy};
 use serval_loader::servlet::Servlet;
 use serval_loader::unload::let_go;
 use serval_loader::{Refusal, Refused, elf};
+use serval_static_files::Folder;
 use tokio::sync::watch;
 
 use crate::compression::Compression;
@@ -28,6 +30,7 @@ use crate::context::Context;
 use crate::declared::{self, Plans, declared};
 use crate::events::{Change, event_of_context, log_failure, session_ends};
 use crate::execution::Pool;
+use crate::files;
 use crate::filters::FilterMaps;
 use crate::lives::{LeftMapped, Lives};
 use crate::mapping::{By, Mapper};
@@ -36,17 +39,32 @@ use crate::side::Side;
 
 const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DESTROYED;
 
+/// What a generation is beside its libraries.
+#[derive(Clone)]
+pub struct Ground {
+    pub number: u64,
+    pub context: Arc<str>,
+    /// Where its files lie.
+    pub webapp: PathBuf,
+    pub web: Web,
+    pub settings: Arc<ContextSettings>,
+    pub folder: Arc<Folder>,
+    /// Of all generations of its context that have one bound.
+    pub pool: Arc<Pool>,
+    /// Errors show their reasons, unless web.toml says otherwise.
+    pub development: bool,
+    pub lives: Arc<Lives>,
+}
+
 pub struct Generation {
+    ground: Ground,
     /// Of all generations of all contexts.
     pub id: u64,
-    pub number: u64,
     pub since: Instant,
-    pub context: Arc<str>,
     pub mapper: Mapper,
     /// The names that the static files have as a servlet, by their numbers.
     files: Vec<String>,
     pub filter_maps: FilterMaps,
-    pub web: Web,
     /// None: its answers go out as they are.
     pub compression: Option<Arc<Compression>>,
     pub session_settings: SessionSettings,
@@ -59,7 +77,15 @@ pub struct Generation {
     listens_to: u32,
     /// Those that end with it: of a context that is gone.
     last_sessions: OnceLock<Arc<Sessions>>,
-    lives: Arc<Lives>,
+}
+
+/// It is its ground, with libraries on it.
+impl Deref for Generation {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 /// What exchanges that go on by themselves are told of their generation.
@@ -168,53 +194,64 @@ pub enum LoadError {
 
 /// What a generation is made from.
 pub struct Plan {
-    pub number: u64,
-    pub context: Arc<str>,
-    pub webapp: PathBuf,
+    pub ground: Ground,
     /// What WEB-INF/lib is expected to hold; anything else is `CopyError::Changed`.
     pub libraries: Vec<Fingerprint>,
-    pub web: Web,
-    pub settings: ContextSettings,
     /// Where its private copy goes; must not exist.
     pub copy_to: PathBuf,
     pub work: PathBuf,
     /// A folder for this generation alone; made when it is asked for.
     pub temp: PathBuf,
-    pub pool: Arc<Pool>,
     /// The one that serves until this one does: its modules hand over to those of the same name.
     pub before: Arc<Generation>,
-    pub lives: Arc<Lives>,
+}
+
+impl Ground {
+    /// Opens the webapp's folder, which may be none. Inside the runtime. `before`: the context's last generation.
+    pub fn open(
+        (number, context): (u64, Arc<str>),
+        webapp: &Path,
+        (web, settings, development): (Web, ContextSettings, bool),
+        before: Option<&Generation>,
+        lives: Arc<Lives>,
+    ) -> std::io::Result<Ground> {
+        let folder = Arc::new(Folder::open(webapp, files::options(&settings, &web))?);
+        let bounds = |of: &ContextSettings| (of.workers_max, of.queue_max, of.queue_timeout);
+        let pool = match before.filter(|before| bounds(&before.settings) == bounds(&settings)) {
+            Some(before) => before.pool.clone(),
+            None => Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout)),
+        };
+        let (webapp, settings) = (webapp.to_owned(), Arc::new(settings));
+        Ok(Ground { number, context, webapp, web, settings, folder, pool, development, lives })
+    }
 }
 
 impl Generation {
-    /// A generation without libraries: static files only.
-    pub fn of_files(
-        number: u64,
-        context: Arc<str>,
-        web: Web,
-        settings: &ContextSettings,
-        lives: Arc<Lives>,
-    ) -> Arc<Generation> {
-        let (files, mapper) = declared::of_files(&web);
+    fn new(ground: Ground, mapping: (Mapper, Vec<String>, FilterMaps), loaded: Option<Loaded>) -> Arc<Generation> {
+        let (mapper, files, filter_maps) = mapping;
+        let modules = loaded.iter().flat_map(|loaded| &loaded.made.modules);
         Arc::new(Generation {
-            id: lives.begin(),
+            id: ground.lives.begin(),
             since: Instant::now(),
-            number,
-            context,
             mapper,
             files,
-            filter_maps: FilterMaps::default(),
-            session_settings: web.session_settings(settings),
-            compression: Compression::new(&web.compression, &settings.compression),
-            web,
+            filter_maps,
+            session_settings: ground.web.session_settings(&ground.settings),
+            compression: Compression::new(&ground.web.compression, &ground.settings.compression),
             retired: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),
-            temp: None,
-            loaded: None,
-            listens_to: 0,
+            temp: loaded.as_ref().map(|loaded| loaded.temp.clone()),
+            listens_to: modules.fold(0, |kinds, module| kinds | module.listens_to()),
+            loaded,
             last_sessions: OnceLock::new(),
-            lives,
+            ground,
         })
+    }
+
+    /// A generation without libraries: static files only.
+    pub fn of_files(ground: Ground) -> Arc<Generation> {
+        let (files, mapper) = declared::of_files(&ground.web);
+        Generation::new(ground, (mapper, files, FilterMaps::default()), None)
     }
 
     /// Of the redirects that add a slash.
@@ -223,33 +260,24 @@ impl Generation {
     }
 
     /// A generation that maps as its libraries declare, and has none of them: nothing of it can be called.
-    pub fn of_mapping(
-        context: Arc<str>,
-        web: Web,
-        settings: &ContextSettings,
-        (mapper, files, filter_maps): (Mapper, Vec<String>, FilterMaps),
-    ) -> Arc<Generation> {
-        let mut generation = Generation::of_files(0, context, web, settings, Arc::default());
-        if let Some(own) = Arc::get_mut(&mut generation) {
-            (own.mapper, own.files, own.filter_maps) = (mapper, files, filter_maps);
-        }
-        generation
+    pub fn of_mapping(ground: Ground, mapping: (Mapper, Vec<String>, FilterMaps)) -> Arc<Generation> {
+        Generation::new(ground, mapping, None)
     }
 
     /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
     pub fn load(plan: Plan) -> Result<Arc<Generation>, LoadError> {
-        let copy = private_copy::copy(&plan.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
+        let copy = private_copy::copy(&plan.ground.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
         let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
-        let (pool, lives) = (plan.pool.clone(), plan.lives.clone());
-        let (within, context) = (plan.settings.drain_timeout, plan.context.clone());
-        let closing = Closing { pool, within, lives, context, number: plan.number };
+        let Ground { number, context, pool, lives, settings, .. } = &plan.ground;
+        let (number, context, pool, lives) = (*number, context.clone(), pool.clone(), lives.clone());
+        let closing = Closing { pool, within: settings.drain_timeout, lives, context, number };
         let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
             Ok(plans) => plans,
             Err(error) => {
                 let stay = closing.close(made.destroy(&side, None), REFUSED_WITHIN, None);
                 if !stay.is_empty() {
-                    let (context, generation) = (&plan.context, plan.number);
+                    let (context, generation) = (&closing.context, closing.number);
                     tracing::warn!(%context, generation, "what was refused stays mapped: {}", stay.join("; "));
                 }
                 let _ = copy.remove();
@@ -258,25 +286,8 @@ impl Generation {
             }
         };
         let _ = side.modules.set(made.modules.iter().map(Arc::downgrade).collect());
-        Ok(Arc::new(Generation {
-            id: plan.lives.begin(),
-            since: Instant::now(),
-            number: plan.number,
-            context: plan.context,
-            mapper,
-            files,
-            filter_maps,
-            session_settings: plan.web.session_settings(&plan.settings),
-            compression: Compression::new(&plan.web.compression, &plan.settings.compression),
-            web: plan.web,
-            retired: AtomicBool::new(false),
-            stage: watch::Sender::new(Stage::Serving),
-            temp: Some(plan.temp.clone()),
-            listens_to: made.modules.iter().fold(0, |kinds, module| kinds | module.listens_to()),
-            loaded: Some(Loaded { made, copy, side, temp: plan.temp, closing }),
-            last_sessions: OnceLock::new(),
-            lives: plan.lives,
-        }))
+        let loaded = Loaded { made, copy, side, temp: plan.temp, closing };
+        Ok(Generation::new(plan.ground, (mapper, files, filter_maps), Some(loaded)))
     }
 
     pub fn servlet(&self, number: usize) -> Option<&Servlet> {
@@ -446,12 +457,12 @@ impl Made {
     /// The order of SEMANTICS 25: modules, listener functions, filters, servlets.
     fn fill(&mut self, plan: &Plan, copy: &PrivateCopy, side: &Arc<Side>) -> Result<Plans, LoadError> {
         let refused = |file: &Path, refusal| Refused { file: file.to_owned(), refusal };
-        for file in servlet_libraries(&copy.libraries, &plan.settings)? {
+        for file in servlet_libraries(&copy.libraries, &plan.ground.settings)? {
             let library = Library::open(file).map_err(|refusal| refused(file, refusal))?;
             self.libraries.extend(library.map(Arc::new));
         }
         let libraries = self.libraries.clone();
-        let plans = declared(&libraries, &plan.web).map_err(LoadError::Mapping)?;
+        let plans = declared(&libraries, &plan.ground.web).map_err(LoadError::Mapping)?;
         for library in &libraries {
             let module = library.start(side.clone()).map_err(|refusal| refused(library.path(), refusal))?;
             let module = Arc::new(module);

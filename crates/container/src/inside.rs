@@ -41,13 +41,13 @@ pub fn redirect_to_root(request: &Request, context: &Context, generation: &Gener
 }
 
 /// Finds who answers, in the order of SEMANTICS 4.
-pub fn find(context: &Context, generation: &Generation, path: &str) -> Mapped {
+pub fn find(generation: &Generation, path: &str) -> Mapped {
     let mapper = &generation.mapper;
     if let Some(found) = mapper.find_named(path).or_else(|| mapper.find_extension(path)) {
         return Mapped { found, welcome: None };
     }
     if path.ends_with('/')
-        && let Some((found, path)) = welcome(context, generation, path)
+        && let Some((found, path)) = welcome(generation, path)
     {
         return Mapped { found, welcome: Some(path) };
     }
@@ -55,14 +55,14 @@ pub fn find(context: &Context, generation: &Generation, path: &str) -> Mapped {
 }
 
 /// Who a path that ends in a slash may stand for (SEMANTICS 8).
-fn welcome(context: &Context, generation: &Generation, folder: &str) -> Option<(Match, String)> {
+fn welcome(generation: &Generation, folder: &str) -> Option<(Match, String)> {
     let mapper = &generation.mapper;
     for entry in generation.welcome_files() {
         let path = format!("{folder}{entry}");
         if let Some(found) = mapper.find_exact(&path).or_else(|| mapper.find_path(&path)) {
             return Some((found, path));
         }
-        if let Found::File(_) = context.folder.load().lookup(&path) {
+        if let Found::File(_) = generation.folder.lookup(&path) {
             let found = mapper.find_extension(&path).unwrap_or_else(|| mapper.find_default(&path));
             return Some((found, path));
         }

@@ -251,8 +251,9 @@ impl Container {
             body,
             noting: entry.as_mut().and_then(Owner::noting),
         });
-        find_client(&context, &mut request, entry.as_mut());
-        (within(context, request, turn), entry)
+        let generation = context.current.load_full();
+        find_client(&generation, &mut request, entry.as_mut());
+        (within(context, generation, request, turn), entry)
     }
 
     /// The host of a request, what servlets are told of the server, and the request's entry in the host's log.
@@ -285,7 +286,7 @@ impl Container {
 
     /// While a first library is being built, or was not built, what no file answers is 503 with a page that says so.
     pub fn set_build_state(&self, webapp: &Path, state: BuildState) {
-        for context in self.hosts.contexts().iter().filter(|context| context.webapp == webapp) {
+        for context in self.hosts.contexts().iter().filter(|context| context.current.load().webapp == webapp) {
             let has_servlets = dispatch::servlet_count(&context.current.load()) > 0;
             match (state, context.waiting()) {
                 (BuildState::Waits, _) if !has_servlets => context.set_waiting(Waiting::Building),
@@ -336,8 +337,8 @@ impl Container {
 }
 
 /// Where proxies that the context believes say that the request comes from.
-fn find_client(context: &Context, request: &mut exchange::Request, entry: Option<&mut Owner>) {
-    let Some(rules) = &context.settings.remote_ip else { return };
+fn find_client(generation: &Generation, request: &mut exchange::Request, entry: Option<&mut Owner>) {
+    let Some(rules) = &generation.settings.remote_ip else { return };
     let Some(client) = remote_ip::found(rules, &request.headers, &request.peer) else { return };
     if let Some(entry) = entry {
         entry.found_client(&client);
@@ -346,12 +347,7 @@ fn find_client(context: &Context, request: &mut exchange::Request, entry: Option
 }
 
 /// The request inside its context.
-fn within(context: Arc<Context>, request: Box<exchange::Request>, turn: &Arc<Turn>) -> Answer {
-    let generation = context.current.load_full();
-    within_generation(context, generation, request, turn)
-}
-
-fn within_generation(
+fn within(
     context: Arc<Context>,
     generation: Arc<Generation>,
     mut request: Box<exchange::Request>,
@@ -359,7 +355,7 @@ fn within_generation(
 ) -> Answer {
     let listener = &request.peer.listener;
     request.target.enter(&context.path, &listener.uri);
-    if parameters::has_more_cookies(&request.headers, context.settings.cookie_count_max) {
+    if parameters::has_more_cookies(&request.headers, generation.settings.cookie_count_max) {
         let problem = Problem::new(StatusCode::BAD_REQUEST).because_public("The request has too many cookies.");
         return error_page::without_servlet(&problem, &request.headers, &context, &generation).into();
     }
@@ -369,9 +365,9 @@ fn within_generation(
             Err(problem) => error_page::without(&problem, &request.headers, &context, &generation).into(),
         };
     }
-    let Mapped { found, welcome } = inside::find(&context, &generation, request.target.path());
+    let Mapped { found, welcome } = inside::find(&generation, request.target.path());
     if request.method == Method::TRACE && !listener.allow_trace {
-        let problem = dispatch::not_traced(&request, &context, generation.servlet_of(found.by));
+        let problem = dispatch::not_traced(&request, &generation, generation.servlet_of(found.by));
         return dispatch::to_error_page(turn, request, context, generation, found, problem);
     }
     if let Some(path) = welcome {

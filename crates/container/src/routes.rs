@@ -176,10 +176,9 @@ impl Versions {
 mod tests {
     use http::{Request, Version};
     use serval_config::{ContextName, ContextSettings, UriRules, Web, WebSession};
-    use serval_static_files::{Folder, Options};
 
     use super::*;
-    use crate::generation::Generation;
+    use crate::generation::{Generation, Ground};
     use crate::target::Authority;
 
     #[test]
@@ -210,9 +209,9 @@ mod tests {
         let name = ContextName::from_folder(folder).unwrap();
         let (here, settings) = (std::env::temp_dir(), ContextSettings::default());
         let web = Web { session: WebSession { url_rewriting: Some(true), ..WebSession::default() }, ..Web::default() };
-        let first = Generation::of_files(1, name.display().into(), web, &settings, Arc::default());
-        let files = Folder::open(&here, Options::default()).unwrap();
-        Arc::new(Context::new(name, here, settings, false, files, first, (0, Arc::default())))
+        let named = (1, name.display().into());
+        let ground = Ground::open(named, &here, (web, settings, false), None, Arc::default()).unwrap();
+        Arc::new(Context::new(name, Generation::of_files(ground), (0, Arc::default())))
     }
 
     /// The version that answers, and why.

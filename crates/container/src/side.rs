@@ -36,21 +36,22 @@ pub struct Side {
 
 impl Side {
     pub fn new(plan: &Plan) -> Side {
-        let path = if &*plan.context == "/" { String::new() } else { plan.context.to_string() };
+        let ground = &plan.ground;
+        let path = if &*ground.context == "/" { String::new() } else { ground.context.to_string() };
         let text = |path: &Path| path.to_str().map(str::to_owned);
         Side {
-            context: plan.context.clone(),
+            context: ground.context.clone(),
             path,
-            number: plan.number,
-            parameters: plan.web.params.clone(),
-            env: plan.web.env.clone(),
-            mime: plan.web.mime.clone(),
-            root: text(&plan.webapp),
+            number: ground.number,
+            parameters: ground.web.params.clone(),
+            env: ground.web.env.clone(),
+            mime: ground.web.mime.clone(),
+            root: text(&ground.webapp),
             work: text(&plan.work).filter(|_| std::fs::create_dir_all(&plan.work).is_ok()),
             temp: plan.temp.clone(),
             temp_text: OnceLock::new(),
             attributes: Mutex::default(),
-            jobs: Jobs::new(plan.pool.clone(), plan.settings.queue_max.max(1)),
+            jobs: Jobs::new(ground.pool.clone(), ground.settings.queue_max.max(1)),
             modules: OnceLock::new(),
         }
     }

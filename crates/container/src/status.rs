@@ -65,7 +65,7 @@ impl Container {
         ContextStatus {
             host: self.hosts.all[context.host].name.clone(),
             context: context.name.to_string(),
-            webapp: context.webapp.display().to_string(),
+            webapp: generation.webapp.display().to_string(),
             state: match context.waiting() {
                 Waiting::No => "ready",
                 Waiting::Starting => "starting",

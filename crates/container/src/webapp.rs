@@ -88,8 +88,8 @@ fn context_name(host: &Host, webapp: &Path) -> Result<Option<ContextName>, Strin
     }
 }
 
-/// Which folder it is: another one under the same name is another webapp.
-#[derive(PartialEq)]
+/// Which folder it is: another one may come under the same name.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Identity(Option<(u64, u64, Option<SystemTime>)>);
 
 impl Identity {
@@ -102,6 +102,9 @@ impl Identity {
 /// What a generation is made from, as it lay there at one moment.
 #[derive(Clone, PartialEq, Default)]
 pub struct Inputs {
+    /// Where its files lie.
+    pub webapp: PathBuf,
+    folder: Identity,
     pub libraries: Vec<Fingerprint>,
     web: Option<Fingerprint>,
 }
@@ -114,9 +117,11 @@ impl Inputs {
         let libraries = Fingerprint::of_libraries(&lib).map_err(|error| unreadable(&lib, error))?;
         let web = webapp.join("WEB-INF/web.toml");
         let print = |file: Metadata| Fingerprint::of("web.toml".to_owned(), &file);
+        let folder = Identity::of(webapp);
+        let inputs = |web| Inputs { webapp: webapp.to_owned(), folder, libraries, web };
         match std::fs::metadata(&web) {
-            Ok(file) => Ok(Inputs { libraries, web: Some(print(file)) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Inputs { libraries, web: None }),
+            Ok(file) => Ok(inputs(Some(print(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(inputs(None)),
             Err(error) => Err(unreadable(&web, error)),
         }
     }
@@ -130,6 +135,11 @@ impl Inputs {
     pub fn misses<'a>(&self, older: &'a Inputs) -> Option<&'a str> {
         let gone = |old: &&Fingerprint| !self.libraries.iter().any(|new| new.name == old.name);
         older.libraries.iter().find(gone).map(|old| old.name.as_str())
+    }
+
+    /// Whether both are of one folder, in which files come and go.
+    pub fn is_of_one_folder(&self, other: &Inputs) -> bool {
+        (&self.webapp, &self.folder) == (&other.webapp, &other.folder)
     }
 
     /// A file that is not as it was in `older`.

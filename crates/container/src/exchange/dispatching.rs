@@ -55,7 +55,7 @@ impl Exchange {
     pub(super) fn way_to(&self, target: &str) -> Option<Way> {
         let Written { path, uri, query } = self.inside_context(target)?;
         let is_query = query.is_none_or(|query| {
-            let count_max = self.context.settings.parameter_count_max;
+            let count_max = self.generation.settings.parameter_count_max;
             parameters::parse(query.as_bytes(), Charset::Utf8, count_max, &mut Vec::new()).is_ok()
         });
         is_query.then_some(())?;
@@ -120,7 +120,7 @@ impl Exchange {
         let shown = if forward { query.or(here.query()) } else { query };
         let Some(mut there) = here.of_dispatch(&path, &uri, shown) else { return Ok(false) };
         *added = self.add_parameters(query.unwrap_or(""))?;
-        let Mapped { found, welcome } = inside::find(&self.context, &self.generation, &path);
+        let Mapped { found, welcome } = inside::find(&self.generation, &path);
         self.serving = found.by;
         let path = match welcome {
             Some(file) => {
@@ -190,7 +190,7 @@ impl Exchange {
     pub(super) fn add_parameters(&mut self, query: &str) -> Answer<usize> {
         let mut all = Vec::new();
         let malformed = |_| Fault::new(serval_abi::SV_E_ARG, "the target's query is malformed");
-        parameters::parse(query.as_bytes(), Charset::Utf8, self.context.settings.parameter_count_max, &mut all)
+        parameters::parse(query.as_bytes(), Charset::Utf8, self.generation.settings.parameter_count_max, &mut all)
             .map_err(malformed)?;
         let count = all.len();
         if let Some(Ok(known)) = &mut self.parameters {
@@ -263,7 +263,7 @@ impl Exchange {
     fn include_file(&mut self) -> sv_status {
         // Of a dispatch by name, or of a forward inside of an include, it is the one that the request is for then.
         let path = self.included_path.take().unwrap_or_else(|| self.request.target.path().to_owned());
-        let body = match files::content(&self.context, &path) {
+        let body = match files::content(&self.generation, &path) {
             Content::File(body, _) => body,
             Content::Directory => return SV_OK,
             Content::Missing => {
@@ -285,10 +285,10 @@ impl Exchange {
             Async { wake: Some(Arc::new(TaskWake::default())), ..Async::default() },
         );
         self.goes_on();
-        let context = self.context.clone();
+        let pool = self.generation.pool.clone();
         // It may be a thread of a library's own.
-        let _inside = context.pool.runtime().enter();
-        let status = self.poll_to_the_end(task, scope, &context.pool);
+        let _inside = pool.runtime().enter();
+        let status = self.poll_to_the_end(task, scope, &pool);
         self.asynchronous = outer;
         status
     }

@@ -135,7 +135,7 @@ impl Exchange {
     pub fn makes_page_inline(&self) -> bool {
         let Some(location) = self.problem.as_ref().and_then(|problem| self.location_of(problem)) else { return true };
         let Some(Written { path, .. }) = self.inside_context(location) else { return true };
-        let Mapped { found, welcome } = inside::find(&self.context, &self.generation, &path);
+        let Mapped { found, welcome } = inside::find(&self.generation, &path);
         let path = welcome.unwrap_or(path);
         let filters =
             self.generation.filter_maps.find(Some(&path), self.generation.name_of(found.by), SV_DISPATCH_ERROR);
@@ -279,7 +279,7 @@ impl Exchange {
     /// The answer of the static files to an error page's dispatch: all of the file, whatever the client's headers ask.
     pub(super) fn answer_by_page_file(&mut self) {
         let (problem, path) = (Problem::new(self.response.status), self.request.target.path());
-        match error_page::file(&problem, &self.context, path) {
+        match error_page::file(&problem, &self.generation, path) {
             Some(page) => self.answer(page),
             None => {
                 let reason = format!("there is no file {path}");

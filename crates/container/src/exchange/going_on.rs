@@ -29,7 +29,7 @@ impl Exchange {
     pub fn goes_on(&mut self) {
         if self.asynchronous.timeout.is_none() {
             let configured = self.serving.servlet().and_then(|servlet| self.generation.async_timeout(servlet));
-            let timeout = configured.unwrap_or(self.context.settings.async_timeout);
+            let timeout = configured.unwrap_or(self.generation.settings.async_timeout);
             self.set_async_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
         }
     }
@@ -86,7 +86,7 @@ impl Exchange {
             self.request.target = target;
         }
         self.dispatch = SV_DISPATCH_ASYNC;
-        let Mapped { found, welcome } = inside::find(&self.context, &self.generation, self.request.target.path());
+        let Mapped { found, welcome } = inside::find(&self.generation, self.request.target.path());
         if let Some(path) = welcome {
             self.request.target.go_to(path);
         }

@@ -36,7 +36,7 @@ use crate::access_log::{Noting, Question};
 use crate::asynchronous::{Completion, TaskWake};
 use crate::body::ResponseBody;
 use crate::context::Context;
-use crate::execution::Call;
+use crate::execution::{Call, Pool};
 use crate::files::{self, Asker};
 use crate::generation::Generation;
 use crate::mapping::{By, Match};
@@ -228,7 +228,8 @@ impl Exchange {
             Some(_) => request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
             None => Some(0),
         };
-        let mut response = Sending::new(head, context.settings.response_buffer_bytes, request.method == Method::HEAD);
+        let mut response =
+            Sending::new(head, generation.settings.response_buffer_bytes, request.method == Method::HEAD);
         let session = session::Use::new(&request.target, &generation);
         let compression = generation.compression.as_ref();
         response.compressing = compression.map(|compression| compression.wanted(&request.method, &request.headers));
@@ -312,7 +313,7 @@ impl Exchange {
             generation: self.generation.clone(),
             by: self.serving,
             exchange_id: self.request.id,
-            slow_after: self.context.settings.slow_after,
+            slow_after: self.generation.settings.slow_after,
             inline,
         }
     }
@@ -371,7 +372,7 @@ impl Exchange {
             return false;
         }
         let asker = if self.dispatch == SV_DISPATCH_FORWARD { Asker::Forward } else { Asker::Client };
-        match files::answer(&self.request, &self.context, asker) {
+        match files::answer(&self.request, &self.context, &self.generation, asker) {
             Some(answered) => {
                 self.answer_or_raise(answered);
                 false
@@ -452,7 +453,7 @@ impl Exchange {
     }
 
     /// On a thread of a library's own: lets it use the runtime's timers meanwhile.
-    fn inside<'c>(&self, context: &'c Context) -> Option<tokio::runtime::EnterGuard<'c>> {
-        self.asynchronous.completion.as_ref().map(|_| context.pool.runtime().enter())
+    fn inside<'p>(&self, pool: &'p Pool) -> Option<tokio::runtime::EnterGuard<'p>> {
+        self.asynchronous.completion.as_ref().map(|_| pool.runtime().enter())
     }
 }

@@ -53,7 +53,7 @@ impl Exchange {
                 }
             };
             self.body_read += data.len() as u64;
-            if self.body_read > self.context.settings.request_body_bytes_max {
+            if self.body_read > self.generation.settings.request_body_bytes_max {
                 let text = "the body is longer than request_body_bytes_max";
                 return Err(self.body_failed(StatusCode::PAYLOAD_TOO_LARGE, SV_E_LIMIT, text));
             }
@@ -98,11 +98,11 @@ impl Exchange {
                 }
             }
         } else {
-            let context = self.context.clone();
+            let pool = self.generation.pool.clone();
             // As `inside`, which would borrow the body, too.
-            let _inside = self.asynchronous.completion.as_ref().map(|_| context.pool.runtime().enter());
+            let _inside = self.asynchronous.completion.as_ref().map(|_| pool.runtime().enter());
             let next = poll_fn(|task| Pin::new(&mut *body).poll_frame(task));
-            match wait(&context.pool, tokio::time::timeout(limit, next)) {
+            match wait(&pool, tokio::time::timeout(limit, next)) {
                 Ok(Ok(frame)) => Ok(frame),
                 Ok(Err(_)) => Err((StatusCode::REQUEST_TIMEOUT, SV_E_TIMEOUT, SLOW)),
                 Err(_) => Err((StatusCode::SERVICE_UNAVAILABLE, SV_E_BUSY, NO_THREAD)),
@@ -121,8 +121,8 @@ impl Exchange {
     pub(super) fn body_failed(&mut self, status: StatusCode, code: i32, text: impl Into<Cow<'static, str>>) -> Fault {
         if let Some(body) = self.request.body.take() {
             self.body_is_lost = true;
-            let context = self.context.clone();
-            let _inside = self.inside(&context);
+            let pool = self.generation.pool.clone();
+            let _inside = self.inside(&pool);
             // The client is there, and may look for the answer only when it has sent all.
             if !matches!(code, SV_E_CLOSED | SV_E_TIMEOUT) {
                 unread::take(body, &self.request.headers, &self.request.peer.listener);
@@ -145,7 +145,7 @@ impl Exchange {
     }
 
     fn find_parameters(&mut self) -> Answer<Vec<(String, String)>> {
-        let count_max = self.context.settings.parameter_count_max;
+        let count_max = self.generation.settings.parameter_count_max;
         let form = self.read_form()?;
         let mut all = self.first_parameters.clone();
         let query = self.request.target.client_query().as_bytes();
@@ -159,7 +159,7 @@ impl Exchange {
             Err(BadParameters::TooMany) => return Err(self.too_many_parameters()),
         }
         if self.is_multipart_here() && self.multipart_boundary().is_some() {
-            let bytes_max = self.context.settings.form_bytes_max;
+            let bytes_max = self.generation.settings.form_bytes_max;
             let parts = self.read_parts()?.unwrap_or_default();
             if all.len() + parts.len() > count_max {
                 return Err(self.too_many_parameters());
@@ -194,11 +194,12 @@ impl Exchange {
             value.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
         });
         let untouched = self.body_read == 0 || self.form.is_some();
-        let by_method = self.context.settings.form_methods.iter().any(|method| method == self.request.method.as_str());
+        let by_method =
+            self.generation.settings.form_methods.iter().any(|method| method == self.request.method.as_str());
         if !by_method || !is_form || !untouched {
             return Ok(Vec::new());
         }
-        let bytes_max = self.context.settings.form_bytes_max;
+        let bytes_max = self.generation.settings.form_bytes_max;
         self.form.get_or_insert_default();
         while let Some(chunk) = self.next_chunk()? {
             let form = self.form.get_or_insert_default();
@@ -236,7 +237,7 @@ impl Exchange {
         }
         if let Parts::Unread = self.parts {
             let Some(boundary) = self.multipart_boundary() else { return Ok(None) };
-            let limits = self.generation.web.multipart_settings(&self.context.settings);
+            let limits = self.generation.web.multipart_settings(&self.generation.settings);
             self.parts = match boundary {
                 _ if self.body_read > 0 => {
                     return Err(Fault::new(SV_E_STATE, "the body has been read otherwise already"));
@@ -273,7 +274,7 @@ impl Exchange {
         match std::mem::replace(&mut self.parts, Parts::Unread) {
             Parts::Reading(reader) => {
                 let parts = reader.finish().map_err(|bad| self.bad_parts(bad))?;
-                match parts.0.len() > self.context.settings.parameter_count_max {
+                match parts.0.len() > self.generation.settings.parameter_count_max {
                     true => Err(self.too_many_parameters()),
                     false => Ok(parts),
                 }

@@ -35,7 +35,7 @@ impl Exchange {
         if self.request.method != Method::DELETE {
             return true;
         }
-        let folder = self.context.folder.load_full();
+        let folder = self.generation.folder.clone();
         let changed = folder.delete(self.request.target.path(), &self.request.headers);
         self.answer_change(changed.map_err(Stopped::from));
         false
@@ -45,27 +45,29 @@ impl Exchange {
     pub fn answer_change(&mut self, changed: Result<StatusCode, Stopped>) {
         match changed {
             Ok(status) => self.answer(answer::empty(status)),
-            Err(Stopped::ByFile(refused)) => self.raise(files::unchanged(&self.request, &self.context, &refused)),
+            Err(Stopped::ByFile(refused)) => {
+                self.raise(files::unchanged(&self.request, &self.context, &self.generation, &refused))
+            }
             Err(Stopped::ByBody(fault)) => self.failed(fault.status, &fault.text),
         }
     }
 
     /// Receives the client's file inside of a call, which keeps its thread.
     pub(super) fn receive_file_here(&mut self) {
-        let context = self.context.clone();
-        let _inside = self.inside(&context);
-        let received = wait(&context.pool, self.receive_file(None))
-            .unwrap_or(Err(Stopped::ByBody(Fault::new(SV_E_BUSY, NO_THREAD))));
+        let pool = self.generation.pool.clone();
+        let _inside = self.inside(&pool);
+        let received =
+            wait(&pool, self.receive_file(None)).unwrap_or(Err(Stopped::ByBody(Fault::new(SV_E_BUSY, NO_THREAD))));
         self.answer_change(received);
     }
 
     /// Receives the client's file. What blocks counts as a thread of the pool's; without one, this is called on such a thread.
     pub async fn receive_file(&mut self, pool: Option<&Pool>) -> Result<StatusCode, Stopped> {
-        let len_max = self.context.settings.request_body_bytes_max;
+        let len_max = self.generation.settings.request_body_bytes_max;
         if self.content_length.is_some_and(|len| len > len_max) {
             return Err(Refused::With(StatusCode::PAYLOAD_TOO_LARGE).into());
         }
-        let (folder, headers) = (self.context.folder.load_full(), self.request.headers.clone());
+        let (folder, headers) = (self.generation.folder.clone(), self.request.headers.clone());
         let path = self.request.target.path().to_owned();
         let mut upload = blocking(pool, || folder.upload(&path, &headers, len_max)).await?;
         while let Some(bytes) = self.next_piece().await.map_err(Stopped::ByBody)? {

@@ -314,13 +314,13 @@ impl Exchange {
         };
         let fault = gone.map_or_else(
             || {
-                let context = self.context.clone();
-                let _inside = self.inside(&context);
+                let pool = self.generation.pool.clone();
+                let _inside = self.inside(&pool);
                 let room = tokio::time::timeout(
                     self.request.peer.listener.write_timeout,
                     poll_fn(|task| stream.poll_room(task)),
                 );
-                match wait(&context.pool, room) {
+                match wait(&pool, room) {
                     Ok(Ok(Ok(()))) => None,
                     Ok(Ok(Err(_))) => Some(GONE),
                     Ok(Err(_)) => Some(Fault::new(SV_E_TIMEOUT, "the client has not read for write_timeout")),

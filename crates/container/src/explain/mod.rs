@@ -16,16 +16,15 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serval_config::lines::{Part, line_of, line_of_server};
 use serval_config::{ContextName, Host, Server};
-use serval_static_files::Folder;
 
 use crate::answer::Answered;
 use crate::body::ResponseBody;
 use crate::context::Context;
-use crate::generation::Generation;
+use crate::generation::{Generation, Ground};
 use crate::routes::{HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
 use crate::webapp::{Complaints, wanted};
-use crate::{Peer, dispatch, exchange, files};
+use crate::{Peer, dispatch, exchange};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
 pub struct Asked<'a> {
@@ -318,13 +317,14 @@ impl Explanation<'_> {
 
     /// The folder of a context, and the entry that names it.
     fn why_context(&self, context: &Context) -> (String, Option<At>) {
+        let webapp = &context.current.load().webapp;
         let mut entries = self.config.hosts[context.host].contexts.iter();
-        let entry = entries.position(|entry| entry.path == context.path && entry.webapp == context.webapp);
+        let entry = entries.position(|entry| entry.path == context.path && entry.webapp == *webapp);
         let at = entry.and_then(|entry| {
             let host = [Part::Key("host"), Part::Nth(context.host), Part::Key("context")];
             self.line(&[&[host[0], host[1], host[2], Part::Nth(entry), Part::Key("path")]])
         });
-        (format!("the folder {}", below(&self.config.home, &context.webapp)), at)
+        (format!("the folder {}", below(&self.config.home, webapp)), at)
     }
 
     fn version(&mut self, versions: &Versions, context: &Context, rule: VersionRule) {
@@ -368,7 +368,8 @@ fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
 fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Result<Context, String> {
     let settings = config.hosts[host].settings_for(&name.path);
     let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
-    let folder = Folder::open(webapp, files::options(&settings, &web)).map_err(|error| error.to_string())?;
-    let first = Generation::of_files(0, name.display().into(), web, &settings, Arc::default());
-    Ok(Context::new(name, webapp.to_owned(), settings, config.development, folder, first, (host, Arc::default())))
+    let (named, given) = ((0, name.display().into()), (web, settings, config.development));
+    let ground = Ground::open(named, webapp, given, None, Arc::default()).map_err(|error| error.to_string())?;
+    let first = Generation::of_files(ground);
+    Ok(Context::new(name, first, (host, Arc::default())))
 }

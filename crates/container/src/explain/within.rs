@@ -19,7 +19,7 @@ use crate::context::{Context, Waiting};
 use crate::declared::{Instance, Plans, declared};
 use crate::files::Asker;
 use crate::filters::To;
-use crate::generation::{Generation, servlet_libraries};
+use crate::generation::{Generation, Ground, servlet_libraries};
 use crate::inside::{self, Mapped};
 use crate::mapping::{By, Match};
 use crate::webapp::has_source;
@@ -48,7 +48,7 @@ impl Explanation<'_> {
             self.step("redirect", "a slash is added to the context's root").note(why);
             return self.redirect(&webapp, &without_page(inside::redirect_to_root(&request, context, generation)));
         }
-        let Mapped { found, welcome } = inside::find(context, generation, request.target.path());
+        let Mapped { found, welcome } = inside::find(generation, request.target.path());
         if request.method == Method::TRACE && !listener.allow_trace {
             let listener = [Part::Key("listener"), Part::Nth(self.listener)];
             let at = self.line(&[&[listener[0], listener[1], Part::Key("allow_trace")], &listener]);
@@ -89,7 +89,8 @@ impl Explanation<'_> {
 
     /// Opens the libraries of a webapp, and maps as they declare.
     fn webapp<'w>(&mut self, context: &'w Context) -> Webapp<'w> {
-        let web_toml = context.webapp.join("WEB-INF/web.toml");
+        let lies = context.current.load().webapp.clone();
+        let web_toml = lies.join("WEB-INF/web.toml");
         let mut webapp = Webapp {
             context,
             generation: context.current.load_full(),
@@ -100,16 +101,15 @@ impl Explanation<'_> {
         };
         match open(context) {
             Ok(libraries) if libraries.is_empty() => {
-                if self.config.sources && has_source(&context.webapp) {
+                if self.config.sources && has_source(&lies) {
                     context.set_waiting(Waiting::Building);
                     self.step("libraries", "none yet: a server that runs builds them first");
                 }
             }
             Ok(libraries) => match declared(&libraries, &webapp.generation.web) {
                 Ok(Plans { servlets, filters, files, mapper, filter_maps }) => {
-                    let web = webapp.generation.web.clone();
-                    let mapping = (mapper, files, filter_maps);
-                    webapp.generation = Generation::of_mapping(context.name.clone(), web, &context.settings, mapping);
+                    let ground = Ground::clone(&webapp.generation);
+                    webapp.generation = Generation::of_mapping(ground, (mapper, files, filter_maps));
                     (webapp.libraries, webapp.servlets, webapp.filters) = (libraries, servlets, filters);
                 }
                 Err(refusal) => self.not_loaded(context, &refusal.to_string()),
@@ -131,7 +131,7 @@ impl Explanation<'_> {
             Some(_) => ("welcome_files", webapp.line(&[&[Part::Key("welcome_files"), Part::Text(entry)]])),
             None => ("the default welcome_files", None),
         };
-        let is_there = matches!(webapp.context.folder.load().lookup(path), Found::File(_));
+        let is_there = matches!(webapp.generation.folder.lookup(path), Found::File(_));
         let why = if is_there { "a file of that name is there" } else { "a servlet takes it" };
         self.step("welcome", path).note(Note::new(format!("`{entry}` of {list}: {why}")).by("Servlet 10.10").at(at));
     }
@@ -204,12 +204,12 @@ impl Explanation<'_> {
     /// What is on disk, and what is sent of it; what would change it is foreseen, not tried.
     fn by_file(&mut self, webapp: &Webapp<'_>, request: &exchange::Request, path: &str) {
         let (context, home) = (webapp.context, self.config.home.clone());
-        let on_disk = |path: &str| context.webapp.join(path.trim_start_matches('/'));
+        let on_disk = |path: &str| webapp.generation.webapp.join(path.trim_start_matches('/'));
         let shown = |path: &str| below(&home, &on_disk(path));
-        let folder = context.folder.load();
+        let folder = &webapp.generation.folder;
         let options = folder.options();
         let key = |key: &'static str| webapp.line(&[&[Part::Key("files"), Part::Key(key)]]);
-        let Some(answer) = files::answer(request, context, Asker::Client).map(without_page) else {
+        let Some(answer) = files::answer(request, context, &webapp.generation, Asker::Client).map(without_page) else {
             let status = folder.foresee(&request.method, path);
             let what = match (status, request.method == Method::DELETE) {
                 (StatusCode::CREATED, _) => "is made",
@@ -323,7 +323,7 @@ impl Webapp<'_> {
 
 /// The libraries that declare servlets, opened where they lie; or why a server would refuse them.
 fn open(context: &Context) -> Result<Vec<Arc<Library>>, String> {
-    let lib = context.webapp.join("WEB-INF/lib");
+    let lib = context.current.load().webapp.join("WEB-INF/lib");
     let prints =
         Fingerprint::of_libraries(&lib).map_err(|error| format!("{} cannot be read: {error}", lib.display()))?;
     // The linker takes a name without a slash for one to search for.
@@ -333,7 +333,7 @@ fn open(context: &Context) -> Result<Vec<Arc<Library>>, String> {
     if all.is_empty() {
         return Ok(libraries);
     }
-    for file in servlet_libraries(&all, &context.settings).map_err(|refused| refused.to_string())? {
+    for file in servlet_libraries(&all, &context.current.load().settings).map_err(|refused| refused.to_string())? {
         let library = Library::open(file).map_err(|refusal| format!("{}: {refusal}", file.display()))?;
         libraries.extend(library.map(Arc::new));
     }

@@ -1,0 +1,350 @@
+//! Deployment: what lies in the webapps folders against what is mounted. The folders are the truth; events only say when to look.
+//!
+//! Called by the server, one pass at a time. Loads run in tasks of their own, one for each context (`load`); `commands` are what an
+//! operator asks for by name.
+
+mod commands;
+mod load;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serval_config::{ContextName, Server};
+use tokio::sync::{Mutex, Notify};
+
+pub use self::commands::ReloadError;
+use self::load::{Failure, Loaded};
+use crate::context::{Context, Waiting};
+use crate::dispatch::servlet_count;
+use crate::generation::{Generation, Ground};
+use crate::routes::Routes;
+use crate::webapp::{Complaints, Inputs, has_source, wanted};
+use crate::{Container, Event, Pass, Source};
+
+/// How long a library may be gone, beside others that are there, until those are loaded without it: far longer than a linker
+/// or a copy takes to put it back.
+const GONE_FOR: Duration = Duration::from_secs(10);
+/// After what the system could not do (no space, no file handles), a load is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// Files that keep changing for so long are named in the log, and looked at less often.
+const RESTLESS: Duration = Duration::from_secs(5);
+const RESTLESS_LOOK: Duration = Duration::from_secs(1);
+
+pub struct Deployment {
+    config: Arc<Server>,
+    on_event: Box<dyn Fn(&Event) + Send + Sync>,
+    /// By host and name. Held for the length of a pass.
+    mounted: Mutex<HashMap<(usize, ContextName), Mounted>>,
+    loading: AtomicUsize,
+    settled: Notify,
+    /// What the last pass complained of: each is said once.
+    said: StdMutex<Complaints>,
+}
+
+/// What a pass remembers of a context.
+struct Mounted {
+    context: Arc<Context>,
+    number: u64,
+    /// What the current generation was made from.
+    serving: Inputs,
+    /// What was tried last: that, or what was refused.
+    tried: Inputs,
+    /// What lay there at the last pass, and since when.
+    now: Inputs,
+    since: Instant,
+    /// Since when there is no such webapp any more.
+    gone: Option<Instant>,
+    /// Since when a change waits to be tried.
+    pending: Option<Instant>,
+    /// What keeps the change from being tried has been said.
+    said: bool,
+    load: Option<(Inputs, tokio::task::JoinHandle<Loaded>)>,
+    refused: Option<Failure>,
+    announced: bool,
+}
+
+impl Mounted {
+    fn settle_time(&self) -> Duration {
+        self.context.current.load().settings.settle_time
+    }
+}
+
+impl Deployment {
+    pub fn new(config: Arc<Server>, on_event: Box<dyn Fn(&Event) + Send + Sync>) -> Deployment {
+        // Copies of an earlier process, which nobody holds any more: the home is locked.
+        let _ = std::fs::remove_dir_all(config.var.join("run/generations"));
+        Deployment {
+            config,
+            on_event,
+            mounted: Mutex::default(),
+            loading: AtomicUsize::new(0),
+            settled: Notify::new(),
+            said: StdMutex::default(),
+        }
+    }
+
+    /// What the last pass complained of, a sentence each: webapps that are not served, or not as they lie there.
+    pub fn complaints(&self) -> Vec<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sentences: Vec<String> = said.values().cloned().collect();
+        sentences.sort();
+        sentences
+    }
+
+    pub fn first_listener(&self) -> Arc<serval_config::Listener> {
+        Arc::new(self.config.listeners.first().cloned().unwrap_or_default())
+    }
+
+    /// As in server.toml: errors show their reasons.
+    pub fn development(&self) -> bool {
+        self.config.development
+    }
+
+    /// Says what is new among the complaints of a pass.
+    fn complain(&self, complaints: Complaints) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, sentence) in complaints.iter().filter(|(path, sentence)| said.get(*path) != Some(*sentence)) {
+            tracing::error!("{sentence}");
+        }
+        *said = complaints;
+    }
+
+    /// A folder in `var` for one context: no two have the same, whatever their hosts.
+    fn folder_of(&self, kind: &str, context: &Context) -> PathBuf {
+        self.config.var.join(kind).join(&self.config.hosts[context.host].name).join(context.folder_name())
+    }
+
+    /// Forgets all contexts, after the loads that are under way.
+    pub async fn clear(&self) {
+        let mounted = std::mem::take(&mut *self.mounted.lock().await);
+        for (_, mounted) in mounted {
+            mounted.context.current.load().is_the_last_of(&mounted.context);
+            if let Some((_, load)) = mounted.load {
+                // A library's init cannot be stopped: the process ends with it.
+                let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
+            }
+        }
+    }
+}
+
+impl Container {
+    /// Compares the webapps folders with what is mounted, and mounts, reloads, and removes what differs. Returns when all
+    /// static mounts stand; loads of libraries go on in tasks of their own.
+    pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
+        let mut mounted = self.deployment.mounted.lock().await;
+        let mut pass = Pass::default();
+        let mut again =
+            |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
+        let config = self.deployment.config.clone();
+        let mut complaints = Complaints::default();
+        for (number, host) in config.hosts.iter().enumerate() {
+            pass.watch.push((host.webapps.clone(), false));
+            let Some(wanted) = wanted(host, &mut complaints) else {
+                again(RETRY);
+                continue;
+            };
+            mounted.retain(|(of, name), old| {
+                if *of != number || wanted.contains_key(name) {
+                    old.gone = None;
+                    return true;
+                }
+                // Another one may be on its way to its place.
+                let (gone, grace) = (*old.gone.get_or_insert_with(Instant::now), old.settle_time());
+                let stays = gone.elapsed() < grace;
+                match stays {
+                    true => again(grace),
+                    false => self.unmount(number, old),
+                }
+                stays
+            });
+            for (name, webapp) in wanted {
+                let key = (number, name.clone());
+                if !mounted.contains_key(&key) {
+                    match self.mount(number, &webapp, name) {
+                        Ok(new) => drop(mounted.insert(key.clone(), new)),
+                        Err(error) => {
+                            let sentence = format!("{webapp:?} is not served: {error}");
+                            complaints.insert(webapp, sentence);
+                            again(Duration::from_secs(1));
+                            continue;
+                        }
+                    }
+                }
+                let Some(entry) = mounted.get_mut(&key) else { continue };
+                match self.refresh(entry, &webapp).await {
+                    Ok(None) => {}
+                    Ok(Some(after)) => again(after),
+                    Err(error) => {
+                        let sentence = format!("{}: {error}; what served before serves on", entry.context.name);
+                        complaints.insert(webapp.clone(), sentence);
+                        again(RETRY);
+                    }
+                }
+                for folder in ["", "WEB-INF", "WEB-INF/lib"] {
+                    pass.watch.push((webapp.join(folder), false));
+                }
+                if has_source(&webapp) {
+                    pass.watch.push((webapp.join("WEB-INF/src"), true));
+                    // From now on: that a build is to come is known before its turn.
+                    if config.sources && !std::mem::replace(&mut entry.announced, true) {
+                        let nothing_yet =
+                            entry.now.libraries.is_empty() && servlet_count(&entry.context.current.load()) == 0;
+                        if nothing_yet {
+                            entry.context.set_waiting(Waiting::Building);
+                        }
+                    }
+                    // Two contexts may have one webapp, which is built once.
+                    if !pass.sources.iter().any(|other| other.webapp == webapp) {
+                        pass.sources.push(Source {
+                            context: entry.context.name.to_string(),
+                            webapp: webapp.clone(),
+                            folder: self.deployment.folder_of("build", &entry.context),
+                            settle_time: entry.settle_time(),
+                        });
+                    }
+                }
+            }
+        }
+        // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
+        let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
+        pass.sources.sort_by_key(|source| to_compile(&source.webapp));
+        pass.watch.retain(|(folder, _)| folder.is_dir());
+        self.deployment.complain(complaints);
+        pass
+    }
+
+    /// Waits until no load is going on any more.
+    pub async fn settled(&self) {
+        loop {
+            let settled = self.deployment.settled.notified();
+            if self.deployment.loading.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    fn mount(&self, host: usize, webapp: &Path, name: ContextName) -> Result<Mounted, String> {
+        let began = Instant::now();
+        let config = &self.deployment.config;
+        let settings = config.hosts[host].settings_for(&name.path);
+        let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
+        let now = Inputs::of(webapp)?;
+        let files_only = now.libraries.is_empty();
+        let number = u64::from(files_only);
+        let (named, given) = ((number, name.display().into()), (web, settings, config.development));
+        let ground = Ground::open(named, webapp, given, None, self.lives.clone()).map_err(|error| error.to_string())?;
+        let first = Generation::of_files(ground);
+        let of_host = (host, self.hosts.all[host].error_pages.clone());
+        let context = Arc::new(Context::new(name, first, of_host));
+        let mut serving = Inputs::default();
+        if files_only {
+            self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
+            serving = now.clone();
+        } else {
+            context.set_waiting(Waiting::Starting);
+        }
+        let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
+        self.hosts.all[host].routes.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            routes.insert(context.clone());
+            routes
+        });
+        Ok(Mounted {
+            context,
+            number,
+            tried: serving.clone(),
+            serving,
+            now,
+            // What lay there before we came is not being written.
+            since: began.checked_sub(Duration::from_secs(60)).unwrap_or(began),
+            gone: None,
+            pending: None,
+            said: false,
+            load: None,
+            refused: None,
+            announced: false,
+        })
+    }
+
+    fn unmount(&self, host: usize, old: &Mounted) {
+        let context = &old.context;
+        context.goes();
+        self.hosts.all[host].routes.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            routes.remove(context);
+            routes
+        });
+        let generation = context.current.load_full();
+        self.event(context, "gone", generation.number, Duration::ZERO, String::new());
+        generation.is_the_last_of(context);
+        self.drain(generation);
+    }
+
+    /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
+    async fn refresh(self: &Arc<Self>, entry: &mut Mounted, webapp: &Path) -> Result<Option<Duration>, String> {
+        if let Some((inputs, load)) = entry.load.take_if(|(_, load)| load.is_finished()) {
+            entry.took(inputs, load.await);
+        }
+        let context = entry.context.clone();
+        let now = Inputs::of(webapp)?;
+        let mut restless = None;
+        if now != entry.now {
+            restless = now.changed_from(&entry.now).map(str::to_owned);
+            entry.now = now.clone();
+            entry.since = Instant::now();
+        }
+        let retry = entry.refused.as_ref().filter(|_| now != entry.serving).and_then(|failure| failure.retry_at);
+        let retry_in = retry.map(|at| at.saturating_duration_since(Instant::now()));
+        if entry.load.is_none() && (now == entry.serving || now == entry.tried) && retry_in != Some(Duration::ZERO) {
+            entry.pending = None;
+            entry.said = false;
+            return Ok(retry_in);
+        }
+        let pending = entry.pending.get_or_insert_with(Instant::now).elapsed();
+        let (settle, quiet) = (entry.settle_time(), entry.since.elapsed());
+        if entry.load.is_some() || quiet < settle {
+            if pending < RESTLESS {
+                return Ok(Some(settle.saturating_sub(quiet).max(Duration::from_millis(20))));
+            }
+            if let Some(file) = restless.filter(|_| !std::mem::replace(&mut entry.said, true)) {
+                let context = &context.name;
+                tracing::warn!(%context, "{file} keeps changing; it is loaded when it has been at rest for {settle:?} (settle_time)");
+            }
+            return Ok(Some(RESTLESS_LOOK));
+        }
+        if now.is_of_one_folder(&entry.serving)
+            && let Some(library) = now.misses(&entry.serving)
+            // Another one in its place is a new name for it.
+            && !now.adds_to(&entry.serving)
+            && (now.libraries.is_empty() || quiet < GONE_FOR)
+        {
+            if !std::mem::replace(&mut entry.said, true) {
+                let until = match now.libraries.is_empty() {
+                    true => "until there is one, the webapp is removed, or the server restarts".to_owned(),
+                    false => format!("for {GONE_FOR:?}; if it is not back then, the others are loaded without it"),
+                };
+                let context = &context.name;
+                tracing::warn!(%context, "{library} has gone from WEB-INF/lib; the generation that has it serves on {until}");
+            }
+            return Ok((!now.libraries.is_empty()).then(|| GONE_FOR.saturating_sub(quiet)));
+        }
+        self.begin_load(entry, now, |_, _| ());
+        Ok(Some(Duration::from_millis(50)))
+    }
+
+    fn event(&self, context: &Context, state: &'static str, generation: u64, took: Duration, detail: String) {
+        let hosts = &self.deployment.config.hosts;
+        let host = if hosts.len() > 1 { &*hosts[context.host].name } else { "" };
+        (self.deployment.on_event)(&Event {
+            context: format!("{host}{}", context.name),
+            state,
+            generation,
+            took,
+            detail,
+        });
+    }
+}
