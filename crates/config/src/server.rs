@@ -166,16 +166,20 @@ pub struct ContextEntry {
 }
 
 impl Server {
-    /// Reads the web.toml of a webapp that is served at a path of a host, whose number is its place in `hosts`, with what this
-    /// server gives it.
-    pub fn load_web(&self, host: usize, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
+    /// Returns the host of that name, which is no alias.
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == name)
+    }
+
+    /// Reads the web.toml of a webapp that is served at a path of a host of this server, with what they give it.
+    pub fn load_web(&self, host: &Host, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
         self.read_web(host, context_path, webapp).settings
     }
 
     /// Reads it as [`Server::load_web`], and says which files it names.
-    pub fn read_web(&self, host: usize, context_path: &str, webapp: &Path) -> Read<Web> {
+    pub fn read_web(&self, host: &Host, context_path: &str, webapp: &Path) -> Read<Web> {
         let none = Values::default();
-        let entry = self.hosts[host].entry(context_path);
+        let entry = host.entry(context_path);
         let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
         let (files, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
         let settings = web::load(&webapp.join("WEB-INF/web.toml"), Some(given), &files);

@@ -22,15 +22,18 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// What requests get; replaced as a whole.
     pub current: ArcSwap<Generation>,
-    /// The number of its host.
-    pub host: usize,
+    pub host: ArcSwap<OfHost>,
     /// What is mounted at its host, once it is.
     pub beside: OnceLock<Weak<ArcSwap<Routes>>>,
-    /// Its host's.
-    pub host_pages: Arc<HostPages>,
     waiting: AtomicU8,
     refused: Mutex<Option<String>>,
     gone: AtomicBool,
+}
+
+/// What a context has of its host; replaced as a whole when the configuration changes.
+pub struct OfHost {
+    pub name: String,
+    pub pages: HostPages,
 }
 
 /// Why a path that no file answers may be a servlet's that is not there yet.
@@ -44,7 +47,7 @@ pub enum Waiting {
 }
 
 impl Context {
-    pub fn new(name: ContextName, first: Arc<Generation>, (host, host_pages): (usize, Arc<HostPages>)) -> Context {
+    pub fn new(name: ContextName, first: Arc<Generation>, host: Arc<OfHost>) -> Context {
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
         let sessions = Arc::default();
         let shown = name.display().into();
@@ -55,9 +58,8 @@ impl Context {
             name: shown,
             sessions,
             current,
-            host,
+            host: ArcSwap::new(host),
             beside: OnceLock::new(),
-            host_pages,
             waiting,
             refused: Mutex::default(),
             gone: AtomicBool::new(false),

@@ -6,10 +6,13 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serval_config::{ContextName, Host, NoContext, Server};
 use serval_loader::private_copy::Fingerprint;
+
+use crate::given::{Given, Named};
 
 /// What an operator should know of a path, in a sentence. Each is said once, for as long as it is true.
 pub type Complaints = HashMap<PathBuf, String>;
@@ -100,13 +103,26 @@ impl Identity {
 }
 
 /// What a generation is made from, as it lay there at one moment.
-#[derive(Clone, PartialEq, Default)]
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// Where its files lie.
     pub webapp: PathBuf,
     folder: Identity,
     pub libraries: Vec<Fingerprint>,
     web: Option<Fingerprint>,
+    /// None: nobody has looked.
+    pub given: Option<Arc<Given>>,
+    /// The files that `given` was read from, beside web.toml.
+    pub named: Vec<Named>,
+    /// The configuration that `given` is of.
+    pub config: Option<Arc<Server>>,
+}
+
+/// Equal ones make the same generation.
+impl PartialEq for Inputs {
+    fn eq(&self, other: &Inputs) -> bool {
+        self.has_files_of(other) && self.given == other.given
+    }
 }
 
 impl Inputs {
@@ -118,12 +134,22 @@ impl Inputs {
         let web = webapp.join("WEB-INF/web.toml");
         let print = |file: Metadata| Fingerprint::of("web.toml".to_owned(), &file);
         let folder = Identity::of(webapp);
-        let inputs = |web| Inputs { webapp: webapp.to_owned(), folder, libraries, web };
+        let inputs = |web| Inputs { webapp: webapp.to_owned(), folder, libraries, web, ..Inputs::default() };
         match std::fs::metadata(&web) {
             Ok(file) => Ok(inputs(Some(print(file)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(inputs(None)),
             Err(error) => Err(unreadable(&web, error)),
         }
+    }
+
+    /// Whether the same files lie there; nothing is said of what the configuration gives.
+    pub fn has_files_of(&self, other: &Inputs) -> bool {
+        self.is_of_one_folder(other) && self.libraries == other.libraries && self.web == other.web
+    }
+
+    /// Whether both have the same web.toml.
+    pub fn has_web_of(&self, other: &Inputs) -> bool {
+        self.webapp == other.webapp && self.web == other.web
     }
 
     /// Whether there is a library that `older` has not.
@@ -144,7 +170,8 @@ impl Inputs {
 
     /// A file that is not as it was in `older`.
     pub fn changed_from<'a>(&'a self, older: &'a Inputs) -> Option<&'a str> {
-        let all = |inputs: &'a Inputs| inputs.libraries.iter().chain(&inputs.web);
+        let named = |inputs: &'a Inputs| inputs.named.iter().filter_map(|named| named.print.as_ref());
+        let all = |inputs: &'a Inputs| inputs.libraries.iter().chain(&inputs.web).chain(named(inputs));
         let changed = all(self).find(|file| !all(older).any(|old| old == *file));
         let gone = || all(older).find(|old| !all(self).any(|file| file.name == old.name));
         changed.or_else(gone).map(|file| file.name.as_str())

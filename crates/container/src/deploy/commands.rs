@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Mounted;
 use super::load::{FAULT, Loaded};
 use crate::Container;
+use crate::given::Of;
 use crate::webapp::Inputs;
 
 /// LIMIT: how often a reload is begun anew, since files change while they are read.
@@ -47,13 +48,12 @@ impl Container {
     ) -> Result<tokio::sync::oneshot::Receiver<(u64, Loaded)>, ReloadError> {
         loop {
             let mut mounted = self.deployment.mounted.lock().await;
-            let name_of = |number: usize| &*self.deployment.config.hosts[number].name;
             let is_it = |entry: &&mut Mounted| {
-                *entry.context.name == *context && host.is_none_or(|host| host == name_of(entry.context.host))
+                *entry.context.name == *context && host.is_none_or(|host| host == entry.context.host.load().name)
             };
             let mut found: Vec<&mut Mounted> = mounted.values_mut().filter(is_it).collect();
             if found.len() > 1 {
-                let mut hosts: Vec<&str> = found.iter().map(|entry| name_of(entry.context.host)).collect();
+                let mut hosts: Vec<String> = found.iter().map(|entry| entry.context.host.load().name.clone()).collect();
                 hosts.sort_unstable();
                 return Err(ReloadError::Ambiguous(hosts.join(", ")));
             }
@@ -62,7 +62,9 @@ impl Container {
                 entry.took(inputs, load.await);
             }
             if entry.load.is_none() {
-                let now = Inputs::of(&entry.now.webapp).map_err(ReloadError::Refused)?;
+                let (config, host) = (self.deployment.config.load_full(), entry.context.host.load_full());
+                let of = Of { config: &config, host: &host.name, path: &entry.context.path };
+                let now = Inputs::of(&entry.now.webapp).map_err(ReloadError::Refused)?.given(&of, &entry.now);
                 let (told, outcome) = tokio::sync::oneshot::channel();
                 self.begin_load(entry, now, |number, loaded| drop(told.send((number, loaded.clone()))));
                 return Ok(outcome);

@@ -13,6 +13,7 @@ use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground, LoadError, Plan};
+use crate::given::Given;
 use crate::webapp::{Inputs, has_source};
 
 pub const FAULT: &str = "the load ended by a fault of the server; please report it";
@@ -80,20 +81,22 @@ impl Container {
         let began = Instant::now();
         let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
         let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
-        let (config, before) = (&self.deployment.config, context.current.load_full());
-        let web = match config.load_web(context.host, &context.path, &inputs.webapp) {
-            Ok(web) => web,
-            Err(problems) => return refused(problems.to_string()),
+        let before = context.current.load_full();
+        let Some(Given { web, settings, development }) = inputs.given.as_deref().cloned() else {
+            return refused("its host is gone".to_owned());
         };
-        let settings = config.hosts[context.host].settings_for(&context.path);
+        let web = match web {
+            Ok(web) => web,
+            Err(problems) => return refused(problems),
+        };
         let limit = settings.init_timeout;
-        let (named, given) = ((number, context.name.clone()), (web, settings, config.development));
+        let (named, given) = ((number, context.name.clone()), (web, settings, development));
         let ground = match Ground::open(named, &inputs.webapp, given, Some(&before), self.lives.clone()) {
             Ok(ground) => ground,
             Err(error) => return of_system(format!("{} cannot be opened: {error}", inputs.webapp.display())),
         };
         // Libraries are compared by their copy, which takes longer.
-        if !Inputs::of(&inputs.webapp).is_ok_and(|now| now == inputs) {
+        if !Inputs::of(&inputs.webapp).is_ok_and(|now| now.has_files_of(&inputs)) {
             return Loaded::Again;
         }
         let copies = self.deployment.folder_of("run/generations", context);
@@ -163,7 +166,7 @@ impl Container {
 
     /// Says whether nothing but files is to come: there are no libraries, and no source that makes them.
     fn is_files_only(&self, webapp: &Path) -> bool {
-        let is_built = self.deployment.config.sources && has_source(webapp);
+        let is_built = self.deployment.config.load().sources && has_source(webapp);
         !is_built && Inputs::of(webapp).is_ok_and(|now| now.libraries.is_empty())
     }
 

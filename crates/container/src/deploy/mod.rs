@@ -1,25 +1,29 @@
 //! Deployment: what lies in the webapps folders against what is mounted. The folders are the truth; events only say when to look.
 //!
 //! Called by the server, one pass at a time. Loads run in tasks of their own, one for each context (`load`); `commands` are what an
-//! operator asks for by name.
+//! operator asks for by name, and `configuration` is another server.toml.
 
 mod commands;
+mod configuration;
 mod load;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use serval_config::{ContextName, Server};
 use tokio::sync::{Mutex, Notify};
 
 pub use self::commands::ReloadError;
+pub use self::configuration::{NotTaken, Prepared};
 use self::load::{Failure, Loaded};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
+use crate::given::Of;
 use crate::routes::Routes;
 use crate::webapp::{Complaints, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
@@ -34,10 +38,11 @@ const RESTLESS: Duration = Duration::from_secs(5);
 const RESTLESS_LOOK: Duration = Duration::from_secs(1);
 
 pub struct Deployment {
-    config: Arc<Server>,
+    /// Replaced as a whole (`configuration`).
+    config: ArcSwap<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
-    /// By host and name. Held for the length of a pass.
-    mounted: Mutex<HashMap<(usize, ContextName), Mounted>>,
+    /// By the name of the host, and theirs. Held for the length of a pass.
+    mounted: Mutex<HashMap<(String, ContextName), Mounted>>,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -77,7 +82,7 @@ impl Deployment {
         // Copies of an earlier process, which nobody holds any more: the home is locked.
         let _ = std::fs::remove_dir_all(config.var.join("run/generations"));
         Deployment {
-            config,
+            config: ArcSwap::new(config),
             on_event,
             mounted: Mutex::default(),
             loading: AtomicUsize::new(0),
@@ -95,12 +100,12 @@ impl Deployment {
     }
 
     pub fn first_listener(&self) -> Arc<serval_config::Listener> {
-        Arc::new(self.config.listeners.first().cloned().unwrap_or_default())
+        Arc::new(self.config.load().listeners.first().cloned().unwrap_or_default())
     }
 
     /// As in server.toml: errors show their reasons.
     pub fn development(&self) -> bool {
-        self.config.development
+        self.config.load().development
     }
 
     /// Says what is new among the complaints of a pass.
@@ -114,7 +119,7 @@ impl Deployment {
 
     /// A folder in `var` for one context: no two have the same, whatever their hosts.
     fn folder_of(&self, kind: &str, context: &Context) -> PathBuf {
-        self.config.var.join(kind).join(&self.config.hosts[context.host].name).join(context.folder_name())
+        self.config.load().var.join(kind).join(&context.host.load().name).join(context.folder_name())
     }
 
     /// Forgets all contexts, after the loads that are under way.
@@ -138,16 +143,16 @@ impl Container {
         let mut pass = Pass::default();
         let mut again =
             |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
-        let config = self.deployment.config.clone();
+        let config = self.deployment.config.load_full();
         let mut complaints = Complaints::default();
-        for (number, host) in config.hosts.iter().enumerate() {
+        for host in &config.hosts {
             pass.watch.push((host.webapps.clone(), false));
             let Some(wanted) = wanted(host, &mut complaints) else {
                 again(RETRY);
                 continue;
             };
             mounted.retain(|(of, name), old| {
-                if *of != number || wanted.contains_key(name) {
+                if *of != host.name || wanted.contains_key(name) {
                     old.gone = None;
                     return true;
                 }
@@ -156,14 +161,14 @@ impl Container {
                 let stays = gone.elapsed() < grace;
                 match stays {
                     true => again(grace),
-                    false => self.unmount(number, old),
+                    false => self.unmount(old),
                 }
                 stays
             });
             for (name, webapp) in wanted {
-                let key = (number, name.clone());
+                let key = (host.name.clone(), name.clone());
                 if !mounted.contains_key(&key) {
-                    match self.mount(number, &webapp, name) {
+                    match self.mount((&config, host), &webapp, name) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
@@ -174,7 +179,7 @@ impl Container {
                     }
                 }
                 let Some(entry) = mounted.get_mut(&key) else { continue };
-                match self.refresh(entry, &webapp).await {
+                match self.refresh(&config, entry, &webapp).await {
                     Ok(None) => {}
                     Ok(Some(after)) => again(after),
                     Err(error) => {
@@ -186,6 +191,8 @@ impl Container {
                 for folder in ["", "WEB-INF", "WEB-INF/lib"] {
                     pass.watch.push((webapp.join(folder), false));
                 }
+                let named = entry.now.named.iter().filter_map(|named| named.path.parent());
+                pass.watch.extend(named.map(|folder| (folder.to_owned(), false)));
                 if has_source(&webapp) {
                     pass.watch.push((webapp.join("WEB-INF/src"), true));
                     // From now on: that a build is to come is known before its turn.
@@ -227,19 +234,26 @@ impl Container {
         }
     }
 
-    fn mount(&self, host: usize, webapp: &Path, name: ContextName) -> Result<Mounted, String> {
+    fn mount(
+        &self,
+        (config, host): (&Arc<Server>, &serval_config::Host),
+        webapp: &Path,
+        name: ContextName,
+    ) -> Result<Mounted, String> {
         let began = Instant::now();
-        let config = &self.deployment.config;
-        let settings = config.hosts[host].settings_for(&name.path);
-        let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
-        let now = Inputs::of(webapp)?;
+        let of = Of { config, host: &host.name, path: &name.path };
+        let now = Inputs::of(webapp)?.given(&of, &Inputs::default());
+        let hosts = self.hosts.load();
+        let (Some(given), Some(host)) = (now.given.clone(), hosts.named(&host.name)) else {
+            return Err("its host is gone".to_owned());
+        };
+        let web = given.web.clone()?;
         let files_only = now.libraries.is_empty();
         let number = u64::from(files_only);
-        let (named, given) = ((number, name.display().into()), (web, settings, config.development));
+        let (named, given) = ((number, name.display().into()), (web, given.settings.clone(), given.development));
         let ground = Ground::open(named, webapp, given, None, self.lives.clone()).map_err(|error| error.to_string())?;
         let first = Generation::of_files(ground);
-        let of_host = (host, self.hosts.all[host].error_pages.clone());
-        let context = Arc::new(Context::new(name, first, of_host));
+        let context = Arc::new(Context::new(name, first, host.of.clone()));
         let mut serving = Inputs::default();
         if files_only {
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
@@ -247,8 +261,8 @@ impl Container {
         } else {
             context.set_waiting(Waiting::Starting);
         }
-        let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
-        self.hosts.all[host].routes.rcu(|routes| {
+        let _ = context.beside.set(Arc::downgrade(&host.routes));
+        host.routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
             routes
@@ -270,14 +284,17 @@ impl Container {
         })
     }
 
-    fn unmount(&self, host: usize, old: &Mounted) {
+    fn unmount(&self, old: &Mounted) {
         let context = &old.context;
         context.goes();
-        self.hosts.all[host].routes.rcu(|routes| {
-            let mut routes = Routes::clone(routes);
-            routes.remove(context);
-            routes
-        });
+        // Of a host that is gone, nobody finds it any more.
+        if let Some(routes) = context.beside.get().and_then(Weak::upgrade) {
+            routes.rcu(|routes| {
+                let mut routes = Routes::clone(routes);
+                routes.remove(context);
+                routes
+            });
+        }
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
@@ -285,18 +302,25 @@ impl Container {
     }
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
-    async fn refresh(self: &Arc<Self>, entry: &mut Mounted, webapp: &Path) -> Result<Option<Duration>, String> {
+    async fn refresh(
+        self: &Arc<Self>,
+        config: &Arc<Server>,
+        entry: &mut Mounted,
+        webapp: &Path,
+    ) -> Result<Option<Duration>, String> {
         if let Some((inputs, load)) = entry.load.take_if(|(_, load)| load.is_finished()) {
             entry.took(inputs, load.await);
         }
         let context = entry.context.clone();
-        let now = Inputs::of(webapp)?;
+        let host = context.host.load();
+        let now = Inputs::of(webapp)?.given(&Of { config, host: &host.name, path: &context.path }, &entry.now);
+        drop(host);
         let mut restless = None;
         if now != entry.now {
             restless = now.changed_from(&entry.now).map(str::to_owned);
-            entry.now = now.clone();
             entry.since = Instant::now();
         }
+        entry.now = now.clone();
         let retry = entry.refused.as_ref().filter(|_| now != entry.serving).and_then(|failure| failure.retry_at);
         let retry_in = retry.map(|at| at.saturating_duration_since(Instant::now()));
         if entry.load.is_none() && (now == entry.serving || now == entry.tried) && retry_in != Some(Duration::ZERO) {
@@ -337,8 +361,8 @@ impl Container {
     }
 
     fn event(&self, context: &Context, state: &'static str, generation: u64, took: Duration, detail: String) {
-        let hosts = &self.deployment.config.hosts;
-        let host = if hosts.len() > 1 { &*hosts[context.host].name } else { "" };
+        let of = context.host.load();
+        let host = if self.hosts.load().all.len() > 1 { &*of.name } else { "" };
         (self.deployment.on_event)(&Event {
             context: format!("{host}{}", context.name),
             state,
