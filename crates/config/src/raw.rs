@@ -264,7 +264,7 @@ pub(crate) struct Table<'d, 'a> {
 }
 
 impl<'d, 'a> Table<'d, 'a> {
-    fn new(document: &'d Document<'a>, entries: &'d DeTable<'a>, at: Option<usize>, name: String) -> Self {
+    pub(crate) fn new(document: &'d Document<'a>, entries: &'d DeTable<'a>, at: Option<usize>, name: String) -> Self {
         Self { document, entries, at, name, asked: RefCell::default() }
     }
 

@@ -11,17 +11,19 @@ use std::time::Duration;
 
 use glob::Pattern;
 
+use toml::de::DeTable;
+
 use crate::access_log::{AccessLog, AccessLogKeys};
 use crate::archives::{Archives, deploy_ignore};
 use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
 use crate::error_pages::{HostErrorPage, host_error_pages};
-use crate::join;
+use crate::join::{self, File};
 use crate::origins::Origins;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{Document, Table, Text};
 use crate::settings::{self, Setting};
-use crate::substitute::Sources;
+use crate::substitute::{Sources, substitute};
 use crate::uri_rules::{UriRules, uri_rules};
 use crate::value::is_token;
 use crate::values::{self, Given, Values};
@@ -166,6 +168,19 @@ pub struct ContextEntry {
 }
 
 impl Server {
+    /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys.
+    pub fn keep_until_restart(&mut self, in_force: &Server) {
+        // Where they lie by default goes with `var`.
+        let (logs, own) = (self.var.join("log"), in_force.var.join("log"));
+        for log in self.hosts.iter_mut().filter_map(|host| host.access_log.as_mut()) {
+            if log.folder == logs {
+                log.folder.clone_from(&own);
+            }
+        }
+        self.var.clone_from(&in_force.var);
+        (self.io_threads, self.log.format) = (in_force.io_threads, in_force.log.format);
+    }
+
     /// Returns the host of that name, which is no alias.
     pub fn host(&self, name: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == name)
@@ -173,16 +188,16 @@ impl Server {
 
     /// Reads the web.toml of a webapp that is served at a path of a host of this server, with what they give it.
     pub fn load_web(&self, host: &Host, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
-        self.read_web(host, context_path, webapp).settings
+        self.read_web(host, context_path, webapp, &webapp.join("WEB-INF/web.toml")).settings
     }
 
-    /// Reads it as [`Server::load_web`], and says which files it names.
-    pub fn read_web(&self, host: &Host, context_path: &str, webapp: &Path) -> Read<Web> {
+    /// The same, and which files it names, from any file: one that the webapp had before.
+    pub fn read_web(&self, host: &Host, context_path: &str, webapp: &Path, file: &Path) -> Read<Web> {
         let none = Values::default();
         let entry = host.entry(context_path);
         let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
         let (files, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
-        let settings = web::load(&webapp.join("WEB-INF/web.toml"), Some(given), &files);
+        let settings = web::load(file, &webapp.join("WEB-INF"), Some(given), &files);
         Read { settings, files: files.into_inner() }
     }
 }
@@ -244,6 +259,27 @@ pub struct Read<T> {
 /// The folders of webapps are looked for; nothing is created, and no address is tried.
 pub fn load_server(path: &Path, home: &Path) -> Result<Server, Problems> {
     read_server(path, home).settings.map(|(server, _)| server)
+}
+
+/// Returns settings that say where a server of this file runs (`home`, `var`), whatever else is wrong with it; all others are defaults.
+pub fn of_running(path: &Path, home: &Path) -> Server {
+    let (file, home) = (absolute(path).unwrap_or(path.into()), absolute(home).unwrap_or(home.into()));
+    let named = RefCell::default();
+    let files = join::read(path, &named).unwrap_or_default();
+    let sources = Sources { environment: &|name| std::env::var(name), folder: &home, files: &named };
+    // What it says of `var`, as it was read before something that is wrong.
+    let var = files.iter().find_map(|file| {
+        let (root, _) = DeTable::parse_recoverable(&file.text);
+        let var = root.get_ref().get("server")?.get_ref().as_table()?.get("var")?.get_ref().as_str()?.to_owned();
+        substitute(&var, sources).ok()
+    });
+    let nothing = [File { path: file.clone(), text: String::new(), begins: 0 }];
+    let (document, none) = (Document::new(&nothing, sources), DeTable::new());
+    let mut server = server(&document, &Table::new(&document, &none, None, String::new()), (&file, &home));
+    if let Some(var) = var.filter(|var| !var.is_empty()) {
+        server.var = home.join(var);
+    }
+    server
 }
 
 /// Reads it as [`load_server`], and says where each value is from, and on which files they depend.

@@ -40,6 +40,14 @@ pub enum Value {
     Unset,
 }
 
+impl Setting {
+    /// Says whether a server that runs cannot change it.
+    pub fn needs_restart(&self) -> bool {
+        const KEYS: [(&str, &str); 3] = [("server", "var"), ("server", "io_threads"), ("log", "format")];
+        KEYS.contains(&(&*self.table, &*self.key))
+    }
+}
+
 impl PartialEq for Setting {
     fn eq(&self, other: &Setting) -> bool {
         let parts = |setting: &Setting| (setting.table.clone(), setting.key.clone(), setting.value.clone());

@@ -29,6 +29,8 @@ pub struct Web {
     pub welcome_files: Option<Vec<String>>,
     /// A path in the context, with its slash, that has to answer 2xx before a new generation takes over; None: none is asked.
     pub check: Option<String>,
+    /// `switch`: how the next generation takes over; default [`Switch::BlueGreen`].
+    pub switch: Switch,
     /// The context's parameters: those of server.toml, then `[params]`.
     pub params: Values,
     /// The named values of the webapp: those of server.toml, then `[env]`, with each link to a global resource resolved.
@@ -62,6 +64,17 @@ pub struct Web {
     pub build: Option<WebBuild>,
 }
 
+/// How the next generation takes over from the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Switch {
+    /// The next one starts beside the current one, and then gets the requests.
+    #[default]
+    BlueGreen,
+    /// Requests are held while the current one ends and the next one starts: for libraries that own what only one can have, such as a
+    /// port or a file.
+    StopStart,
+}
+
 /// Holds `[build]`: how the libraries of a webapp are made from its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebBuild {
@@ -74,23 +87,29 @@ pub struct WebBuild {
 /// A relative `${file:...}` lies in the folder of the file. Links to global resources are left out: see
 /// [`Server::load_web`](crate::Server::load_web) for a webapp that is served.
 pub fn load_web(path: &Path) -> Result<Web, Problems> {
-    load(path, None, &RefCell::default())
+    load(path, path.parent().unwrap_or(Path::new("")), None, &RefCell::default())
 }
 
-/// Reads the web.toml of a webapp to which server.toml gives something. `named` gets the files that it names.
-pub(crate) fn load(path: &Path, given: Option<Given<'_>>, named: &RefCell<BTreeSet<PathBuf>>) -> Result<Web, Problems> {
+/// Reads the web.toml of a webapp to which server.toml gives something. `folder`: where a relative `${file:...}` lies; `named` gets the
+/// files that are named so.
+pub(crate) fn load(
+    path: &Path,
+    folder: &Path,
+    given: Option<Given<'_>>,
+    named: &RefCell<BTreeSet<PathBuf>>,
+) -> Result<Web, Problems> {
     let none = Values::default();
     let (params, env) = given.map_or((&none, &none), |given| (given.params, given.env));
     let Some(text) = raw::read(path)? else {
         return Ok(Web { params: params.clone(), env: env.clone(), ..Web::default() });
     };
-    let folder = path.parent().unwrap_or(Path::new(""));
     let sources = Sources { environment: &|name| std::env::var(name), folder, files: named };
     let file = [File { path: path.to_owned(), text, begins: 0 }];
     Document::load(&file, sources, |_, top| Web {
         display_name: top.text("display_name", "a string", "\"My shop\"").map(|text| text.value),
         welcome_files: welcome_files(top),
         check: check(top),
+        switch: top.choice("switch", &[("blue-green", Switch::BlueGreen), ("stop-start", Switch::StopStart)]),
         params: params.before(top.pairs("params", "currency = \"EUR\"").into()),
         env: values::env(top, env, given.map(|given| given.resources)),
         mime: mime(top),
@@ -217,7 +236,7 @@ pub(crate) mod tests {
         let path = folder.path().join("web.toml");
         fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
         fs::write(&path, toml).unwrap();
-        let web = super::load(&path, given, &RefCell::default());
+        let web = super::load(&path, folder.path(), given, &RefCell::default());
         web.map_err(|problems| problems.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
@@ -405,7 +424,7 @@ name = 3
 [other]
 ----
 web.toml:3:8: `name` in [[servlet]] is the number `3`, but a string is needed; write for example `name = "cart"`
-web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `check`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
+web.toml:5:2: unknown key `other`; the file's keys are `display_name`, `welcome_files`, `check`, `switch`, `params`, `env`, `mime`, `servlet`, `filter`, `plain_dispatch_paths`, `error_page`, `error_report`, `session`, `cookies`, `multipart`, `files`, `compression`, `redirects`, `build`
 "#,
         );
     }

@@ -36,10 +36,11 @@ impl Answering {
         turn.hear(false);
         Answering { turn: turn.clone(), answer, entry }
     }
+}
 
-    fn poll_answer(&mut self, task: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
-        let Answering { turn, answer, .. } = self;
-        match answer {
+impl Answer {
+    pub(crate) fn poll(&mut self, turn: &Turn, task: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
+        match self {
             Answer::Known(response) => response.take().map_or(Poll::Pending, Poll::Ready),
             // Without a waker: the call runs when this poll of the connection is over, and the next one follows.
             Answer::Called(_) if turn.is_next() => Poll::Pending,
@@ -75,7 +76,8 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.hear(true);
-        let Poll::Ready(mut response) = self.poll_answer(task) else { return Poll::Pending };
+        let Answering { turn, answer, .. } = &mut *self;
+        let Poll::Ready(mut response) = answer.poll(turn, task) else { return Poll::Pending };
         if self.turn.hints.are_waiting() {
             // They go before it, and who sends them wakes this task.
             self.answer = response.into();

@@ -1,13 +1,13 @@
 //! A webapp mounted at a path of a host: what stays the same while its generations come and go.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use serval_config::ContextName;
 
 use crate::error_page::HostPages;
-use crate::generation::Generation;
+use crate::generation::{Gate, Generation};
 use crate::routes::Routes;
 use crate::sessions::Sessions;
 
@@ -25,6 +25,10 @@ pub struct Context {
     pub host: ArcSwap<OfHost>,
     /// What is mounted at its host, once it is.
     pub beside: OnceLock<Weak<ArcSwap<Routes>>>,
+    /// Of its last generation.
+    pub last_number: AtomicU64,
+    /// Requests that are held at its gate.
+    pub held: AtomicUsize,
     waiting: AtomicU8,
     refused: Mutex<Option<String>>,
     gone: AtomicBool,
@@ -49,6 +53,7 @@ pub enum Waiting {
 impl Context {
     pub fn new(name: ContextName, first: Arc<Generation>, host: Arc<OfHost>) -> Context {
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
+        let number = current.load().number;
         let sessions = Arc::default();
         let shown = name.display().into();
         let ContextName { path, version } = name;
@@ -60,10 +65,17 @@ impl Context {
             current,
             host: ArcSwap::new(host),
             beside: OnceLock::new(),
+            last_number: AtomicU64::new(number),
+            held: AtomicUsize::new(0),
             waiting,
             refused: Mutex::default(),
             gone: AtomicBool::new(false),
         }
+    }
+
+    /// The number of its next generation.
+    pub fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// As the folder of a webapp of this path and version is named: `ROOT`, `a#b##2`.
@@ -94,6 +106,15 @@ impl Context {
 
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// Requests are held: its current generation has ended, and the next one is on its way.
+    pub fn is_held(&self) -> bool {
+        matches!(self.current.load().gate, Some(Gate::Held(_)))
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.current.load().gate, Some(Gate::Stopped))
     }
 
     /// Why the last change was refused.

@@ -3,6 +3,7 @@
 //! Made on a control thread by the deployment; every exchange inside holds it, and when the last one lets go, its servlets and
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,8 @@ const REQUEST_EVENTS: u32 = SV_EVENT_REQUEST_INITIALIZED | SV_EVENT_REQUEST_DEST
 #[derive(Clone)]
 pub struct Ground {
     pub number: u64,
+    /// The generation that was the first one made from the same: most often itself.
+    pub origin: u64,
     pub context: Arc<str>,
     /// Where its files lie.
     pub webapp: PathBuf,
@@ -56,8 +59,21 @@ pub struct Ground {
     pub lives: Arc<Lives>,
 }
 
+/// Where a module gets what the one of its name hands over.
+pub type Before = Box<dyn Fn(&str) -> Option<Vec<u8>> + Send>;
+
+/// Why no request comes in.
+pub enum Gate {
+    /// Another generation is on its way. Nobody sends: who waits is woken when the sender is dropped, with this generation.
+    Held(watch::Sender<()>),
+    /// An operator has stopped the context.
+    Stopped,
+}
+
 pub struct Generation {
     ground: Ground,
+    /// It stands in for one that is not there.
+    pub gate: Option<Gate>,
     /// Of all generations of all contexts.
     pub id: u64,
     pub since: Instant,
@@ -190,6 +206,8 @@ pub enum LoadError {
     Mapping(Refusal),
     #[error("{0}")]
     Copy(#[from] private_copy::CopyError),
+    #[error("{0}")]
+    NotHandedOver(String),
 }
 
 /// What a generation is made from.
@@ -202,8 +220,8 @@ pub struct Plan {
     pub work: PathBuf,
     /// A folder for this generation alone; made when it is asked for.
     pub temp: PathBuf,
-    /// The one that serves until this one does: its modules hand over to those of the same name.
-    pub before: Arc<Generation>,
+    /// `lib` of WEB-INF, or one that was kept.
+    pub lib: PathBuf,
 }
 
 impl Ground {
@@ -222,12 +240,17 @@ impl Ground {
             None => Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout)),
         };
         let (webapp, settings) = (webapp.to_owned(), Arc::new(settings));
-        Ok(Ground { number, context, webapp, web, settings, folder, pool, development, lives })
+        Ok(Ground { number, origin: number, context, webapp, web, settings, folder, pool, development, lives })
     }
 }
 
 impl Generation {
-    fn new(ground: Ground, mapping: (Mapper, Vec<String>, FilterMaps), loaded: Option<Loaded>) -> Arc<Generation> {
+    fn new(
+        ground: Ground,
+        mapping: (Mapper, Vec<String>, FilterMaps),
+        loaded: Option<Loaded>,
+        gate: Option<Gate>,
+    ) -> Arc<Generation> {
         let (mapper, files, filter_maps) = mapping;
         let modules = loaded.iter().flat_map(|loaded| &loaded.made.modules);
         Arc::new(Generation {
@@ -244,6 +267,7 @@ impl Generation {
             listens_to: modules.fold(0, |kinds, module| kinds | module.listens_to()),
             loaded,
             last_sessions: OnceLock::new(),
+            gate,
             ground,
         })
     }
@@ -251,7 +275,13 @@ impl Generation {
     /// A generation without libraries: static files only.
     pub fn of_files(ground: Ground) -> Arc<Generation> {
         let (files, mapper) = declared::of_files(&ground.web);
-        Generation::new(ground, (mapper, files, FilterMaps::default()), None)
+        Generation::new(ground, (mapper, files, FilterMaps::default()), None, None)
+    }
+
+    /// Stands in the place of one.
+    pub fn of_gate(ground: Ground, gate: Gate) -> Arc<Generation> {
+        let (files, mapper) = declared::of_files(&ground.web);
+        Generation::new(ground, (mapper, files, FilterMaps::default()), None, Some(gate))
     }
 
     /// Of the redirects that add a slash.
@@ -261,18 +291,19 @@ impl Generation {
 
     /// A generation that maps as its libraries declare, and has none of them: nothing of it can be called.
     pub fn of_mapping(ground: Ground, mapping: (Mapper, Vec<String>, FilterMaps)) -> Arc<Generation> {
-        Generation::new(ground, mapping, None)
+        Generation::new(ground, mapping, None, None)
     }
 
-    /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread.
-    pub fn load(plan: Plan) -> Result<Arc<Generation>, LoadError> {
-        let copy = private_copy::copy(&plan.ground.webapp.join("WEB-INF/lib"), &plan.copy_to, &plan.libraries)?;
+    /// Copies, checks and starts the libraries. Blocks, runs code of the libraries: for a control thread. `hand_over` is called when
+    /// all is known of them that can be without running more than their constructors.
+    pub fn load(plan: Plan, hand_over: impl FnOnce() -> Result<Before, String>) -> Result<Arc<Generation>, LoadError> {
+        let copy = private_copy::copy(&plan.lib, &plan.copy_to, &plan.libraries)?;
         let side = Arc::new(Side::new(&plan));
         let mut made = Made::default();
         let Ground { number, context, pool, lives, settings, .. } = &plan.ground;
         let (number, context, pool, lives) = (*number, context.clone(), pool.clone(), lives.clone());
         let closing = Closing { pool, within: settings.drain_timeout, lives, context, number };
-        let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side) {
+        let Plans { mapper, files, filter_maps, .. } = match made.fill(&plan, &copy, &side, hand_over) {
             Ok(plans) => plans,
             Err(error) => {
                 let stay = closing.close(made.destroy(&side, None), REFUSED_WITHIN, None);
@@ -287,7 +318,7 @@ impl Generation {
         };
         let _ = side.modules.set(made.modules.iter().map(Arc::downgrade).collect());
         let loaded = Loaded { made, copy, side, temp: plan.temp, closing };
-        Ok(Generation::new(plan.ground, (mapper, files, filter_maps), Some(loaded)))
+        Ok(Generation::new(plan.ground, (mapper, files, filter_maps), Some(loaded), None))
     }
 
     pub fn servlet(&self, number: usize) -> Option<&Servlet> {
@@ -389,9 +420,31 @@ impl Generation {
         (filters, promise)
     }
 
-    /// What a module of this name hands over to the next generation's.
-    fn saved(&self, name: &str) -> Option<Vec<u8>> {
+    /// What a module of this name hands over to the next generation's; calls it.
+    pub fn saved(&self, name: &str) -> Option<Vec<u8>> {
         self.loaded.as_ref()?.made.modules.iter().find(|module| module.name() == name)?.save()
+    }
+
+    /// What all of them hand over.
+    pub fn saved_of_all(&self) -> HashMap<String, Vec<u8>> {
+        let modules = self.loaded.iter().flat_map(|loaded| &loaded.made.modules);
+        modules.filter_map(|module| Some((module.name().to_owned(), module.save()?))).collect()
+    }
+
+    /// Whether anything of it was started.
+    pub fn has_libraries(&self) -> bool {
+        self.loaded.is_some()
+    }
+
+    /// It was not replaced after all.
+    pub fn serve_on(&self) {
+        self.retired.store(false, Ordering::Relaxed);
+        self.stage.send_replace(Stage::Serving);
+    }
+
+    /// The private copy of its libraries.
+    pub fn copy(&self) -> Option<&PrivateCopy> {
+        self.loaded.as_ref().map(|loaded| &loaded.copy)
     }
 
     /// The libraries that others here need, and that are not what they were in `older`.
@@ -455,7 +508,13 @@ struct Made {
 
 impl Made {
     /// The order of SEMANTICS 25: modules, listener functions, filters, servlets.
-    fn fill(&mut self, plan: &Plan, copy: &PrivateCopy, side: &Arc<Side>) -> Result<Plans, LoadError> {
+    fn fill(
+        &mut self,
+        plan: &Plan,
+        copy: &PrivateCopy,
+        side: &Arc<Side>,
+        hand_over: impl FnOnce() -> Result<Before, String>,
+    ) -> Result<Plans, LoadError> {
         let refused = |file: &Path, refusal| Refused { file: file.to_owned(), refusal };
         for file in servlet_libraries(&copy.libraries, &plan.ground.settings)? {
             let library = Library::open(file).map_err(|refusal| refused(file, refusal))?;
@@ -463,11 +522,12 @@ impl Made {
         }
         let libraries = self.libraries.clone();
         let plans = declared(&libraries, &plan.ground.web).map_err(LoadError::Mapping)?;
+        let before = hand_over().map_err(LoadError::NotHandedOver)?;
         for library in &libraries {
             let module = library.start(side.clone()).map_err(|refusal| refused(library.path(), refusal))?;
             let module = Arc::new(module);
             self.modules.push(module.clone());
-            if let Some(saved) = plan.before.saved(module.name()) {
+            if let Some(saved) = before(module.name()) {
                 module.restore(&saved).map_err(|refusal| refused(library.path(), refusal))?;
             }
         }

@@ -52,14 +52,15 @@ impl Inputs {
             return self;
         }
         let Some(host) = of.config.host(of.host) else { return self };
-        let mut read = of.config.read_web(host, of.path, &self.webapp);
-        self.named = read.files.iter().map(|path| Named::of(path)).collect();
+        let read = || of.config.read_web(host, of.path, &self.webapp, &self.inside.join("web.toml"));
+        let mut found = read();
+        self.named = found.files.iter().map(|path| Named::of(path)).collect();
         if !self.named.is_empty() {
             // Behind the look at them: what is written from now on is seen at the next one.
-            read = of.config.read_web(host, of.path, &self.webapp);
+            found = read();
         }
         let given = Given {
-            web: read.settings.map_err(|problems| problems.to_string()),
+            web: found.settings.map_err(|problems| problems.to_string()),
             settings: host.settings_for(of.path),
             development: of.config.development,
         };

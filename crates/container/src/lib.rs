@@ -28,6 +28,7 @@ mod files;
 mod filters;
 #[doc(hidden)]
 pub mod fuzz;
+mod gate;
 mod generation;
 mod given;
 mod hints;
@@ -68,7 +69,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
-pub use deploy::{NotTaken, Prepared, ReloadError};
+pub use deploy::{Named, NotTaken, Prepared, ReloadError};
 use events::{log_failure, session_ends};
 pub use execution::StackOf;
 use execution::{Inline, Watch};
@@ -258,6 +259,9 @@ impl Container {
         });
         let generation = context.current.load_full();
         find_client(&generation, &mut request, entry.as_mut());
+        if generation.gate.is_some() {
+            return (gate::answer(context, generation, request, turn), entry);
+        }
         (within(context, generation, request, turn), entry)
     }
 

@@ -96,6 +96,16 @@ impl Lives {
         });
     }
 
+    /// It serves on.
+    pub fn serves_on(&self, id: u64) {
+        lock(&self.retired).retain(|retired| retired.id != id);
+    }
+
+    /// Whether nothing of a generation that was retired can be called any more, but what unloads it.
+    pub fn is_destroyed(&self, id: u64) -> bool {
+        lock(&self.retired).iter().all(|retired| retired.id != id || retired.state == "unloading")
+    }
+
     pub fn set(&self, id: u64, state: &'static str, waits_for: String) {
         if let Some(retired) = lock(&self.retired).iter_mut().find(|retired| retired.id == id) {
             (retired.state, retired.waits_for) = (state, waits_for);

@@ -31,7 +31,7 @@ pub struct ContextStatus {
     /// "/" for the root context, "/shop##2".
     pub context: String,
     pub webapp: String,
-    /// `ready`; `starting`, `building`: its servlets are to come; `failed`: they do not come, the log says why.
+    /// `ready`; `starting`, `building`: its servlets are to come; `failed`: they do not come, the log says why; `stopped` by an operator.
     pub state: &'static str,
     /// That requests get.
     pub generation: u64,
@@ -41,6 +41,8 @@ pub struct ContextStatus {
     pub sessions: usize,
     /// Calls of its servlets and filters that run now, each on a thread.
     pub calls: usize,
+    /// Generations to which `rollback` can go back, the last one first.
+    pub kept: Vec<u64>,
     /// Why the last change was refused; the current generation serves on.
     pub refused: Option<String>,
 }
@@ -67,6 +69,8 @@ impl Container {
             context: context.name.to_string(),
             webapp: generation.webapp.display().to_string(),
             state: match context.waiting() {
+                _ if context.is_stopped() => "stopped",
+                _ if context.is_held() => "starting",
                 Waiting::No => "ready",
                 Waiting::Starting => "starting",
                 Waiting::Building => "building",
@@ -77,6 +81,7 @@ impl Container {
             servlets: servlet_count(&generation),
             sessions: context.sessions.count(),
             calls: calls_in(generation.id),
+            kept: self.kept(context).into_iter().filter(|&number| number != generation.origin).collect(),
             refused: context.refused(),
         }
     }

@@ -107,6 +107,8 @@ impl Identity {
 pub struct Inputs {
     /// Where its files lie.
     pub webapp: PathBuf,
+    /// Where `web.toml` and `lib` lie: its WEB-INF, or a folder of what was kept of an older generation.
+    pub inside: PathBuf,
     folder: Identity,
     pub libraries: Vec<Fingerprint>,
     web: Option<Fingerprint>,
@@ -128,13 +130,19 @@ impl PartialEq for Inputs {
 impl Inputs {
     /// An error is one: what cannot be seen is not what is not there.
     pub fn of(webapp: &Path) -> Result<Inputs, String> {
+        Inputs::of_kept(webapp, &webapp.join("WEB-INF"))
+    }
+
+    /// The webapp's files, with the libraries and the web.toml that lie in `inside`.
+    pub fn of_kept(webapp: &Path, inside: &Path) -> Result<Inputs, String> {
         let unreadable = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
-        let lib = webapp.join("WEB-INF/lib");
+        let lib = inside.join("lib");
         let libraries = Fingerprint::of_libraries(&lib).map_err(|error| unreadable(&lib, error))?;
-        let web = webapp.join("WEB-INF/web.toml");
+        let web = inside.join("web.toml");
         let print = |file: Metadata| Fingerprint::of("web.toml".to_owned(), &file);
         let folder = Identity::of(webapp);
-        let inputs = |web| Inputs { webapp: webapp.to_owned(), folder, libraries, web, ..Inputs::default() };
+        let (webapp, inside) = (webapp.to_owned(), inside.to_owned());
+        let inputs = |web| Inputs { webapp, inside, folder, libraries, web, ..Inputs::default() };
         match std::fs::metadata(&web) {
             Ok(file) => Ok(inputs(Some(print(file)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(inputs(None)),
@@ -144,12 +152,12 @@ impl Inputs {
 
     /// Whether the same files lie there; nothing is said of what the configuration gives.
     pub fn has_files_of(&self, other: &Inputs) -> bool {
-        self.is_of_one_folder(other) && self.libraries == other.libraries && self.web == other.web
+        self.is_of_one_folder(other) && self.libraries == other.libraries && self.has_web_of(other)
     }
 
     /// Whether both have the same web.toml.
     pub fn has_web_of(&self, other: &Inputs) -> bool {
-        self.webapp == other.webapp && self.web == other.web
+        (&self.webapp, &self.inside, &self.web) == (&other.webapp, &other.inside, &other.web)
     }
 
     /// Whether there is a library that `older` has not.
@@ -161,6 +169,16 @@ impl Inputs {
     pub fn misses<'a>(&self, older: &'a Inputs) -> Option<&'a str> {
         let gone = |old: &&Fingerprint| !self.libraries.iter().any(|new| new.name == old.name);
         older.libraries.iter().find(gone).map(|old| old.name.as_str())
+    }
+
+    /// The files as text: equal where the same ones lie there. Nothing of what the configuration gives, which may be secret.
+    pub fn shown(&self) -> String {
+        format!("{:?}", (&self.webapp, &self.inside, &self.folder, &self.libraries, &self.web))
+    }
+
+    /// The same places, as they are now.
+    pub fn look_again(&self) -> Result<Inputs, String> {
+        Inputs::of_kept(&self.webapp, &self.inside)
     }
 
     /// Whether both are of one folder, in which files come and go.

@@ -35,7 +35,6 @@ struct Known {
 
 /// Builds what `queue` brings until `stopped` turns true; a build that runs then is ended.
 pub async fn build_all(
-    config: Arc<Server>,
     container: Arc<Container>,
     mut queue: mpsc::Receiver<Vec<Source>>,
     mut stopped: watch::Receiver<bool>,
@@ -53,6 +52,7 @@ pub async fn build_all(
             () = settled => {}
             () = told(&mut stopped) => return,
         }
+        let config = container.config();
         if !config.sources {
             continue;
         }

@@ -1,21 +1,28 @@
-//! The way of a next generation: load, check, swap, drain.
+//! The way of a next generation: load, check, swap, drain; or, for `stop-start`: hold, drain, load, check, swap.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use serval_config::Switch;
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
 
+use super::kept::Store;
 use super::{Mounted, RETRY};
 use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
-use crate::generation::{Generation, Ground, LoadError, Plan};
+use crate::generation::{Before, Gate, Generation, Ground, LoadError, Plan};
 use crate::given::Given;
 use crate::webapp::{Inputs, has_source};
 
+/// How long what was cut may take to end.
+pub const CUT_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at a generation that ends.
+const LOOK: Duration = Duration::from_millis(2);
 pub const FAULT: &str = "the load ended by a fault of the server; please report it";
 
 #[derive(Clone)]
@@ -50,79 +57,182 @@ impl Drop for Loading {
     }
 }
 
+/// What a next generation is made from.
+#[derive(Clone)]
+pub struct From {
+    pub inputs: Inputs,
+    /// A kept one, to which an operator goes back.
+    pub kept: Option<u64>,
+}
+
+/// What a current generation that has ended leaves behind for the next one, or for itself, if that does not start.
+#[derive(Default)]
+struct Estate {
+    saved: OnceLock<Arc<HashMap<String, Vec<u8>>>>,
+}
+
 impl Container {
-    /// Starts a load of what lies there now. Its end is told, with the number of the generation.
+    /// Starts a load. `lies`: what lies in the webapp now, which need not be what it is made from. Its end is told, with the number of the
+    /// generation.
     pub(super) fn begin_load(
         self: &Arc<Self>,
         entry: &mut Mounted,
-        now: Inputs,
+        lies: Inputs,
+        from: From,
         told: impl FnOnce(u64, &Loaded) + Send + 'static,
     ) {
-        entry.number += 1;
         let context = entry.context.clone();
-        let (loading, number, inputs) = (Loading::begin(self), entry.number, now.clone());
-        let before = entry.refused.as_ref().filter(|_| now == entry.tried).map(|failure| failure.reason.clone());
+        let (loading, number, inputs) = (Loading::begin(self), context.next_number(), lies.clone());
+        let before = entry.refused.as_ref().filter(|_| lies == entry.tried).map(|failure| failure.reason.clone());
         let load = tokio::spawn(async move {
-            let webapp = inputs.webapp.clone();
-            let loaded = loading.0.load(&context, number, inputs).await;
-            if let Loaded::Refused(failure) = &loaded
-                && before.as_ref() != Some(&failure.reason)
-            {
-                loading.0.refused(&context, number, &webapp, failure);
+            let loaded = loading.0.load(&context, number, &from).await;
+            match &loaded {
+                Loaded::Swapped => loading.0.remember(&context, &inputs, &from).await,
+                Loaded::Refused(failure) if before.as_ref() != Some(&failure.reason) => {
+                    loading.0.refused(&context, number, &inputs.webapp, failure)
+                }
+                Loaded::Refused(_) | Loaded::Again => {}
             }
             told(number, &loaded);
             loaded
         });
-        entry.load = Some((now, load));
+        entry.load = Some((lies, load));
     }
 
-    /// Makes the next generation and swaps it in; any failure leaves the current one.
-    async fn load(&self, context: &Arc<Context>, number: u64, inputs: Inputs) -> Loaded {
+    pub(super) fn store_of(&self, context: &Context) -> Store {
+        Store(self.deployment.folder_of("generations", context))
+    }
+
+    /// Keeps what the current generation was made from.
+    async fn remember(&self, context: &Arc<Context>, lies: &Inputs, from: &From) {
+        let (store, generation) = (self.store_of(context), context.current.load_full());
+        let (name, lies, from) = (context.name.clone(), lies.clone(), from.clone());
+        let remember = move || {
+            match from.kept {
+                Some(number) => store.pin(number, &lies)?,
+                None => store.unpin(),
+            }
+            if generation.origin == generation.number {
+                store.keep(generation.number, &from.inputs, generation.copy())?;
+            }
+            store.prune(generation.settings.generations_kept, generation.origin);
+            Ok::<(), std::io::Error>(())
+        };
+        let remembered = tokio::task::spawn_blocking(remember).await;
+        if let Err(error) = remembered.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::warn!(context = %name, "there will be no way back to this generation, which is not kept: {error}");
+        }
+    }
+
+    /// Makes the next generation and swaps it in; any failure leaves the current one, or one that is made from the same.
+    async fn load(self: &Arc<Self>, context: &Arc<Context>, number: u64, from: &From) -> Loaded {
+        let (before, estate) = (context.current.load_full(), Arc::<Estate>::default());
+        let origin = before.origin;
+        let loaded = self.make(context, number, from, before, &estate).await;
+        if !matches!(loaded, Loaded::Swapped) && context.is_held() {
+            self.go_back(context, origin, &estate).await;
+        }
+        loaded
+    }
+
+    /// The current generation has ended, and the next one does not start: another one is made from what that one was made from.
+    async fn go_back(self: &Arc<Self>, context: &Arc<Context>, origin: u64, estate: &Arc<Estate>) {
+        let (number, before) = (context.next_number(), context.current.load_full());
+        let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
+        let made = match found.and_then(|kept| kept.inputs(&before.webapp)) {
+            Ok(inputs) => {
+                let from = From { inputs, kept: Some(origin) };
+                self.make(context, number, &from, before, estate).await
+            }
+            Err(why) => Loaded::Refused(Failure { reason: why, retry_at: None }),
+        };
+        let why = match made {
+            Loaded::Swapped => return,
+            Loaded::Again => "its files keep changing".to_owned(),
+            Loaded::Refused(failure) => failure.reason,
+        };
+        tracing::error!(
+            context = %context.name,
+            "the generation that has ended does not start again: {why}; requests are answered 503"
+        );
+        context.set_waiting(Waiting::Failed);
+        let ground = Ground::clone(&context.current.load());
+        context.current.store(Generation::of_files(Ground { number: 0, ..ground }));
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        context: &Arc<Context>,
+        number: u64,
+        from: &From,
+        before: Arc<Generation>,
+        estate: &Arc<Estate>,
+    ) -> Loaded {
         let began = Instant::now();
+        let inputs = &from.inputs;
         let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
         let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
-        let before = context.current.load_full();
-        let Some(Given { web, settings, development }) = inputs.given.as_deref().cloned() else {
-            return refused("its host is gone".to_owned());
+        // What was kept is given what the configuration says now.
+        let now = || self.given(context, inputs.clone(), &Inputs::default()).given;
+        let Some(given) = inputs.given.clone().or_else(now) else {
+            return refused("its host was removed meanwhile".to_owned());
         };
+        let Given { web, settings, development } = Given::clone(&given);
         let web = match web {
             Ok(web) => web,
             Err(problems) => return refused(problems),
         };
         let limit = settings.init_timeout;
         let (named, given) = ((number, context.name.clone()), (web, settings, development));
-        let ground = match Ground::open(named, &inputs.webapp, given, Some(&before), self.lives.clone()) {
+        let mut ground = match Ground::open(named, &inputs.webapp, given, Some(&before), self.lives.clone()) {
             Ok(ground) => ground,
             Err(error) => return of_system(format!("{} cannot be opened: {error}", inputs.webapp.display())),
         };
         // Libraries are compared by their copy, which takes longer.
-        if !Inputs::of(&inputs.webapp).is_ok_and(|now| now.has_files_of(&inputs)) {
+        if !inputs.look_again().is_ok_and(|now| now.has_files_of(inputs)) {
             return Loaded::Again;
         }
+        let same = || self.store_of(context).same(inputs).map(|kept| kept.number);
+        ground.origin = from.kept.or_else(same).unwrap_or(number);
         let copies = self.deployment.folder_of("run/generations", context);
         if let Err(error) = std::fs::create_dir_all(&copies) {
             return of_system(format!("{} cannot be made: {error}", copies.display()));
         }
         let name = format!("g{number}-{}", self.exchanges.fetch_add(1, Ordering::Relaxed));
+        let is_stop_start = before.web.switch == Switch::StopStart || ground.web.switch == Switch::StopStart;
         let plan = Plan {
             ground,
-            libraries: inputs.libraries,
+            libraries: inputs.libraries.clone(),
+            lib: inputs.inside.join("lib"),
             copy_to: copies.join(&name),
             temp: copies.join(format!("{name}.temp")),
-            before,
             work: self.deployment.folder_of("work", context),
+        };
+        let mut longest = limit;
+        if is_stop_start {
+            longest += 2 * before.settings.drain_timeout + 2 * CUT_WITHIN;
+        }
+        let hand_over: Box<dyn FnOnce() -> Result<Before, String> + Send> = match estate.saved.get().cloned() {
+            Some(saved) => Box::new(move || Ok(Box::new(move |name| saved.get(name).cloned()))),
+            None if is_stop_start && before.has_libraries() => {
+                let (container, context, estate) = (self.clone(), context.clone(), estate.clone());
+                Box::new(move || container.end_current(&context, before, &estate))
+            }
+            None => Box::new(move || Ok(Box::new(move |name| before.saved(name)))),
         };
         let load = tokio::task::spawn_blocking(move || {
             if plan.libraries.is_empty() {
                 return Ok(Generation::of_files(plan.ground));
             }
-            Generation::load(plan)
+            Generation::load(plan, hand_over)
         });
-        let next = match tokio::time::timeout(limit, load).await {
+        let next = match tokio::time::timeout(longest, load).await {
             Ok(Ok(Ok(next))) => next,
             Ok(Ok(Err(LoadError::Copy(CopyError::Changed)))) => return Loaded::Again,
             Ok(Ok(Err(
-                error @ (LoadError::Copy(_) | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
+                error @ (LoadError::Copy(_)
+                | LoadError::NotHandedOver(_)
+                | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
             ))) => return of_system(error.to_string()),
             Ok(Ok(Err(error))) => return refused(error.to_string()),
             Ok(Err(error)) => return refused(format!("the load panicked: {error}")),
@@ -162,6 +272,35 @@ impl Container {
         }
         self.drain(old);
         Loaded::Swapped
+    }
+
+    /// Holds the requests of a context, and ends its current generation (`stop-start`). Blocks. An error is a sentence: that one serves on.
+    fn end_current(&self, context: &Context, current: Arc<Generation>, estate: &Estate) -> Result<Before, String> {
+        let gate = Gate::Held(tokio::sync::watch::Sender::new(()));
+        context.current.store(Generation::of_gate(Ground::clone(&current), gate));
+        let (id, after) = (current.id, current.settings.drain_timeout);
+        self.drain(current.clone());
+        let has_ended = |is_over: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + after + CUT_WITHIN;
+            while !is_over() && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+            is_over()
+        };
+        if !has_ended(&|| Arc::strong_count(&current) == 1) {
+            current.serve_on();
+            self.lives.serves_on(id);
+            let number = current.number;
+            context.current.store(current);
+            return Err(format!("calls still run in generation {number} after {after:?} (drain_timeout)"));
+        }
+        let saved = Arc::new(current.saved_of_all());
+        let _ = estate.saved.set(saved.clone());
+        drop(current);
+        if !has_ended(&|| self.lives.is_destroyed(id)) {
+            tracing::warn!(context = %context.name, "the old generation is not destroyed after {after:?} (drain_timeout); the next one starts beside it");
+        }
+        Ok(Box::new(move |name| saved.get(name).cloned()))
     }
 
     /// Says whether nothing but files is to come: there are no libraries, and no source that makes them.

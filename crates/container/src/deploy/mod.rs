@@ -5,6 +5,7 @@
 
 mod commands;
 mod configuration;
+mod kept;
 mod load;
 
 use std::collections::HashMap;
@@ -17,13 +18,14 @@ use arc_swap::ArcSwap;
 use serval_config::{ContextName, Server};
 use tokio::sync::{Mutex, Notify};
 
-pub use self::commands::ReloadError;
+pub use self::commands::{Named, ReloadError};
 pub use self::configuration::{NotTaken, Prepared};
-use self::load::{Failure, Loaded};
+use self::kept::Store;
+use self::load::{Failure, From, Loaded};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
-use crate::given::Of;
+use crate::given::{Given, Of};
 use crate::routes::Routes;
 use crate::webapp::{Complaints, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
@@ -52,7 +54,6 @@ pub struct Deployment {
 /// What a pass remembers of a context.
 struct Mounted {
     context: Arc<Context>,
-    number: u64,
     /// What the current generation was made from.
     serving: Inputs,
     /// What was tried last: that, or what was refused.
@@ -119,7 +120,11 @@ impl Deployment {
 
     /// A folder in `var` for one context: no two have the same, whatever their hosts.
     fn folder_of(&self, kind: &str, context: &Context) -> PathBuf {
-        self.config.load().var.join(kind).join(&context.host.load().name).join(context.folder_name())
+        self.folder_in(kind, &context.host.load().name, &context.folder_name())
+    }
+
+    fn folder_in(&self, kind: &str, host: &str, name: &str) -> PathBuf {
+        self.config.load().var.join(kind).join(host).join(name)
     }
 
     /// Forgets all contexts, after the loads that are under way.
@@ -179,7 +184,7 @@ impl Container {
                     }
                 }
                 let Some(entry) = mounted.get_mut(&key) else { continue };
-                match self.refresh(&config, entry, &webapp).await {
+                match self.refresh(entry, &webapp).await {
                     Ok(None) => {}
                     Ok(Some(after)) => again(after),
                     Err(error) => {
@@ -243,19 +248,29 @@ impl Container {
         let began = Instant::now();
         let of = Of { config, host: &host.name, path: &name.path };
         let now = Inputs::of(webapp)?.given(&of, &Inputs::default());
+        let store = Store(self.deployment.folder_in("generations", &host.name, &name.folder()));
+        let pinned = store.pinned(&now).map(|kept| Inputs::of_kept(webapp, &kept.inside)).transpose()?;
+        let first = pinned.as_ref().map(|pinned| pinned.clone().given(&of, &Inputs::default()));
         let hosts = self.hosts.load();
-        let (Some(given), Some(host)) = (now.given.clone(), hosts.named(&host.name)) else {
-            return Err("its host is gone".to_owned());
+        let (Some(given), Some(host)) = (first.as_ref().unwrap_or(&now).given.clone(), hosts.named(&host.name)) else {
+            return Err("its host was removed meanwhile".to_owned());
         };
-        let web = given.web.clone()?;
-        let files_only = now.libraries.is_empty();
-        let number = u64::from(files_only);
-        let (named, given) = ((number, name.display().into()), (web, given.settings.clone(), given.development));
+        let Given { web, settings, development } = Given::clone(&given);
+        let files_only = now.libraries.is_empty() && pinned.is_none();
+        let last = store.all().first().map_or(0, |kept| kept.number);
+        let number = if files_only { store.same(&now).map_or(last + 1, |kept| kept.number) } else { 0 };
+        let (named, given) = ((number, name.display().into()), (web?, settings, development));
         let ground = Ground::open(named, webapp, given, None, self.lives.clone()).map_err(|error| error.to_string())?;
         let first = Generation::of_files(ground);
         let context = Arc::new(Context::new(name, first, host.of.clone()));
+        context.last_number.store(last.max(number), Ordering::Relaxed);
         let mut serving = Inputs::default();
         if files_only {
+            if number > last
+                && let Err(error) = store.keep(number, &now, None)
+            {
+                tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
+            }
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {
@@ -269,7 +284,6 @@ impl Container {
         });
         Ok(Mounted {
             context,
-            number,
             tried: serving.clone(),
             serving,
             now,
@@ -299,28 +313,43 @@ impl Container {
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
         self.drain(generation);
+        let store = self.store_of(context);
+        // Nobody waits for it: at worst the next server of this home finds it.
+        drop(tokio::task::spawn_blocking(move || store.remove()));
+    }
+
+    /// Adds to what lies there what the configuration gives it. `last`: as it was at the last look.
+    fn given(&self, context: &Context, lies: Inputs, last: &Inputs) -> Inputs {
+        let (config, host) = (self.deployment.config.load_full(), context.host.load());
+        lies.given(&Of { config: &config, host: &host.name, path: &context.path }, last)
+    }
+
+    /// What lies there, unless an operator has gone back from it.
+    fn what_lies(&self, context: &Context, lies: &Inputs) -> From {
+        let pinned = self.store_of(context).pinned(lies);
+        let kept = pinned.and_then(|kept| Some((kept.number, kept.inputs(&lies.webapp).ok()?)));
+        match kept {
+            Some((number, inputs)) => From { inputs, kept: Some(number) },
+            None => From { inputs: lies.clone(), kept: None },
+        }
     }
 
     /// Starts a load when the inputs of a context have changed and been quiet. Says when to look again, or why it cannot look.
-    async fn refresh(
-        self: &Arc<Self>,
-        config: &Arc<Server>,
-        entry: &mut Mounted,
-        webapp: &Path,
-    ) -> Result<Option<Duration>, String> {
+    async fn refresh(self: &Arc<Self>, entry: &mut Mounted, webapp: &Path) -> Result<Option<Duration>, String> {
         if let Some((inputs, load)) = entry.load.take_if(|(_, load)| load.is_finished()) {
             entry.took(inputs, load.await);
         }
         let context = entry.context.clone();
-        let host = context.host.load();
-        let now = Inputs::of(webapp)?.given(&Of { config, host: &host.name, path: &context.path }, &entry.now);
-        drop(host);
+        let now = self.given(&context, Inputs::of(webapp)?, &entry.now);
         let mut restless = None;
         if now != entry.now {
             restless = now.changed_from(&entry.now).map(str::to_owned);
             entry.since = Instant::now();
         }
         entry.now = now.clone();
+        if context.is_stopped() {
+            return Ok(None);
+        }
         let retry = entry.refused.as_ref().filter(|_| now != entry.serving).and_then(|failure| failure.retry_at);
         let retry_in = retry.map(|at| at.saturating_duration_since(Instant::now()));
         if entry.load.is_none() && (now == entry.serving || now == entry.tried) && retry_in != Some(Duration::ZERO) {
@@ -356,7 +385,8 @@ impl Container {
             }
             return Ok((!now.libraries.is_empty()).then(|| GONE_FOR.saturating_sub(quiet)));
         }
-        self.begin_load(entry, now, |_, _| ());
+        let from = self.what_lies(&context, &now);
+        self.begin_load(entry, now, from, |_, _| ());
         Ok(Some(Duration::from_millis(50)))
     }
 

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 
 use super::{Folder, NAME};
 
-const NOT_AS_ASKED: u8 = 3;
+pub(super) const NOT_AS_ASKED: u8 = 3;
 /// What only asks has its answer at once. A reload takes as long as the library's init.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -30,8 +30,9 @@ pub struct Status {
     json: bool,
 }
 
+/// Which context a command is about.
 #[derive(Args)]
-pub struct Reload {
+pub struct Named {
     /// The context's path, with its version if it has one: /, /shop, /shop##2
     context: String,
     /// The name of its host, if more than one has such a context
@@ -42,7 +43,16 @@ pub struct Reload {
     json: bool,
 }
 
-/// 3: a context is not ready, its last change was refused, or a webapp is not served.
+#[derive(Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    named: Named,
+    /// The number of a generation; those that are kept stand in `serval status` [default: the last one before the current one]
+    #[arg(long)]
+    to: Option<u64>,
+}
+
+/// 3: the configuration was refused, a context is not ready, its last change was refused, or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -54,50 +64,71 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    match list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
+    let is_good = told["configuration"]["refused"].is_null();
+    match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
     }
 }
 
 /// 3: it is refused, and what served before serves on.
-pub fn reload(arguments: &Reload, config: &Server) -> ExitCode {
-    let question = json!({ "context": arguments.context, "host": arguments.host });
-    let (status, told) = match ask(config, Method::POST, "/reload", &question) {
+pub fn reload(named: &Named, config: &Server) -> ExitCode {
+    of_context("/reload", named, None, config)
+}
+
+/// 3: there is nothing to go back to, or it is refused, and what served before serves on.
+pub fn rollback(arguments: &Rollback, config: &Server) -> ExitCode {
+    of_context("/rollback", &arguments.named, arguments.to, config)
+}
+
+/// 3: it is not stopped, or it is refused, and requests are answered 503.
+pub fn start(named: &Named, config: &Server) -> ExitCode {
+    of_context("/start", named, None, config)
+}
+
+/// 3: it is stopped, and its last generation does not end.
+pub fn stop(named: &Named, config: &Server) -> ExitCode {
+    of_context("/stop", named, None, config)
+}
+
+fn of_context(command: &str, arguments: &Named, to: Option<u64>, config: &Server) -> ExitCode {
+    let question = json!({ "context": arguments.context, "host": arguments.host, "to": to });
+    let (status, told) = match ask(config, Method::POST, command, &question) {
         Ok(answer) => answer,
         Err(sentence) => return unreached(&sentence),
     };
     let is_done = status == StatusCode::OK;
     match (arguments.json, is_done) {
         (true, _) => say(&format!("{told}\n")),
+        (_, true) if told["generation"].is_null() => say(&format!("{} is stopped\n", arguments.context)),
         (_, true) => say(&format!("{} serves generation {}\n", arguments.context, told["generation"])),
         _ => eprintln!("{}: {}", printable(&arguments.context), text(&told["error"])),
     }
     if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
 }
 
-fn unreached(sentence: &str) -> ExitCode {
+pub(super) fn unreached(sentence: &str) -> ExitCode {
     eprintln!("{sentence}");
     ExitCode::FAILURE
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What libraries and folders are called must not move the cursor of a terminal.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     printable(value.as_str().unwrap_or_default())
 }
 
 /// Who reads may have read enough.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// For people: a line for each context, and one for each thing that is not as it should be for ever.
 fn table(told: &Value) -> String {
-    const HEAD: [&str; 7] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "CALLS"];
+    const HEAD: [&str; 8] = ["CONTEXT", "STATE", "GENERATION", "SINCE", "SERVLETS", "SESSIONS", "CALLS", "KEPT"];
     let contexts = list(&told["contexts"]);
     let is_one_host = contexts.iter().all(|context| context["host"] == contexts[0]["host"]);
     let host = |context: &Value| if is_one_host { String::new() } else { text(&context["host"]) };
@@ -111,6 +142,7 @@ fn table(told: &Value) -> String {
             context["servlets"].to_string(),
             context["sessions"].to_string(),
             context["calls"].to_string(),
+            list(&context["kept"]).iter().map(Value::to_string).collect::<Vec<_>>().join(","),
         ]
     }));
     let widths: Vec<usize> =
@@ -119,6 +151,16 @@ fn table(told: &Value) -> String {
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+    }
+    let configuration = &told["configuration"];
+    if let Some(refused) = configuration["refused"].as_str() {
+        let _ = writeln!(out, "the configuration was refused, and the one before stays in force:");
+        for line in refused.lines() {
+            let _ = writeln!(out, "  {}", printable(line));
+        }
+    }
+    for key in list(&configuration["needs_restart"]) {
+        let _ = writeln!(out, "the configuration has another {}, which needs a restart", text(key));
     }
     for problem in list(&told["problems"]) {
         let _ = writeln!(out, "{}", text(problem));
@@ -147,7 +189,12 @@ fn table(told: &Value) -> String {
 }
 
 /// Asks the server of this home; an error is a sentence.
-fn ask(config: &Server, method: Method, path: &str, question: &Value) -> Result<(StatusCode, Value), String> {
+pub(super) fn ask(
+    config: &Server,
+    method: Method,
+    path: &str,
+    question: &Value,
+) -> Result<(StatusCode, Value), String> {
     let socket = config.var.join("run").join(NAME);
     let unreached = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
