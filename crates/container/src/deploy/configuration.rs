@@ -73,7 +73,9 @@ impl Container {
         loop {
             self.deploy_pass().await;
             let mounted = self.deployment.mounted.lock().await;
-            let waits = |entry: &Mounted| entry.load.is_some() || entry.now.given != entry.tried.given;
+            // What keeps a change from being tried has been said, and may do so for ever.
+            let is_new = |entry: &Mounted| !has_taken(entry) && entry.now.given != entry.tried.given && !entry.said;
+            let waits = |entry: &Mounted| entry.load.is_some() || (is_new(entry) && !entry.context.is_stopped());
             if !mounted.values().any(waits) {
                 return mounted.values().filter_map(not_taken).collect();
             }
@@ -83,10 +85,20 @@ impl Container {
     }
 }
 
+fn has_taken(entry: &Mounted) -> bool {
+    entry.now.given == entry.serving.given
+}
+
 fn not_taken(entry: &Mounted) -> Option<NotTaken> {
-    let failure = entry.refused.as_ref().filter(|_| entry.now.given != entry.serving.given)?;
+    if has_taken(entry) || entry.context.is_stopped() {
+        return None;
+    }
+    let reason = match &entry.refused {
+        Some(failure) => failure.reason.clone(),
+        None => "its files are not at rest, or not all there: the log says more".to_owned(),
+    };
     let (host, context) = (entry.context.host.load().name.clone(), entry.context.name.to_string());
-    Some(NotTaken { host, context, reason: failure.reason.clone() })
+    Some(NotTaken { host, context, reason })
 }
 
 /// Which of these hosts each new one is: that of its name, or else the one whose folder it has, which has been renamed.

@@ -355,6 +355,11 @@ impl Container {
         if entry.load.is_none() && (now == entry.serving || now == entry.tried) && retry_in != Some(Duration::ZERO) {
             entry.pending = None;
             entry.said = false;
+            // What was refused is not there any more.
+            if now == entry.serving && entry.refused.take().is_some() {
+                context.set_refused(None);
+                entry.tried = now;
+            }
             return Ok(retry_in);
         }
         let pending = entry.pending.get_or_insert_with(Instant::now).elapsed();

@@ -58,6 +58,7 @@ fn hosts_come_go_and_have_other_names_while_others_are_not_disturbed() {
 fn access_logs_and_error_pages_change_and_no_line_is_lost() {
     let home = two_folders(&other(""));
     home.write("conf/404.html", "first page").unwrap();
+    home.write("other/ROOT/WEB-INF/web.toml", "[files]\nwritable = true\n").unwrap();
     let serval = Serval::start(&home).unwrap();
     let missing = || body(&get_of(serval.address(), "two.test", "/none"));
     let page = "[[host.error_page]]\nstatus = 404\nfile = \"conf/404.html\"\n";
@@ -78,13 +79,14 @@ fn access_logs_and_error_pages_change_and_no_line_is_lost() {
     assert_eq!(who(&serval, "two.test"), "two");
     // A request that has begun before the change is logged as it was then.
     let mut begun = Connection::open(serval.address(), LONG).unwrap();
-    begun.send(b"POST /who HTTP/1.1\r\nHost: two.test\r\nContent-Length: 5\r\n\r\n").unwrap();
-    assert_eq!(begun.read_response().unwrap().status, 405);
+    let put = "PUT /new HTTP/1.1\r\nHost: two.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    begun.send(put.as_bytes()).unwrap();
+    assert_eq!(begun.read_response().unwrap().status, 100);
     configure(&home, &log("new %U"));
     reload(&home);
-    begun.send(b"12345").unwrap();
     assert_eq!(who(&serval, "two.test"), "two");
-    drop(begun);
+    begun.send(b"12345").unwrap();
+    assert_eq!(begun.read_response().unwrap().status, 201);
     configure(&home, &other(""));
     reload(&home);
     assert_eq!(who(&serval, "two.test"), "two");
@@ -92,5 +94,5 @@ fn access_logs_and_error_pages_change_and_no_line_is_lost() {
     let mut lines: Vec<String> =
         std::fs::read_to_string(home.path("var/log/a.log")).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
-    assert_eq!(lines, ["new /who", "old /who", "old /who"]);
+    assert_eq!(lines, ["new /who", "old /new", "old /who"]);
 }

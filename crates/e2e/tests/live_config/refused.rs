@@ -57,7 +57,7 @@ fn a_server_toml_that_is_wrong() {
     case.check_file("", empty);
     case.check_file(
         "[[listener]]\naddress = \"127.0",
-        "conf/server.toml:2:11: not TOML: invalid basic string, expected `\"`; write `key = value`, `[table]` or `[[table]]`, with strings in quotes",
+        "conf/server.toml:2:17: not TOML: invalid basic string, expected `\"`; write `key = value`, `[table]` or `[[table]]`, with strings in quotes",
     );
     case.check_file(
         "[server]\ndevelopmnt = true\n",

@@ -24,8 +24,9 @@ fn what_needs_no_restart_gets_none_and_what_does_says_so() {
     let (code, table, _) = run(&home, &["status"]);
     assert_eq!(code, Some(0), "{table}");
     assert!(table.contains("the configuration has another `io_threads` in [server], which needs a restart"), "{table}");
-    get(&serval, "/");
-    serval.wait_for_log("DEBUG", LONG).unwrap();
+    let mut connection = Connection::open(serval.address(), LONG).unwrap();
+    connection.send(b"nonsense\r\n\r\n").unwrap();
+    serval.wait_for_log("DEBUG a connection ended", LONG).unwrap();
     serval.wait_for_log("a restart is needed for `io_threads` in [server], `format` in [log]", LONG).unwrap();
     configure(&home, "");
     assert_eq!(reload(&home)["needs_restart"], serde_json::json!([]));
