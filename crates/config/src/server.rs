@@ -49,6 +49,9 @@ pub struct Server {
     pub build_timeout: Duration,
     /// `[archives]`: what the archive of a webapp may cost.
     pub archives: Archives,
+    /// `[sessions] snapshot_every`: how often sessions that have changed are written to `var/sessions`, 0 (only at the stop) to 1 h;
+    /// default 10 s.
+    pub snapshot_every: Duration,
     /// `[log]`.
     pub log: Log,
     /// Shows the reasons of errors on error pages; default false.
@@ -320,6 +323,7 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
         sources: false,
         build_timeout: seconds(600),
         archives: Archives::default(),
+        snapshot_every: seconds(10),
         log: Log { format: LogFormat::Terminal, level: "info".to_owned() },
         development: false,
         resources: Values::default(),
@@ -347,6 +351,10 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
     }
     if let Some(table) = top.table("archives") {
         server.archives = Archives::read(&table);
+        table.finish();
+    }
+    if let Some(table) = top.table("sessions") {
+        server.snapshot_every = table.duration("snapshot_every", server.snapshot_every, Duration::ZERO..=seconds(3600));
         table.finish();
     }
     if server.io_threads == 0 {
@@ -948,7 +956,7 @@ server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`
 "#,
         );
         check(
-            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `archives`, `access_log`, `resources`, `defaults`, `listener`, `host`",
+            "a = 1\n----\nserver.toml:1:1: unknown key `a`; the file's keys are `server`, `log`, `build`, `archives`, `sessions`, `access_log`, `resources`, `defaults`, `listener`, `host`",
         );
     }
 
@@ -1364,8 +1372,16 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     #[test]
     fn the_shipped_file_mentions_every_key() {
         // A message about an unknown key lists the known ones.
-        let names =
-            ["server", "log", "build", "archives", "access_log", "defaults.context", "defaults.context.remote_ip"];
+        let names = [
+            "server",
+            "log",
+            "build",
+            "archives",
+            "sessions",
+            "access_log",
+            "defaults.context",
+            "defaults.context.remote_ip",
+        ];
         let tables = names.map(|name| format!("[{name}]"));
         let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
         let uncommented = uncommented();

@@ -101,6 +101,8 @@ pub(crate) fn of(server: &Server, origins: &Origins<'_>) -> Vec<Setting> {
     all.table("log", "", vec![("format", Some(text(format))), ("level", Some(text(&server.log.level)))]);
     let timeout = duration(server.build_timeout);
     all.table("build", "", vec![("sources", Some(server.sources.to_string())), ("timeout", Some(timeout))]);
+    let snapshots = duration(server.snapshot_every);
+    all.table("sessions", "", vec![("snapshot_every", Some(snapshots))]);
     all.table("archives", "", of_archives(&server.archives));
     all.names("resources", &server.resources);
     // All hosts have the same.

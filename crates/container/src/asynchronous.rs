@@ -423,7 +423,12 @@ impl Watcher {
         if inline && let Some(place) = self.turn.inline.enter().await {
             return Ok(Seat::Inline(place));
         }
-        self.generation.pool.enter_again().await.map(Seat::Pool).ok_or(Busy)
+        tokio::select! {
+            biased;
+            permit = self.generation.pool.enter_again() => permit.map(Seat::Pool).ok_or(Busy),
+            // While the pool has no thread, a place may become free.
+            place = self.turn.inline.wait(), if inline => Ok(Seat::Inline(place)),
+        }
     }
 
     /// For what ends it, which never stays undone.

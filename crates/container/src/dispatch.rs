@@ -12,7 +12,7 @@ use serval_abi::{
 use serval_loader::filter::Entered;
 use serval_loader::servlet::{Outcome, Scope, Servlet};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::Peer;
 use crate::answer::{self, Answered};
@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::error_page;
 use crate::events::Change;
 use crate::exchange::{Asks, Exchange, Request};
-use crate::execution::{self, Busy, Place, watched};
+use crate::execution::{self, Busy, Place, Pool, watched};
 use crate::files;
 use crate::generation::Generation;
 use crate::mapping::Match;
@@ -114,20 +114,42 @@ fn begin(
     }
     let turn = turn.clone();
     Answer::Later(Box::pin(async move {
-        let place = if may_run_inline { turn.inline.enter().await } else { None };
-        match place {
-            Some(place) => {
+        match seat(&turn, exchange.generation().pool.clone(), may_run_inline).await {
+            Ok(Seat::Inline(place)) => {
                 turn.hand_in(InlineCall { place, exchange });
                 match Answering::new(Answer::Called(answered), None, &turn).await {
                     Ok(response) => response,
                 }
             }
-            None => match on_pool(exchange, turn.is_alone()).await {
-                Ok(()) => or_failed(answered.await),
-                Err(busy) => busy,
-            },
+            Ok(Seat::Pool(permit)) => {
+                on_pool(exchange, permit);
+                or_failed(answered.await)
+            }
+            Err(busy) => pool_busy(&exchange, busy),
         }
     }))
+}
+
+/// Where a call runs for which there was no place at once.
+enum Seat {
+    Inline(Place),
+    Pool(Option<OwnedSemaphorePermit>),
+}
+
+/// One that no client waits for does not stand in the pool's queue.
+async fn seat(turn: &Arc<Turn>, pool: Arc<Pool>, may_run_inline: bool) -> Result<Seat, Busy> {
+    if may_run_inline && let Some(place) = turn.inline.enter().await {
+        return Ok(Seat::Inline(place));
+    }
+    if turn.is_alone() {
+        return Ok(Seat::Pool(pool.enter_patiently().await));
+    }
+    tokio::select! {
+        biased;
+        permit = pool.enter() => permit.map(|permit| Seat::Pool(Some(permit))),
+        // While the pool has no thread, a place may become free.
+        place = turn.inline.wait(), if may_run_inline => Ok(Seat::Inline(place)),
+    }
 }
 
 /// A call that has its place on an I/O thread.
@@ -143,19 +165,13 @@ impl InlineCall {
     }
 }
 
-/// Hands the call to a thread of its context's pool as soon as there is one. One that no client waits for does not stand in the queue.
-async fn on_pool(exchange: Box<Exchange>, is_alone: bool) -> Result<(), Response<ResponseBody>> {
-    let pool = exchange.generation().pool.clone();
-    let permit = match is_alone {
-        true => pool.enter_patiently().await,
-        false => Some(pool.enter().await.map_err(|busy| pool_busy(&exchange, busy))?),
-    };
+/// Hands the call to a thread of its context's pool.
+fn on_pool(exchange: Box<Exchange>, permit: Option<OwnedSemaphorePermit>) {
     // The generation, which waits for all that hold it, is its owner.
     drop(tokio::task::spawn_blocking(move || {
         run(exchange, false);
         drop(permit);
     }));
-    Ok(())
 }
 
 /// The way of a request through the libraries: listener functions, filters, servlet.

@@ -71,7 +71,8 @@ impl Inline {
         self.state.load(Ordering::Relaxed) >= WAITING
     }
 
-    async fn wait(self: &Arc<Self>) -> Place {
+    /// Waits for a place as long as it takes.
+    pub async fn wait(self: &Arc<Self>) -> Place {
         struct Waiting<'a>(&'a AtomicU64);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {

@@ -9,6 +9,7 @@ use serval_loader::exchange::PartContent;
 use crate::mapping::{By, Mapper};
 use crate::multipart::{Bad, Reader};
 use crate::parameters::{self, BadParameters, Charset};
+use crate::snapshots::format;
 use crate::target::{Target, clean, raw_context_len};
 
 /// A byte for the rules, and a path as it is sent.
@@ -257,6 +258,23 @@ fn multipart_in_pieces(body: &[u8], most: usize, limits: MultipartSettings, fold
         (part.name.clone(), part.file_name.clone(), part.headers.clone(), is_file, content)
     });
     Ok(found.collect())
+}
+
+/// What is read of a snapshot of sessions is what was written, and nothing else is read: the bytes, as they are and with the checksum
+/// that they should have.
+pub fn snapshot(bytes: &[u8]) {
+    let mut summed = bytes.to_vec();
+    if let Some(end) = summed.len().checked_sub(4) {
+        let sum = crc32fast::hash(&summed[..end]);
+        summed[end..].copy_from_slice(&sum.to_le_bytes());
+    }
+    for bytes in [bytes, &summed] {
+        let Ok(read) = format::read(bytes, bytes.len() as u64) else { continue };
+        let mut written = Vec::new();
+        let count = read.sessions.len() as u64;
+        assert!(format::write(&mut written, read.written, read.sessions.into_iter()).is_ok_and(|wrote| wrote == count));
+        assert_eq!(written, bytes);
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod routes;
 mod sending;
 mod sessions;
 mod side;
+mod snapshots;
 pub mod status;
 mod target;
 mod tokens;
@@ -119,7 +120,7 @@ impl Peer {
 pub struct Event {
     /// As in "/shop"; "/" for the root context. Of several hosts, its name stands before it.
     pub context: String,
-    /// "ready", "building", "failed", "gone".
+    /// "ready", "refused", "stopped", "gone".
     pub state: &'static str,
     pub generation: u64,
     pub took: Duration,
@@ -311,7 +312,11 @@ impl Container {
 
     /// Ends the sessions whose time is up, and tells their listener functions, which may block. To be called now and then.
     pub fn expire_sessions(&self) {
-        for context in self.hosts.load().contexts() {
+        // While a context has no listener functions yet, or is stopped, they wait for those, and are not told to nobody.
+        let is_told = |context: &Arc<Context>| {
+            !matches!(context.waiting(), Waiting::Starting | Waiting::Building) && context.current.load().gate.is_none()
+        };
+        for context in self.hosts.load().contexts().into_iter().filter(is_told) {
             for session in context.sessions.expired() {
                 let generation = context.current.load_full();
                 let context = &generation.context;
@@ -320,6 +325,12 @@ impl Container {
                 });
             }
         }
+    }
+
+    /// Writes the sessions of each context to `var/sessions`, where they have changed since they were written last; false: not all
+    /// could be written, and the log says why. Blocks. To be called now and then, and after the last exchange.
+    pub fn save_sessions(&self) -> bool {
+        self.deployment.snapshots.save()
     }
 
     /// Unmounts everything and waits until its exchanges have ended and it is destroyed, or the deadline; true: nothing was cut.

@@ -1,11 +1,11 @@
 //! The sessions of a context (Servlet 7, SEMANTICS 17): what the server keeps of a client between its requests. They belong to the
-//! context and not to a generation, and their attributes are bytes, so a reload does not touch them.
+//! context and not to a generation, and their attributes are bytes, so a reload does not touch them. `snapshots` keeps them on disk.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use serval_abi::{SV_E_LIMIT, SV_E_STATE};
 use serval_loader::exchange::{Answer, Fault};
 
 /// LIMIT: attributes of one session; their bytes are bounded by `session_bytes_max`.
-const ATTRIBUTES_MAX: usize = 1000;
+pub const ATTRIBUTES_MAX: usize = 1000;
 /// What each attribute costs beside its name and value.
 const ATTRIBUTE_BYTES: usize = 64;
 
@@ -31,12 +31,30 @@ pub struct Sessions {
     hasher: RandomState,
     /// Those that are valid.
     count: AtomicUsize,
+    changed: Changed,
+    /// Read while an id changes, written while all are collected: no session is between two buckets then.
+    moves: RwLock<()>,
+}
+
+/// There is something that the last snapshot has not. Marked by who has locked what changes, so that whoever takes the mark, and locks
+/// it then, sees the change.
+#[derive(Default, Clone)]
+struct Changed(Arc<AtomicBool>);
+
+impl Changed {
+    fn mark(&self) {
+        // Most often it is marked, and stays in all caches.
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 pub struct Session {
     /// Milliseconds since 1970.
     pub created: i64,
     state: Mutex<State>,
+    changed: Changed,
 }
 
 struct State {
@@ -55,6 +73,21 @@ struct State {
     new: bool,
 }
 
+/// What is kept of a session while no server runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    pub id: Arc<str>,
+    /// Milliseconds since 1970, as `accessed`.
+    pub created: i64,
+    pub accessed: i64,
+    /// How long it has lain unused.
+    pub idle: Duration,
+    /// `None`: it never times out.
+    pub max_inactive: Option<Duration>,
+    pub is_new: bool,
+    pub attributes: Vec<(String, Bytes)>,
+}
+
 /// What a session shows of itself.
 pub struct Facts {
     pub id: Arc<str>,
@@ -68,7 +101,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now() -> i64 {
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -110,6 +144,7 @@ impl Sessions {
         }
         state.users += 1;
         state.new = false;
+        session.changed.mark();
         drop(state);
         Some(session)
     }
@@ -134,14 +169,23 @@ impl Sessions {
             let text = format!("there are {count_max} sessions, and that is sessions_max");
             return Err(Fault::new(SV_E_LIMIT, text));
         }
-        if let Some(id) = id.map(Arc::from)
-            && let Entry::Vacant(free) = self.bucket(&id).entry(id.clone())
-        {
-            return Ok(free.insert(Session::new(id, max_inactive)).clone());
-        }
-        let session = Session::new(own.clone(), max_inactive);
-        self.bucket(&own).insert(own, session.clone());
-        Ok(session)
+        let insert = |id| {
+            let state = State::new(id, max_inactive);
+            self.insert(state.accessed, state)
+        };
+        id.and_then(|id| insert(id.into())).or_else(|| insert(own)).ok_or_else(|| {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            Fault::new(serval_abi::SV_E_IO, "the system has given the id of another session")
+        })
+    }
+
+    /// `None`: there is one of that id.
+    fn insert(&self, created: i64, state: State) -> Option<Arc<Session>> {
+        let id = state.id.clone();
+        let mut bucket = self.bucket(&id);
+        let Entry::Vacant(free) = bucket.entry(id) else { return None };
+        self.changed.mark();
+        Some(free.insert(Session::new(state, created, &self.changed)).clone())
     }
 
     /// Gives a session another id; the old one is not known any more.
@@ -151,6 +195,8 @@ impl Sessions {
         if !state.valid {
             return Err(ended());
         }
+        let _moves = self.moves.read().unwrap_or_else(PoisonError::into_inner);
+        self.changed.mark();
         let old = std::mem::replace(&mut state.id, id.clone());
         self.bucket(&old).remove(&old);
         self.bucket(&id).insert(id.clone(), session.clone());
@@ -178,10 +224,9 @@ impl Sessions {
     }
 
     fn ended(&self, is_over: impl Fn(&State) -> bool) -> Vec<Arc<Session>> {
-        let all = |bucket: &Mutex<Bucket>| lock(bucket).values().cloned().collect::<Vec<_>>();
         let mut over: Vec<Arc<Session>> = Vec::new();
         for bucket in &self.buckets {
-            over.extend(all(bucket).into_iter().filter(|session| {
+            over.extend(all_in(bucket).into_iter().filter(|session| {
                 let mut state = lock(&session.state);
                 let ends = is_over(&state) && state.end(self);
                 if ends {
@@ -192,9 +237,69 @@ impl Sessions {
         }
         over
     }
+
+    /// Whether something has changed since this was asked last.
+    pub fn take_change(&self) -> bool {
+        self.changed.0.swap(false, Ordering::Relaxed)
+    }
+
+    /// What was asked for by [`Sessions::take_change`] is still to be done.
+    pub fn set_changed(&self) {
+        self.changed.mark();
+    }
+
+    /// Each as it is when the iterator comes to it, in no order; those that end meanwhile are left out, and new ones may be.
+    pub fn saved(&self) -> impl Iterator<Item = Saved> + use<> {
+        let moves = self.moves.write().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<Arc<Session>> = self.buckets.iter().flat_map(all_in).collect();
+        drop(moves);
+        all.into_iter().filter_map(|session| session.saved())
+    }
+
+    /// Takes those that were saved, and have lain unused for so long since then. One whose id is known is left out. There may be more
+    /// than `sessions_max`, if that was lowered: then there are no new ones until there are fewer.
+    pub fn restore(&self, saved: Vec<Saved>, since: Duration) {
+        /// More than the clock goes back.
+        const FOR_EVER: Duration = Duration::from_secs(1 << 40);
+        let now = Instant::now();
+        for saved in saved {
+            let unused = saved.idle.saturating_add(since).min(FOR_EVER);
+            let state = State {
+                id: saved.id,
+                accessed: saved.accessed,
+                // Before the clock began, maybe, which is no matter to Linux.
+                last: now.checked_sub(unused).unwrap_or(now),
+                users: 0,
+                max_inactive: saved.max_inactive,
+                attributes: saved.attributes,
+                valid: true,
+                new: saved.is_new,
+            };
+            self.count.fetch_add(usize::from(self.insert(saved.created, state).is_some()), Ordering::Relaxed);
+        }
+        // They are what the last snapshot has.
+        self.take_change();
+    }
+}
+
+fn all_in(bucket: &Mutex<Bucket>) -> Vec<Arc<Session>> {
+    lock(bucket).values().cloned().collect()
 }
 
 impl State {
+    fn new(id: Arc<str>, max_inactive: Option<Duration>) -> State {
+        State {
+            id,
+            accessed: now(),
+            last: Instant::now(),
+            users: 1,
+            max_inactive,
+            attributes: Vec::new(),
+            valid: true,
+            new: true,
+        }
+    }
+
     /// Whether a request of that id finds it.
     fn answers_to(&self, id: &str) -> bool {
         self.valid && *self.id == *id && !self.is_over()
@@ -203,6 +308,7 @@ impl State {
     /// Whether it lived until now.
     fn end(&mut self, of: &Sessions) -> bool {
         let lived = std::mem::replace(&mut self.valid, false);
+        of.changed.mark();
         of.count.fetch_sub(usize::from(lived), Ordering::Relaxed);
         lived
     }
@@ -213,19 +319,8 @@ impl State {
 }
 
 impl Session {
-    fn new(id: Arc<str>, max_inactive: Option<Duration>) -> Arc<Session> {
-        let created = now();
-        let state = State {
-            id,
-            accessed: created,
-            last: Instant::now(),
-            users: 1,
-            max_inactive,
-            attributes: Vec::new(),
-            valid: true,
-            new: true,
-        };
-        Arc::new(Session { created, state: Mutex::new(state) })
+    fn new(state: State, created: i64, changed: &Changed) -> Arc<Session> {
+        Arc::new(Session { created, state: Mutex::new(state), changed: changed.clone() })
     }
 
     /// The request that had it is over.
@@ -233,6 +328,25 @@ impl Session {
         let mut state = lock(&self.state);
         state.users = state.users.saturating_sub(1);
         (state.last, state.accessed) = (Instant::now(), now());
+        self.changed.mark();
+    }
+
+    /// `None`: it has ended.
+    fn saved(&self) -> Option<Saved> {
+        let state = lock(&self.state);
+        if state.users > 0 {
+            // It is to be saved again, since its time does not run.
+            self.changed.mark();
+        }
+        state.valid.then(|| Saved {
+            id: state.id.clone(),
+            created: self.created,
+            accessed: state.accessed,
+            idle: if state.users > 0 { Duration::ZERO } else { state.last.elapsed() },
+            max_inactive: state.max_inactive,
+            is_new: state.new,
+            attributes: state.attributes.clone(),
+        })
     }
 
     pub fn facts(&self) -> Facts {
@@ -274,6 +388,7 @@ impl Session {
                 return Err(Fault::new(SV_E_LIMIT, "a session has at most 1,000 attributes"));
             }
         }
+        self.changed.mark();
         let at = state.attributes.iter().position(|(known, _)| known == name);
         Ok(match (at, value) {
             (Some(at), Some(value)) => {
@@ -293,6 +408,7 @@ impl Session {
         if !state.valid {
             return Err(ended());
         }
+        self.changed.mark();
         state.max_inactive = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0).map(Duration::from_secs);
         Ok(())
     }
@@ -354,6 +470,66 @@ mod tests {
         assert!(first.is_valid() && sessions.knows("0123"));
         assert_eq!(sessions.clear().len(), 2);
         assert!(!first.is_valid() && sessions.clear().is_empty());
+    }
+
+    #[test]
+    fn what_is_saved_comes_back() {
+        let sessions = Sessions::default();
+        assert!(!sessions.take_change(), "nothing has been");
+        let made = sessions.create(None, Some(Duration::from_secs(100)), 9).unwrap();
+        assert!(sessions.take_change() && !sessions.take_change());
+        let changes: [&dyn Fn(); 5] = [
+            &|| drop(made.set("a", Some(b"1"), 1000)),
+            &|| drop(made.set_max_inactive(50)),
+            &|| drop(sessions.change_id(&made)),
+            &|| drop(sessions.enter(&made.facts().id)),
+            &|| made.leave(),
+        ];
+        for change in changes {
+            change();
+            assert!(sessions.take_change());
+        }
+        assert!(sessions.expired().is_empty() && !sessions.take_change(), "a look changes nothing");
+        let saved: Vec<Saved> = sessions.saved().collect();
+        assert!(sessions.take_change(), "it is still used");
+        let [one] = &saved[..] else { panic!("{saved:?}") };
+        assert_eq!((one.idle, one.max_inactive, one.is_new), (Duration::ZERO, Some(Duration::from_secs(50)), false));
+
+        let after = |since: u64| {
+            let later = Sessions::default();
+            later.restore([saved.clone(), saved.clone()].concat(), Duration::from_secs(since));
+            assert!(later.count() == 1 && !later.take_change());
+            later
+        };
+        let later = after(40);
+        let again = later.enter(&one.id).unwrap();
+        assert_eq!((again.created, again.attribute("a").as_deref()), (made.created, Some(&b"1"[..])));
+        assert_eq!(again.facts().accessed, one.accessed);
+        let late = after(50);
+        assert!(late.enter(&one.id).is_none());
+        assert_eq!((late.expired().len(), late.count()), (1, 0));
+        assert_eq!(after(u64::MAX).expired().len(), 1, "however long it was");
+
+        assert!(sessions.remove(&made) && sessions.take_change());
+        assert_eq!(sessions.saved().count(), 0);
+    }
+
+    /// One is looked for while others change their ids without an end.
+    #[test]
+    fn none_is_missed_while_ids_change() {
+        let sessions = Sessions::default();
+        let all: Vec<_> = (0..100).map(|_| sessions.create(None, None, 100).unwrap()).collect();
+        let end = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Ordering::Relaxed) {
+                    all.iter().for_each(|session| drop(sessions.change_id(session).unwrap()));
+                }
+            });
+            let counts: Vec<usize> = (0..500).map(|_| sessions.saved().count()).collect();
+            end.store(true, Ordering::Relaxed);
+            assert_eq!(counts, [100; 500]);
+        });
     }
 
     #[test]

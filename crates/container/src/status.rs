@@ -15,7 +15,8 @@ use crate::lives::{LeftMapped, Old};
 pub struct Status {
     /// By host and path.
     pub contexts: Vec<ContextStatus>,
-    /// What is wrong with webapps that are not served, or not as they lie there; a sentence each.
+    /// What is wrong with webapps that are not served, or not as they lie there, and with sessions that cannot be saved; a sentence
+    /// each.
     pub problems: Vec<String>,
     /// Generations that newer ones have replaced and that are not gone.
     pub old: Vec<Old>,
@@ -55,7 +56,7 @@ impl Container {
         let (left_mapped, left_mapped_last) = self.lives.left();
         Status {
             contexts,
-            problems: self.deployment.complaints(),
+            problems: [self.deployment.complaints(), self.deployment.snapshots.problems()].concat(),
             old: self.lives.old(),
             left_mapped,
             left_mapped_last,

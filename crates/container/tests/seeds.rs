@@ -25,4 +25,5 @@ fn seeds() {
     replay("parameters", fuzz::parameters);
     replay("cookies", fuzz::cookies);
     replay("multipart", fuzz::multipart);
+    replay("snapshot", fuzz::snapshot);
 }

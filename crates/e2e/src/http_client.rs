@@ -347,7 +347,7 @@ mod tests {
     fn a_silent_server_is_a_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let mut connection = Connection::open(address, Duration::from_millis(20)).expect("a connection");
+        let mut connection = Connection::open(address, Duration::from_millis(200)).expect("a connection");
         assert_eq!(connection.read_response().expect_err("silence").kind(), ErrorKind::TimedOut);
     }
 }

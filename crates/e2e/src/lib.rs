@@ -6,6 +6,10 @@
 
 pub mod serval;
 
+pub mod browser;
+
+pub mod commands;
+
 pub mod unloading;
 
 pub mod process;

@@ -31,8 +31,13 @@ pub struct Program {
 
 impl Program {
     /// Starts the command with its standard output and error captured.
-    pub fn start(name: &str, mut command: Command) -> Result<Program> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(name: &str, command: Command) -> Result<Program> {
+        Program::start_on(Stdio::null(), name, command)
+    }
+
+    /// Starts it with something as its standard input.
+    pub fn start_on(stdin: Stdio, name: &str, mut command: Command) -> Result<Program> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = command.spawn().with_context(|| format!("start {name}: {command:?}"))?;
         let output = Arc::new(Output::default());

@@ -7,7 +7,8 @@ use crate::process::Program;
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -89,23 +90,39 @@ impl Serval {
                 command
             }
         };
-        Serval::start_by(home, command)
+        Serval::start_by(home, command, "run")
+    }
+
+    /// Starts it by another command than `run`: `dev`.
+    pub fn start_command(home: &Home, word: &str) -> Result<Serval> {
+        Serval::start_by(home, Command::new(binary()?), word)
     }
 
     /// Starts it with a variable in its environment.
     pub fn start_with(home: &Home, name: &str, value: &str) -> Result<Serval> {
         let mut command = Command::new(binary()?);
         command.env(name, value);
-        Serval::start_by(home, command)
+        Serval::start_by(home, command, "run")
     }
 
-    fn start_by(home: &Home, mut command: Command) -> Result<Serval> {
+    /// Starts it as a service manager does that holds a socket for it (`LISTEN_FDS`), with these variables.
+    pub fn start_inheriting(home: &Home, socket: &TcpListener, variables: &[(&str, &str)]) -> Result<Serval> {
+        let mut command = inheriting("1");
+        command.arg(binary()?).envs(variables.iter().copied());
+        Serval::start_on(Stdio::from(OwnedFd::from(socket.try_clone()?)), home, command, "run")
+    }
+
+    fn start_by(home: &Home, command: Command, word: &str) -> Result<Serval> {
+        Serval::start_on(Stdio::null(), home, command, word)
+    }
+
+    fn start_on(stdin: Stdio, home: &Home, mut command: Command, word: &str) -> Result<Serval> {
         // A log that is read by programs has no colours, and no backtraces unless the test asks for them.
         if !command.get_envs().any(|(name, _)| name == "RUST_BACKTRACE") {
             command.env_remove("RUST_BACKTRACE");
         }
-        command.env("NO_COLOR", "1").arg("run").arg("--home").arg(home.folder.path());
-        let program = Program::start("serval", command)?;
+        command.env("NO_COLOR", "1").arg(word).arg("--home").arg(home.folder.path());
+        let program = Program::start_on(stdin, "serval", command)?;
         // Plain, or the message of a line of JSON.
         let says = |line: &str, what: &str| line.starts_with(what) || line.contains(&format!("\"{what}"));
         program.wait_for_line(0, READY_WITHIN, |line| says(line, "ready in "))?;
@@ -151,6 +168,14 @@ impl Serval {
         ensure!(status.success(), "serval ended with {status}");
         self.program.all_lines(STOP_WITHIN)
     }
+}
+
+/// Returns a command to which a program and its arguments are to be added, which becomes that program with its standard input as an
+/// inherited socket, or whatever it is (sd_listen_fds(3)).
+pub fn inheriting(listen_fds: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]).env("LISTEN_FDS", listen_fds);
+    command
 }
 
 /// Returns the program, built once for each process in the profile of the caller; or the one that `SERVAL_BINARY` names,

@@ -58,15 +58,13 @@ fn one_folder_may_be_two_contexts_and_a_folder_without_a_path_is_told_of() {
 fn nobody_reads_what_the_server_prints_and_it_deploys_all_the_same() {
     let home = Home::new().unwrap();
     // `head` ends after the first line, as a terminal that was closed does.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    home.write("conf/server.toml", format!("[[listener]]\naddress = \"127.0.0.1:{port}\"\n")).unwrap();
     let mut command = std::process::Command::new("sh");
     let binary = e2e::serval::binary().unwrap();
     command.args(["-c", "exec \"$0\" run --home \"$1\" 2>&1 | head -n 1"]).arg(binary).arg(home.path(""));
     let program = e2e::process::Program::start("serval | head", command).unwrap();
     let _behind = Behind(&home);
-    program.wait_for_line(0, LONG, |line| line.starts_with("listening on ")).unwrap();
-    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let line = program.wait_for_line(0, LONG, |line| line.starts_with("listening on ")).unwrap();
+    let address = line.strip_prefix("listening on http://").and_then(|address| address.parse().ok()).expect(&line);
     let deadline = Instant::now() + LONG;
     for name in ["a", "b", "c"] {
         home.write(&format!("webapps/{name}/page.txt"), "there").unwrap();
@@ -112,6 +110,6 @@ fn what_cannot_be_seen_is_not_gone() {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    let lines = serval.program().lines_from(0);
+    let lines = serval.stop_and_read().unwrap();
     assert!(!lines.iter().any(|line| line.starts_with("/a gone")), "{lines:#?}");
 }

@@ -170,9 +170,9 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Of all lines one warns or is an error, and it has all of `parts`. Ends the server.
+/// Of all lines one warns or is an error, and it has all of `parts`. Ends the server, and returns all lines.
 #[track_caller]
-fn one_line(serval: Serval, parts: &[&str]) {
+fn one_line(serval: Serval, parts: &[&str]) -> Vec<String> {
     serval.wait_for_log(parts[0], LONG).unwrap();
     let lines = serval.stop_and_read().unwrap();
     let grave: Vec<&String> =
@@ -181,6 +181,7 @@ fn one_line(serval: Serval, parts: &[&str]) {
     for part in parts {
         assert!(grave[0].contains(part), "{part}: {}", grave[0]);
     }
+    lines
 }
 
 #[test]
@@ -216,8 +217,8 @@ fn a_panic() {
     let place = SOURCE.lines().position(|line| line.contains("panic!(")).unwrap() + 1;
     let said = format!("it panicked at src/lib.rs:{place}: stumbled after 3 steps");
     let parts = [&*said, "context=/x", "servlet=panics", "generation=1", "request=", "RUST_BACKTRACE=1"];
-    assert!(!serval.program().lines_from(0).iter().any(|line| line.trim_start().starts_with("0: ")));
-    one_line(serval, &parts);
+    let lines = one_line(serval, &parts);
+    assert!(!lines.iter().any(|line| line.trim_start().starts_with("0: ")), "{lines:#?}");
 }
 
 /// The calls are named by the server, from the library's own debug information: functions with their lines.
@@ -245,7 +246,8 @@ fn a_panic_with_a_backtrace() {
             assert!(calls.iter().any(is_it), "{function} at line {place}: {calls:#?}");
         }
         if generation == 1 {
-            home.write("webapps/x/WEB-INF/lib/servlets.so", [library(), b"\n"].concat()).unwrap();
+            home.write("next.so", [library(), b"\n"].concat()).unwrap();
+            fs::rename(home.path("next.so"), home.path("webapps/x/WEB-INF/lib/servlets.so")).unwrap();
             serval.wait_for_log("/x ready (generation 2", LONG).unwrap();
         }
     }
@@ -257,6 +259,7 @@ fn a_servlet_that_is_slow() {
     let home = home("[defaults.context]\nslow_after = \"1s\"");
     let serval = start(&home);
     let mut connection = Connection::open(serval.address(), LONG).unwrap();
+    let asked = Instant::now();
     connection.send(b"GET /x/slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let said = "a call has been running for ";
     let line = serval.wait_for_log(said, LONG).unwrap();
@@ -265,11 +268,13 @@ fn a_servlet_that_is_slow() {
     }
     home.write(&format!("{WORK}/go"), "").unwrap();
     assert_eq!(connection.read_response().unwrap().body, b"at last");
+    // Again whenever it has run twice as long: after 2 s, 4 s and so on.
+    let most = 1 + asked.elapsed().as_secs().max(1).ilog2() as usize;
     let ended = serval.wait_for_log("the call that was named as slow has ended", LONG).unwrap();
     assert!(ended.contains("context=/x") && ended.contains("request="), "{ended}");
-    let lines = serval.program().lines_from(0);
-    assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "{lines:#?}");
-    assert!(serval.stop().unwrap().success());
+    let lines = serval.stop_and_read().unwrap();
+    let times = lines.iter().filter(|line| line.contains(said)).count();
+    assert!((1..=most).contains(&times), "{times} times, {most} at most: {lines:#?}");
 }
 
 #[test]
@@ -308,8 +313,13 @@ fn a_signal_is_not_lost_when_a_stack_is_looked_at() {
     let thread = thread();
     let (process, thread) = thread.trim_end().split_once("/task/").unwrap();
     for _ in 0..8 {
-        let looked = Command::new(binary().unwrap()).args(["stack", process, thread]).output().unwrap();
-        assert!(looked.status.success(), "{looked:?}");
+        wait_until(|| {
+            let looked = Command::new(binary().unwrap()).args(["stack", process, thread]).output().unwrap();
+            let said = String::from_utf8_lossy(&looked.stdout);
+            // Of a busy machine it is too much for the time that it has.
+            assert!(looked.status.success() || said.contains("it was not read within"), "{looked:?}");
+            looked.status.success()
+        });
     }
     home.write(&format!("{WORK}/go"), "").unwrap();
     assert_eq!(connection.read_response().unwrap().body, b"all came");

@@ -6,7 +6,7 @@ use e2e::http_client::{Connection, Response};
 use e2e::serval::{Home, Serval};
 
 const LONG: Duration = Duration::from_secs(120);
-const SHORT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(60);
 
 fn home(examples: &[&str]) -> Home {
     let home = Home::new().unwrap();

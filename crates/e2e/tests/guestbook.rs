@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use e2e::browser;
 use e2e::http_client::{Connection, Response};
 use e2e::process;
 use e2e::serval::{self, Home, Serval};
@@ -225,19 +226,10 @@ fn two_browsers_while_it_is_reloaded_all_the_time(guestbook: &Guestbook) {
 
 /// They replace this library once; `-`: none.
 fn two_browsers(guestbook: &Guestbook, library: &Path) {
-    let browser = serval::repository().join("crates/e2e/browser");
-    let chromium = std::env::var_os("CHROMIUM").map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
-    assert!(chromium.exists(), "{} is missing: install the package chromium, or set CHROMIUM", chromium.display());
-    assert!(
-        browser.join("node_modules/playwright-core/package.json").exists(),
-        "playwright-core is missing: run `npm ci` in {}",
-        browser.display()
-    );
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
-    let mut command = Command::new("node");
-    command.current_dir(&browser).arg("guestbook.mjs").arg(format!("http://{}/guestbook/", guestbook.serval.address()));
-    command.arg(library).arg(screenshots);
-    process::run(command, BROWSER_WITHIN).expect("the browser's test (node has to be installed)");
+    let url = format!("http://{}/guestbook/", guestbook.serval.address());
+    let paths = [library, &screenshots].map(|path| path.to_str().unwrap());
+    browser::run("guestbook.mjs", &[&url, paths[0], paths[1]], BROWSER_WITHIN).unwrap();
 }
 
 // ---------------------------------------------------------------------------------------------- clients

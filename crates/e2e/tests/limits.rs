@@ -220,7 +220,7 @@ fn connections_end_when_they_have_had_their_share() {
 
 #[test]
 fn idle_connections_and_slow_heads_end_in_the_same_time() {
-    let (_home, serval) = start("head_timeout = \"300ms\"", "");
+    let (_home, serval) = start("head_timeout = \"1s\"", "");
     for first in [head("/x/ignore", ""), chunked("/x/ignore", "text/plain", "x", 1)] {
         for begun in ["", "GET", "GET /x/ignore HTTP/1.1\r\n"] {
             let mut connection = open(&serval);
@@ -236,8 +236,8 @@ fn idle_connections_and_slow_heads_end_in_the_same_time() {
 #[test]
 fn idle_connections_and_slow_heads_have_times_of_their_own() {
     for (listener, idle_first) in [
-        ("head_timeout = \"1h\"\nkeep_alive_timeout = \"300ms\"", true),
-        ("head_timeout = \"300ms\"\nkeep_alive_timeout = \"1h\"", false),
+        ("head_timeout = \"1h\"\nkeep_alive_timeout = \"1s\"", true),
+        ("head_timeout = \"1s\"\nkeep_alive_timeout = \"1h\"", false),
     ] {
         let (_home, serval) = start(listener, "");
         let mut idle = open(&serval);

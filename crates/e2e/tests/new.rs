@@ -9,7 +9,7 @@ use e2e::http_client::{Connection, Response};
 use e2e::serval::{Home, Serval, binary};
 
 const LONG: Duration = Duration::from_secs(180);
-const SHORT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(60);
 
 fn new(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(binary().unwrap()).current_dir(folder).arg("new").args(arguments).output().unwrap()

@@ -16,7 +16,7 @@ use e2e::http_client::{Connection, Response};
 use e2e::process;
 use e2e::serval::{Home, Serval};
 
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(60);
 const SECRET: &str = "secret from outside";
 const BIG_BYTES: usize = 50 << 20;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use e2e::http_client::{Connection, Response};
 use e2e::serval::{Home, Serval};
 
-const SHORT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(60);
 const BODY_BYTES_MAX: usize = 100_000;
 
 /// A server with one webapp, `w`, that has these files and this web.toml.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use e2e::http_client::{Connection, Response};
 use e2e::serval::{Home, Serval};
 
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(60);
 /// In no name: what an answer repeats of its request is no leak.
 const MARKER: &str = "marker-of-what-is-hidden";
 

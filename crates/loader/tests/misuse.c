@@ -4,6 +4,7 @@
 #include <servlet.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -235,7 +236,12 @@ static void keep_the_handle(said *said, sv_exchange *x) {
 }
 
 static void ended_handle(said *said, sv_exchange *x) {
+    int tries = 0;
     HOLDS(ended != x);
+    /* Its answer may have come before its end. */
+    while (host->flush(ended) == SV_E_THREAD && tries++ < 1000000) {
+        sched_yield();
+    }
     each_of_exchange(said, ended, SV_E_STALE);
     on_another_thread(said, ended, SV_E_STALE);
 }

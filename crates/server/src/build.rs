@@ -1,13 +1,15 @@
 //! How a webapp's source becomes its library: Rust (`WEB-INF/Cargo.toml`), C and C++ (`WEB-INF/src`), or what `[build] command`
 //! of web.toml says. Its output goes whole to the terminal. Called by `sources`.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serval_container::Source;
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 
+use crate::dev::{TEXT_BYTES_MAX, dev};
 use crate::sdk;
 
 /// The priority of builds, as of `nice`: requests go before.
@@ -102,22 +104,45 @@ impl Build {
 async fn run(command: &mut Command) -> Result<String, String> {
     // Behind `serval guard`.
     let program = command.as_std().get_args().nth(1).unwrap_or_default().to_string_lossy().into_owned();
+    if dev().is_some() {
+        command.stderr(Stdio::piped());
+        if std::io::stderr().is_terminal() {
+            command.env("CARGO_TERM_COLOR", "always");
+        }
+    }
     let mut child = command.spawn().map_err(|error| format!("`{program}` cannot be run: {error}"))?;
     let group = Group::of(&child);
     // Closed when this server ends, in whatever way; a wait would close it at once.
     let _alive = child.stdin.take();
-    let mut said = Vec::new();
-    if let Some(output) = child.stdout.take() {
-        let mut output = output.take(SAID_BYTES_MAX);
-        let read = output.read_to_end(&mut said).await;
-        read.map_err(|error| format!("the output of `{program}` cannot be read: {error}"))?;
-    }
+    let (mut said, mut shown) = (Vec::new(), Vec::new());
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let read = async {
+        match output {
+            Some(output) => output.take(SAID_BYTES_MAX).read_to_end(&mut said).await,
+            None => Ok(0),
+        }
+    };
+    let (read, ()) = tokio::join!(read, show(errors, &mut shown));
+    read.map_err(|error| format!("the output of `{program}` cannot be read: {error}"))?;
     let status = child.wait().await.map_err(|error| format!("`{program}` cannot be waited for: {error}"))?;
     drop(group);
     if !status.success() {
+        dev().inspect(|dev| dev.heard(&shown));
         return Err(format!("`{program}` ended with {status}, as shown above"));
     }
     Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Shows what a command says of errors, and keeps the beginning of it: that is what is mended first.
+async fn show(errors: Option<ChildStderr>, shown: &mut Vec<u8>) {
+    let Some(mut errors) = errors else { return };
+    let mut piece = [0; 4096];
+    while let Ok(len @ 1..) = errors.read(&mut piece).await {
+        // Nobody may be there any more: that is no reason to stop.
+        let _ = std::io::stderr().write_all(&piece[..len]);
+        let room = TEXT_BYTES_MAX.saturating_sub(shown.len());
+        shown.extend_from_slice(&piece[..len.min(room)]);
+    }
 }
 
 /// A command that ends with the server.

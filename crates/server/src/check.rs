@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serval_config::{ContextName, Server};
 
+use crate::inherited::Inherited;
 use crate::{doubts, listener};
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
@@ -13,7 +14,7 @@ pub fn run(config: &Server) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let _inside = runtime.as_ref().map(|runtime| runtime.enter());
     for listener in &config.listeners {
-        if let (Err(error), Ok(_)) = (listener::bind(listener), &runtime) {
+        if let (Err(error), Ok(_)) = (listener::bind(listener, &Inherited::default()), &runtime) {
             eprintln!("warning: {error}");
         }
     }

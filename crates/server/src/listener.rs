@@ -11,13 +11,18 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::connection;
+use crate::inherited::Inherited;
 
 /// After a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Opens the address, or says in a sentence why not.
-pub fn bind(settings: &Listener) -> Result<TcpListener, String> {
+/// Opens the address, or says in a sentence why not. One that was inherited is open, with a backlog of its own.
+pub fn bind(settings: &Listener, inherited: &Inherited) -> Result<TcpListener, String> {
+    if let Some(socket) = inherited.at(settings.address) {
+        let taken = socket.and_then(TcpListener::from_std);
+        return taken.map_err(|error| format!("the inherited socket {} cannot be used: {error}", settings.address));
+    }
     let open = |address: SocketAddr| {
         let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
         socket.set_reuseaddr(true)?;

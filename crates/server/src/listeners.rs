@@ -11,13 +11,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::inherited::Inherited;
 use crate::listener::{bind, serve};
-use crate::run::say;
+use crate::run::{say, told};
 
 pub type Bound = (TcpListener, Arc<Listener>);
 
 pub struct Listeners {
     container: Arc<Container>,
+    inherited: Arc<Inherited>,
     open: Vec<Open>,
     tasks: JoinSet<()>,
 }
@@ -28,6 +30,14 @@ struct Open {
     stop: watch::Sender<bool>,
 }
 
+/// What a new listener waits for.
+#[derive(PartialEq)]
+pub enum First {
+    Connections,
+    /// Until none is being loaded any more.
+    Servlets,
+}
+
 /// A list that can be put in force: all its addresses are open.
 pub struct Prepared {
     /// By the place of each in `open`: its new settings; `None`: it goes.
@@ -36,13 +46,19 @@ pub struct Prepared {
 }
 
 impl Listeners {
-    pub fn new(container: Arc<Container>) -> Listeners {
-        Listeners { container, open: Vec::new(), tasks: JoinSet::new() }
+    pub fn new(container: Arc<Container>, inherited: Arc<Inherited>) -> Listeners {
+        Listeners { container, inherited, open: Vec::new(), tasks: JoinSet::new() }
     }
 
-    pub fn add(&mut self, (socket, settings): Bound) {
-        let ((settings, new), (stop, stopped)) = (watch::channel(settings), watch::channel(false));
-        self.tasks.spawn(serve(socket, new, self.container.clone(), stopped));
+    pub fn add(&mut self, (socket, settings): Bound, first: First) {
+        let ((settings, new), (stop, mut stopped)) = (watch::channel(settings), watch::channel(false));
+        let container = self.container.clone();
+        self.tasks.spawn(async move {
+            if first == First::Servlets {
+                tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
+            }
+            serve(socket, new, container, stopped).await;
+        });
         self.open.push(Open { settings, stop });
     }
 
@@ -51,6 +67,7 @@ impl Listeners {
     /// # Errors
     /// A sentence: one of them cannot be opened.
     pub fn prepare(&self, wanted: &[Listener]) -> Result<Prepared, String> {
+        self.inherited.check(wanted)?;
         let mut kept: Vec<Option<Arc<Listener>>> = vec![None; self.open.len()];
         let mut new = Vec::new();
         for settings in wanted {
@@ -71,7 +88,7 @@ impl Listeners {
     fn bind(&self, settings: &Listener) -> Result<TcpListener, String> {
         let in_the_way = (0..self.open.len()).map(|number| self.address(number));
         let mut in_the_way = in_the_way.filter(|own| own.port() != 0 && own.port() == settings.address.port());
-        bind(settings).map_err(|sentence| match in_the_way.next() {
+        bind(settings, &self.inherited).map_err(|sentence| match in_the_way.next() {
             Some(own) => format!(
                 "{} cannot be opened while this server listens on {own}: give it another port, or restart",
                 settings.address
@@ -85,7 +102,7 @@ impl Listeners {
         for bound in new {
             let address = bound.0.local_addr().unwrap_or(bound.1.address);
             say(format_args!("listening on http://{address}"));
-            self.add(bound);
+            self.add(bound, First::Connections);
         }
         let mut kept = kept.into_iter();
         self.open.retain(|open| match kept.next() {

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::listeners::Listeners;
 use crate::watch::Folders;
-use crate::{home, run};
+use crate::{dev, home, run};
 
 /// How long the files must be at rest: editors write in pieces, and by way of other names.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -247,7 +247,8 @@ impl Keeper {
     async fn apply(&mut self) -> Outcome {
         let before = self.live.container.config();
         let read = self.read(&before).await?;
-        let (mut server, mut settings) = read.settings.map_err(|problems| problems.to_string())?;
+        let (server, mut settings) = read.settings.map_err(|problems| problems.to_string())?;
+        let mut server = dev::adapted(server);
         if !self.is_of_nothing && is_empty(&before.file) {
             return Err(format!(
                 "{} is empty, as a file is that is being written; to have all defaults, write a comment into it",

@@ -5,18 +5,22 @@ mod build;
 mod check;
 mod connection;
 mod control;
+mod dev;
 mod doubts;
 mod explain;
 mod guard;
 mod heads;
 mod home;
+mod inherited;
 mod listener;
 mod listeners;
 mod live;
 mod new;
+mod notify;
 mod patient;
 mod run;
 mod sdk;
+mod sessions;
 mod sources;
 mod stack;
 mod watch;
@@ -44,6 +48,8 @@ struct CommandLine {
 enum Command {
     /// Serve (the default)
     Run,
+    /// Serve for who develops: sources are built, pages show what does not build or start, and reload when it does
+    Dev,
     /// Say what is wrong with server.toml and each web.toml, without starting
     Check,
     /// Say step by step what a request means
@@ -107,11 +113,16 @@ fn main() -> ExitCode {
             eprintln!("{problem}");
             ExitCode::FAILURE
         }
-        Ok(loaded) => match command {
+        Ok(mut loaded) => match command {
             Some(Command::Check) => check::run(&loaded.server),
             Some(Command::Explain(arguments)) => explain::run(&arguments, &loaded.server),
             Some(Command::Config(control::config::Command::Show(arguments))) => {
                 control::config::show(&arguments, &loaded)
+            }
+            Some(Command::Dev) => {
+                dev::begin();
+                loaded.server = dev::adapted(loaded.server);
+                run::run(loaded)
             }
             _ => run::run(loaded),
         },

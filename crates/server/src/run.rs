@@ -3,28 +3,27 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serval_config::{LogFormat, Server};
 use serval_container::{Container, Event};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify as Asked, mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::listeners::Listeners;
+use crate::inherited::Inherited;
+use crate::listeners::{First, Listeners};
 use crate::live::{Keeper, Loaded};
-use crate::{control, home, listener, sources, stack, watch as folders};
+use crate::notify::Notify;
+use crate::{control, home, listener, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
-const LOGS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const LOGS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How late a session may end: its listener functions are told then; no request gets it after its time.
-const SESSIONS_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop.
+/// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop, or sessions were not saved.
 pub fn run(loaded: Loaded) -> ExitCode {
     start_log(&loaded.server);
     match start(loaded) {
@@ -38,6 +37,9 @@ pub fn run(loaded: Loaded) -> ExitCode {
 
 /// Returns why it did not start, in a sentence.
 fn start(loaded: Loaded) -> Result<ExitCode, String> {
+    // As long as there is one thread.
+    let inherited = Inherited::take()?;
+    inherited.check(&loaded.server.listeners)?;
     let _home = home::lock(&loaded.server)?;
     home::raise_file_limit(&loaded.server);
     if let Err(sentence) = serval_loader::unload::self_test() {
@@ -51,7 +53,7 @@ fn start(loaded: Loaded) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
-    let result = runtime.block_on(serve(loaded));
+    let result = runtime.block_on(serve(loaded, Arc::new(inherited)));
     // A servlet that never returns keeps its thread; the process ends all the same.
     runtime.shutdown_background();
     result
@@ -99,13 +101,17 @@ fn start_log(config: &Server) {
     let _ = SET_LEVEL.set(set);
 }
 
-async fn serve(Loaded { server: config, settings, files }: Loaded) -> Result<ExitCode, String> {
+async fn serve(
+    Loaded { server: config, settings, files }: Loaded,
+    inherited: Arc<Inherited>,
+) -> Result<ExitCode, String> {
     let (began, config) = (Instant::now(), Arc::new(config));
+    let notify = Notify::from_env();
     let no_signals = |error| format!("signals cannot be received: {error}");
     let mut signals = Signals::new().map_err(no_signals)?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        bound.push((listener::bind(settings)?, Arc::new(settings.clone())));
+        bound.push((listener::bind(settings, &inherited)?, Arc::new(settings.clone())));
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, settings) in &bound {
@@ -115,8 +121,12 @@ async fn serve(Loaded { server: config, settings, files }: Loaded) -> Result<Exi
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
-    let (mut listeners, deploy) = (Listeners::new(container.clone()), Arc::new(Notify::new()));
-    bound.into_iter().for_each(|bound| listeners.add(bound));
+    let (mut listeners, deploy) = (Listeners::new(container.clone(), inherited.clone()), Arc::new(Asked::new()));
+    for bound in bound {
+        // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
+        let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
+        listeners.add(bound, first);
+    }
     let keeper = Keeper::new(container.clone(), listeners, settings, files, deploy.clone()).map_err(no_signals)?;
     let live = keeper.live();
     let of_keeper = stopped.clone();
@@ -128,7 +138,10 @@ async fn serve(Loaded { server: config, settings, files }: Loaded) -> Result<Exi
     let (builds, queue) = mpsc::channel(1);
     tasks.spawn(sources::build_all(container.clone(), queue, stopped.clone()));
     tasks.spawn(folders::watch(container.clone(), pass, builds, deploy, stopped.clone()));
-    tasks.spawn(expire_sessions(container.clone(), stopped.clone()));
+    tasks.spawn(sessions::expire(container.clone(), stopped.clone()));
+    tasks.spawn(sessions::save_every(container.clone(), stopped.clone()));
+    let mut watchdog = tokio::task::JoinSet::new();
+    watchdog.spawn(notify.clone().keep_alive());
     match control::bind(&config) {
         Ok(socket) => drop(tasks.spawn(control::serve(socket, live, stopped))),
         Err(sentence) => tracing::warn!("{sentence}"),
@@ -136,6 +149,7 @@ async fn serve(Loaded { server: config, settings, files }: Loaded) -> Result<Exi
     let ready = async {
         container.settled().await;
         say(format_args!("ready in {} ms", began.elapsed().as_millis()));
+        notify.tell("READY=1");
         std::future::pending().await
     };
     let broken = tokio::select! {
@@ -148,7 +162,11 @@ async fn serve(Loaded { server: config, settings, files }: Loaded) -> Result<Exi
     }
 
     tracing::info!("stopping");
-    let deadline = Instant::now() + container.config().shutdown_timeout;
+    let shutdown_timeout = container.config().shutdown_timeout;
+    let deadline = Instant::now() + shutdown_timeout;
+    // However short the manager's own time is.
+    let within = shutdown_timeout + sessions::SAVED_WITHIN + LOGS_WITHIN;
+    notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     let _ = stop.send(true);
     // Event streams have no other end.
     container.retire();
@@ -161,29 +179,19 @@ async fn serve(Loaded { server: config, settings, files }: Loaded) -> Result<Exi
         () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
         () = signals.next() => Some("a second signal came"),
     };
+    let saved = sessions::save(container.clone(), signals.next()).await;
     let logs = tokio::task::spawn_blocking(move || container.close_logs());
     if tokio::time::timeout(LOGS_WITHIN, logs).await.is_err() {
         tracing::warn!("an access log could not be written to its end within {LOGS_WITHIN:?}");
     }
     if let Some(why) = cut {
         tracing::warn!("what still ran was cut: {why}");
-        return Ok(ExitCode::from(3));
     }
-    Ok(if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Looks for sessions whose time is up; on a thread that may block, since their listener functions are called.
-async fn expire_sessions(container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SESSIONS_LOOK) => {}
-            () = told(&mut stopped) => return,
-        }
-        let container = container.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || container.expire_sessions()).await {
-            tracing::error!("sessions could not be looked at: {error}; please report it");
-        }
-    }
+    Ok(match broken {
+        Some(_) => ExitCode::FAILURE,
+        None if cut.is_some() || !saved => ExitCode::from(3),
+        None => ExitCode::SUCCESS,
+    })
 }
 
 /// What asks for the stop: Ctrl-C, and SIGTERM.
@@ -200,6 +208,11 @@ impl Signals {
 }
 
 fn print(event: &Event) {
+    crate::dev::tell(event);
+    // The log has said so.
+    if event.state == "refused" {
+        return;
+    }
     let Event { context, state, generation, took, detail } = event;
     let detail = match (detail.as_str(), *state) {
         ("", _) => String::new(),

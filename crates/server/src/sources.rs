@@ -15,6 +15,7 @@ use serval_container::{BuildState, Container, Source};
 use tokio::sync::{mpsc, watch};
 
 use crate::build::Build;
+use crate::dev;
 use crate::run::{say, told};
 
 /// LIMIT: source files of one webapp that are looked at.
@@ -126,13 +127,15 @@ async fn build(source: &Source, looks: u64, config: &Server, container: &Arc<Con
     };
     match result {
         Ok(()) => {
-            say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
+            dev::built(context);
             stamp(source, looks);
+            say(format_args!("{context} built in {:.1} s", began.elapsed().as_secs_f64()));
             loaded(container).await;
             container.set_build_state(&source.webapp, BuildState::Ended);
         }
         Err(why) => {
             tracing::error!("{context}: the build failed: {why}; what served before serves on");
+            dev::build_failed(context, &why);
             container.set_build_state(&source.webapp, BuildState::Failed);
         }
     }

@@ -179,7 +179,8 @@ async fn set(request: &Request, body: &mut AsyncBody, response: &mut Response) -
 async fn events(shop: &Shop, _: &Request, response: &mut Response) -> Result {
     let mut news = shop.news.subscribe();
     let mut events = response.events().await?;
-    events.heartbeat(Duration::from_millis(10));
+    // Long enough that a busy machine is not silent before its first event.
+    events.heartbeat(Duration::from_millis(500));
     while let Some(item) = events.next(news.recv()).await? {
         events.send(&Event::new().id("1").data(item?)).await?;
     }

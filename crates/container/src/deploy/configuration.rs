@@ -10,6 +10,7 @@ use serval_config::{Host, Server};
 
 use super::Mounted;
 use crate::Container;
+use crate::context::{Context, OfHost};
 use crate::routes::Hosts;
 
 /// Between two looks at generations that are being made.
@@ -59,12 +60,31 @@ impl Container {
             let number = before.hosts.iter().position(|known| known.name == host);
             match was.iter().position(|was| number.is_some() && *was == number) {
                 Some(number) => {
-                    entry.context.host.store(of[number].clone());
+                    self.belongs_to(&entry.context, of[number].clone());
                     mounted.insert((config.hosts[number].name.clone(), name), entry);
                 }
                 None => self.unmount(&entry),
             }
         }
+    }
+
+    /// What it keeps in `var` goes with it to a host of another name.
+    fn belongs_to(&self, context: &Context, host: Arc<OfHost>) {
+        let folders = || ["sessions", "generations"].map(|kind| self.deployment.folder_of(kind, context));
+        let [sessions, generations] = folders();
+        let is_renamed = context.host.swap(host.clone()).name != host.name;
+        if !is_renamed {
+            return;
+        }
+        let [new_sessions, new_generations] = folders();
+        tokio::task::block_in_place(|| {
+            self.deployment.snapshots.moved(&sessions, new_sessions);
+            let above = new_generations.parent().map_or(Ok(()), std::fs::create_dir_all);
+            let moved = above.and_then(|()| std::fs::rename(&generations, &new_generations));
+            if let Err(error) = moved.or_else(|error| if generations.exists() { Err(error) } else { Ok(()) }) {
+                tracing::warn!(context = %context.name, "there will be no way back to older generations: {} cannot be moved: {error}", generations.display());
+            }
+        });
     }
 
     /// Waits until every context has what the configuration gives it, or has refused it; returns those that have. The caller asks

@@ -323,6 +323,7 @@ impl Container {
         };
         let reason = &failure.reason;
         context.set_refused(Some(reason.clone()));
+        self.event(context, "refused", number, Duration::ZERO, reason.clone());
         tracing::error!(
             context = %context.name, generation = number,
             "the new generation is refused: {reason}; {meanwhile}; {again}"

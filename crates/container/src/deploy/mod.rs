@@ -27,6 +27,7 @@ use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
 use crate::given::{Given, Of};
 use crate::routes::Routes;
+use crate::snapshots::Snapshots;
 use crate::webapp::{Complaints, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
@@ -49,6 +50,7 @@ pub struct Deployment {
     settled: Notify,
     /// What the last pass complained of: each is said once.
     said: StdMutex<Complaints>,
+    pub snapshots: Snapshots,
 }
 
 /// What a pass remembers of a context.
@@ -89,6 +91,7 @@ impl Deployment {
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -127,11 +130,10 @@ impl Deployment {
         self.config.load().var.join(kind).join(host).join(name)
     }
 
-    /// Forgets all contexts, after the loads that are under way.
+    /// Forgets all contexts, after the loads that are under way. Their sessions do not end: the next start has them.
     pub async fn clear(&self) {
         let mounted = std::mem::take(&mut *self.mounted.lock().await);
         for (_, mounted) in mounted {
-            mounted.context.current.load().is_the_last_of(&mounted.context);
             if let Some((_, load)) = mounted.load {
                 // A library's init cannot be stopped: the process ends with it.
                 let _ = tokio::time::timeout(Duration::from_secs(1), load).await;
@@ -170,6 +172,10 @@ impl Container {
                 }
                 stays
             });
+            let sessions = config.var.join("sessions").join(&host.name);
+            self.deployment
+                .snapshots
+                .forget_others(&sessions, |folder| wanted.keys().any(|name| name.folder() == folder));
             for (name, webapp) in wanted {
                 let key = (host.name.clone(), name.clone());
                 if !mounted.contains_key(&key) {
@@ -277,6 +283,10 @@ impl Container {
             context.set_waiting(Waiting::Starting);
         }
         let _ = context.beside.set(Arc::downgrade(&host.routes));
+        let snapshot = self.deployment.folder_of("sessions", &context);
+        tokio::task::block_in_place(|| {
+            self.deployment.snapshots.open(snapshot, context.name.clone(), context.sessions.clone());
+        });
         host.routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
@@ -312,6 +322,8 @@ impl Container {
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
+        let snapshot = self.deployment.folder_of("sessions", context);
+        tokio::task::block_in_place(|| self.deployment.snapshots.forget(&snapshot));
         self.drain(generation);
         let store = self.store_of(context);
         // Nobody waits for it: at worst the next server of this home finds it.

@@ -19,7 +19,7 @@ use super::world::World;
 use crate::http_client::Response;
 
 /// How long the line of a request may take to the access log.
-const LOGGED_WITHIN: Duration = Duration::from_secs(5);
+const LOGGED_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a body a failure shows.
 const SHOWN_BYTES: usize = 1500;

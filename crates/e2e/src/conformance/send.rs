@@ -10,7 +10,7 @@ use super::format::Request;
 use crate::http_client::{Connection, Response};
 
 /// For a whole answer.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Returns the bytes of a request. `host` is the name that is asked where the request says nothing.
 pub fn bytes(request: &Request, host: &str) -> Result<Vec<u8>> {

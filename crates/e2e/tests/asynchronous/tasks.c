@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 static const sv_host *host;
+static int begun;     /* tasks that were made */
 static int dropped;   /* tasks that were dropped */
 static int polls;     /* of `restless` */
 static int told;      /* detached exchanges that were told */
@@ -59,6 +60,7 @@ static sv_status begin(sv_exchange *exchange, void **out) {
     task->count = number(exchange, "n", 1);
     task->milliseconds = number(exchange, "ms", 0);
     *out = task;
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
     return SV_PENDING;
 }
 
@@ -72,6 +74,7 @@ static sv_status make_blind(void *servlet, sv_exchange *exchange, void **task) {
     (void)servlet;
     (void)exchange;
     *task = calloc(1, sizeof(struct task));
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
     return *task == NULL ? SV_E_NOMEM : SV_PENDING;
 }
 
@@ -284,8 +287,9 @@ struct detached {
 static void tell(void *arg, sv_status why) {
     struct detached *this = arg;
     (void)why;
-    __atomic_store_n(&this->told, 1, __ATOMIC_SEQ_CST);
+    /* Counted first: then its thread completes it. */
     __atomic_add_fetch(&told, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&this->told, 1, __ATOMIC_SEQ_CST);
 }
 
 static void wait_for_step(int number) {
@@ -411,11 +415,11 @@ static sv_status detach(void *servlet, sv_exchange *exchange, void **task) {
 }
 
 static sv_status counts(void *servlet, sv_exchange *exchange, void **task) {
-    char line[96];
+    char line[128];
     (void)servlet;
     (void)task;
-    sprintf(line, "dropped %d, kept %d, told %d, held %d, completed %d, polls %d",
-            __atomic_load_n(&dropped, __ATOMIC_SEQ_CST), __atomic_load_n(&kept, __ATOMIC_SEQ_CST),
+    sprintf(line, "begun %d, dropped %d, kept %d, told %d, held %d, completed %d, polls %d",
+            __atomic_load_n(&begun, __ATOMIC_SEQ_CST), __atomic_load_n(&dropped, __ATOMIC_SEQ_CST), __atomic_load_n(&kept, __ATOMIC_SEQ_CST),
             __atomic_load_n(&told, __ATOMIC_SEQ_CST), __atomic_load_n(&held, __ATOMIC_SEQ_CST),
             __atomic_load_n(&completed, __ATOMIC_SEQ_CST), __atomic_load_n(&polls, __ATOMIC_SEQ_CST));
     return host->write(exchange, line, strlen(line), NULL);

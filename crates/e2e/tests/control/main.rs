@@ -4,15 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use e2e::commands::{becomes, context, serval, status};
 use e2e::http_client::Connection;
-use e2e::serval::{Home, Serval, binary, repository};
+use e2e::serval::{Home, Serval, repository};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(60);
 const LIB: &str = "webapps/shop/WEB-INF/lib/held.so";
+const WEB: &str = "webapps/shop/WEB-INF/web.toml";
 
 fn compile(home: &Home, flags: &[&str]) {
     let output = home.path("built.so");
@@ -25,41 +27,20 @@ fn compile(home: &Home, flags: &[&str]) {
     std::fs::rename(output, home.path(LIB)).unwrap();
 }
 
+/// Puts a webapp, or a file of one, in its place as a whole: with that settle_time, what is half written would be taken for a change.
+fn put(home: &Home, path: &str, files: &[(&str, &str)]) {
+    for (file, text) in files {
+        home.write(&format!("unfinished{file}"), text).unwrap();
+    }
+    std::fs::rename(home.path("unfinished"), home.path(path)).unwrap();
+}
+
 fn home() -> Home {
     let home = Home::new().unwrap();
     home.configure("[defaults.context]\nsettle_time = \"1ms\"").unwrap();
     home.write("webapps/files/index.html", "files").unwrap();
     compile(&home, &[]);
     home
-}
-
-fn serval(home: &Home, words: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(binary().unwrap());
-    let Output { status, stdout, stderr } = command.args(words).arg("--home").arg(home.path("")).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
-fn status(home: &Home) -> Value {
-    serde_json::from_str(&serval(home, &["status", "--json"]).1).unwrap()
-}
-
-/// Asks for the status until it is so.
-#[track_caller]
-fn becomes(home: &Home, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let status = status(home);
-        if is_so(&status) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "{status:#}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn context<'s>(status: &'s Value, name: &str) -> &'s Value {
-    status["contexts"].as_array().unwrap().iter().find(|context| context["context"] == name).unwrap()
 }
 
 #[test]
@@ -125,7 +106,7 @@ fn what_is_refused_is_told_and_the_current_generation_serves_on() {
     becomes(&home, |told| context(told, "/shop")["refused"].is_null());
     assert_eq!(serval(&home, &["status"]).0, Some(0));
     // One that is not there at all is no less a problem.
-    home.write("webapps/wrong/WEB-INF/web.toml", "chek = \"/held\"\n").unwrap();
+    put(&home, "webapps/wrong", &[("/WEB-INF/web.toml", "chek = \"/held\"\n")]);
     becomes(&home, |told| !told["problems"].as_array().unwrap().is_empty());
     let (code, table, _) = serval(&home, &["status"]);
     assert_eq!(code, Some(3));
@@ -136,7 +117,7 @@ fn what_is_refused_is_told_and_the_current_generation_serves_on() {
 #[test]
 fn a_generation_that_fails_its_check_does_not_take_over() {
     let home = home();
-    home.write("webapps/shop/WEB-INF/web.toml", "check = \"/held\"\n").unwrap();
+    put(&home, WEB, &[("", "check = \"/held\"\n")]);
     let serval_runs = Serval::start(&home).unwrap();
     becomes(&home, |told| context(told, "/shop")["servlets"] == 1);
     assert_eq!(serval(&home, &["reload", "/shop"]).0, Some(0));
@@ -152,17 +133,17 @@ fn a_generation_that_fails_its_check_does_not_take_over() {
     serves();
     // What was refused goes.
     serval_runs.wait_for_log("the generation is gone context=/shop generation=3", LONG).unwrap();
+    // In this order: the library alone would take over.
+    put(&home, WEB, &[("", "check = \"/none?a=b\"\n")]);
     compile(&home, &[]);
-    home.write("webapps/shop/WEB-INF/web.toml", "check = \"/none?a=b\"\n").unwrap();
     let (code, _, error) = serval(&home, &["reload", "/shop"]);
     let why = "/shop: the new generation is refused: its check /none?a=b answered 404 Not Found\n";
     assert_eq!((code, &*error), (Some(3), why));
     serves();
-    home.write("webapps/shop/WEB-INF/web.toml", "").unwrap();
+    put(&home, WEB, &[("", "")]);
     assert_eq!(serval(&home, &["reload", "/shop"]).0, Some(0));
     // A file will do, also where the context's path is escaped in URLs.
-    home.write("webapps/my shöp/here.txt", "here").unwrap();
-    home.write("webapps/my shöp/WEB-INF/web.toml", "check = \"/here.txt\"\n").unwrap();
+    put(&home, "webapps/my shöp", &[("/here.txt", "here"), ("/WEB-INF/web.toml", "check = \"/here.txt\"\n")]);
     becomes(&home, |told| told["contexts"].as_array().unwrap().len() == 3);
     assert_eq!(
         serval(&home, &["reload", "/my shöp"]),

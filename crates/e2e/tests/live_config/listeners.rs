@@ -36,7 +36,7 @@ fn listeners_come_and_go_and_connections_end_by_themselves() {
         assert!(Instant::now() < deadline, "it still accepts");
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(idle.get("/who").unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(idle.read_response().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
     assert_eq!(in_exchange.read_response().unwrap().status, 405, "it has its answer");
     assert_eq!(body(&other.get("/who").unwrap()), "one", "the others stay");
     // The address can be opened again.

@@ -73,7 +73,7 @@ fn a_server_toml_that_is_wrong() {
     );
     case.check_file(
         "[log]\nlevel = \"serval=debug=x=info\"\n",
-        "`level` in [log] cannot be used: invalid filter directive",
+        "`level` in [log] cannot be used: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
     );
     case.check(
         |home| std::fs::remove_file(home.path("conf/server.toml")).unwrap(),

@@ -24,6 +24,7 @@ fn what_needs_no_restart_gets_none_and_what_does_says_so() {
     let (code, table, _) = run(&home, &["status"]);
     assert_eq!(code, Some(0), "{table}");
     assert!(table.contains("the configuration has another `io_threads` in [server], which needs a restart"), "{table}");
+    get(&serval, "/");
     let mut connection = Connection::open(serval.address(), LONG).unwrap();
     connection.send(b"nonsense\r\n\r\n").unwrap();
     serval.wait_for_log("DEBUG a connection ended", LONG).unwrap();

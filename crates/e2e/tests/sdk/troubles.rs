@@ -12,9 +12,10 @@ fn in_faults(text: &str) -> String {
     place("faults", include_str!("webapp/faults.rs"), text)
 }
 
-/// The one line from `position` on that contains `text`; it has all of `parts`.
+/// The one line from `position` on that contains `text`; it has all of `parts`. It may come after the answer.
 #[track_caller]
 fn one_line(kitchen: &Kitchen, position: usize, text: &str, parts: &[&str]) {
+    kitchen.serval.program().wait_for_line(position, crate::kitchen::LONG, |line| line.contains(text)).unwrap();
     let lines = kitchen.lines_with(position, text);
     assert_eq!(lines.len(), 1, "{text}: {:#?}", kitchen.serval.program().lines_from(position));
     for part in parts {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::http_client::{Connection, Response};
+use e2e::load::{Load, Outcome};
 use e2e::serval::{Home, Serval};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -120,23 +121,27 @@ fn a_session_outlives_a_reload() {
 
 #[test]
 fn time_ends_a_session() {
-    let (_home, serval) = start("[session]\ntimeout = \"1s\"", "");
+    const TIME: Duration = Duration::from_secs(3);
+    let (_home, serval) = start(&format!("[session]\ntimeout = \"{TIME:?}\""), "");
     let kept = cookie(&get(&serval, "/x/count", ""));
     assert_eq!(text(&get(&serval, "/x/count", &kept)), "2");
-    // A look is a use, so it is not looked at before its time.
-    std::thread::sleep(Duration::from_millis(1100));
-    assert_eq!(text(&get(&serval, "/x/count?look", &kept)), "none, asked for another");
+    wait_until(|| {
+        // A look is a use, so it is not looked at before its time, which begins when the last request is over: maybe after its answer.
+        std::thread::sleep(TIME);
+        text(&get(&serval, "/x/count?look", &kept)) == "none, asked for another"
+    });
     assert!(serval.stop().unwrap().success());
 }
 
 #[test]
 fn sessions_are_bounded() {
     let (_home, serval) = start("", "sessions_max = 2\nsession_bytes_max = \"50KiB\"");
-    let first = cookie(&get(&serval, "/x/count?short", ""));
+    let first = cookie(&get(&serval, "/x/count", ""));
     get(&serval, "/x/count", "");
     let third = get(&serval, "/x/count", "");
     assert_eq!((third.status, third.header("set-cookie")), (503, None));
     assert_eq!(text(&get(&serval, "/x/count?large", &first)), "limit");
+    assert_eq!(text(&get(&serval, "/x/count?short", &first)), "2");
     // One that has ended makes room, at the latest when the server looks.
     wait_until(|| {
         std::thread::sleep(Duration::from_millis(500));
@@ -167,5 +172,55 @@ fn a_url_carries_the_id_when_it_may() {
     assert_eq!(text(&second), "2");
     // A cookie makes it needless.
     assert_eq!(get(&serval, "/x/count", &cookie(&first)).header("x-url"), Some("count?x"));
+    assert!(serval.stop().unwrap().success());
+}
+
+/// The usual way to put a new version in place by hand: two renames, or a link that leads elsewhere.
+#[test]
+fn a_webapp_whose_folder_is_replaced_keeps_its_sessions() {
+    let (home, serval) = start("", "");
+    for (webapp, mark) in [("x", "one"), ("new", "two"), ("linked", "three")] {
+        let (from, to) = (home.path("webapps/x/WEB-INF/lib"), home.path(&format!("{webapp}/WEB-INF/lib")));
+        if webapp != "x" {
+            std::fs::create_dir_all(&to).unwrap();
+            for library in std::fs::read_dir(from).unwrap() {
+                let library = library.unwrap();
+                std::fs::copy(library.path(), to.join(library.file_name())).unwrap();
+            }
+        }
+        let place = if webapp == "x" { "webapps/x/mark.txt".to_owned() } else { format!("{webapp}/mark.txt") };
+        home.write(&place, mark).unwrap();
+    }
+    let kept = cookie(&get(&serval, "/x/count", ""));
+    let load = Load::start(serval.address(), 2, LONG, {
+        let kept = kept.clone();
+        move |_, connection| {
+            let target = "/x/count?look";
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: {kept}\r\n\r\n").as_bytes())?;
+            let answer = connection.read_response()?;
+            Ok(match (answer.status, answer.body.starts_with(b"one, asked for it")) {
+                (200, true) => Outcome::Good,
+                _ => Outcome::Failed(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
+            })
+        }
+    });
+    let shows = |mark: &str| wait_until(|| get(&serval, "/x/mark.txt", "").body == mark.as_bytes());
+    shows("one");
+    std::fs::rename(home.path("webapps/x"), home.path("old")).unwrap();
+    std::fs::rename(home.path("new"), home.path("webapps/x")).unwrap();
+    shows("two");
+    std::fs::rename(home.path("webapps/x"), home.path("older")).unwrap();
+    std::os::unix::fs::symlink(home.path("linked"), home.path("webapps/x")).unwrap();
+    shows("three");
+    let counts = load.stop();
+    assert!(counts.requests > 0);
+    assert_eq!((counts.wrong, counts.details), (0, Vec::<String>::new()));
+    assert_eq!(text(&get(&serval, "/x/count", &kept)), "2");
+    // Gone for longer than a moment: it is another one that comes back.
+    std::fs::remove_file(home.path("webapps/x")).unwrap();
+    wait_until(|| get(&serval, "/x/mark.txt", "").status == 404);
+    std::fs::rename(home.path("old"), home.path("webapps/x")).unwrap();
+    shows("one");
+    wait_until(|| text(&get(&serval, "/x/count", &kept)) == "1 new");
     assert!(serval.stop().unwrap().success());
 }

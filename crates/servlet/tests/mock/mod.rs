@@ -22,8 +22,17 @@ pub static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[track_caller]
 pub fn assert_logged(line: &str) {
-    let log = LOG.lock().unwrap();
-    assert!(log.iter().any(|logged| logged.starts_with(line)), "{line:?} is not in {log:?}");
+    // A thread that was seen at its work may be about to log.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        // Not held when this panics: that is logged too.
+        let log = LOG.lock().unwrap().clone();
+        if log.iter().any(|logged| logged.starts_with(line)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{line:?} is not in {log:?}");
+        std::thread::yield_now();
+    }
 }
 
 pub fn declared() -> &'static sv_module {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long the log may take to name a library that is refused.
-const REFUSED_WITHIN: Duration = Duration::from_secs(10);
+const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 /// How many pieces a slow linker writes, and how long it rests between two.
 const PIECES: usize = 40;
 const PIECE_PAUSE: Duration = Duration::from_millis(3);

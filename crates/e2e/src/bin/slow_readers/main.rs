@@ -27,8 +27,8 @@ const SIP_BYTES: usize = 102;
 const SIP_EVERY: Duration = Duration::from_millis(100);
 /// What a client's kernel takes before its program asks for it.
 const RECEIVE_BUFFER_BYTES: usize = 4096;
-const BUILT_WITHIN: Duration = Duration::from_secs(30);
-const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+const BUILT_WITHIN: Duration = Duration::from_secs(120);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 /// As conf/server.toml says.
 const WORKERS_MAX: usize = 64;
 /// Shorter than shipped, so that this ends.
