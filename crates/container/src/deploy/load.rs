@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use serval_config::Switch;
+use serval_config::{ContextSettings, Switch};
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
 
@@ -140,7 +140,11 @@ impl Container {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
         let made = match found.and_then(|kept| kept.inputs(&before.webapp)) {
-            Ok(inputs) => {
+            Ok(mut inputs) => {
+                // With what it had: the configuration may have changed, and be what does not start.
+                let Ground { web, settings, development, .. } = Ground::clone(&before);
+                let settings = ContextSettings::clone(&settings);
+                inputs.given = Some(Arc::new(Given { web: Ok(web), settings, development }));
                 let from = From { inputs, kept: Some(origin) };
                 self.make(context, number, &from, before, estate).await
             }
