@@ -70,7 +70,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
-pub use deploy::{Named, NotTaken, Prepared, ReloadError};
+pub use deploy::{Deployed, Named, NotTaken, PlaceError, Prepared, ReloadError, Undeployed};
 use events::{log_failure, session_ends};
 pub use execution::StackOf;
 use execution::{Inline, Watch};
@@ -137,6 +137,13 @@ pub struct Pass {
     pub again_after: Option<Duration>,
     /// Mounted webapps that carry source: to be built when their sources are newer.
     pub sources: Vec<Source>,
+}
+
+impl Pass {
+    /// Asks for another pass after this time at the latest.
+    fn again(&mut self, after: Duration) {
+        self.again_after = Some(self.again_after.map_or(after, |other| other.min(after)));
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -64,6 +64,10 @@ enum Command {
     Stop(control::client::Named),
     /// Start a context that was stopped, and wait until it serves
     Start(control::client::Named),
+    /// Put an archive or a folder into the running server's webapps folder, and wait until it serves
+    Deploy(control::client::Deploy),
+    /// Remove a webapp from the running server's webapps folder, and wait until it is gone
+    Undeploy(control::client::Undeploy),
     /// Show the configuration, or put it in force
     #[command(subcommand)]
     Config(control::config::Command),
@@ -99,6 +103,8 @@ fn main() -> ExitCode {
     let running = || serval_config::of_running(&files.file, &files.home);
     match command {
         Some(Command::Status(arguments)) => return control::client::status(&arguments, &running()),
+        Some(Command::Deploy(arguments)) => return control::client::deploy(&arguments, &running()),
+        Some(Command::Undeploy(arguments)) => return control::client::undeploy(&arguments, &running()),
         Some(Command::Reload(arguments)) => return control::client::reload(&arguments, &running()),
         Some(Command::Rollback(arguments)) => return control::client::rollback(&arguments, &running()),
         Some(Command::Stop(arguments)) => return control::client::stop(&arguments, &running()),

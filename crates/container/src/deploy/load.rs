@@ -21,6 +21,10 @@ use crate::webapp::{Inputs, has_source};
 
 /// How long what was cut may take to end.
 pub const CUT_WITHIN: Duration = Duration::from_secs(1);
+/// LIMIT: how often a load is begun anew, since files change while they are read.
+pub const LOADS_MAX: usize = 20;
+/// Between two looks at a load that is under way.
+pub const LOAD_LOOK: Duration = Duration::from_millis(20);
 /// Between two looks at a generation that ends.
 const LOOK: Duration = Duration::from_millis(2);
 pub const FAULT: &str = "the load ended by a fault of the server; please report it";
@@ -41,10 +45,10 @@ pub struct Failure {
 }
 
 /// A load that is going on, until it is dropped.
-struct Loading(Arc<Container>);
+pub struct Loading(Arc<Container>);
 
 impl Loading {
-    fn begin(container: &Arc<Container>) -> Loading {
+    pub fn begin(container: &Arc<Container>) -> Loading {
         container.deployment.loading.fetch_add(1, Ordering::AcqRel);
         Loading(container.clone())
     }
@@ -127,11 +131,13 @@ impl Container {
     /// Makes the next generation and swaps it in; any failure leaves the current one, or one that is made from the same.
     async fn load(self: &Arc<Self>, context: &Arc<Context>, number: u64, from: &From) -> Loaded {
         let (before, estate) = (context.current.load_full(), Arc::<Estate>::default());
+        context.set_next(Some(number));
         let origin = before.origin;
         let loaded = self.make(context, number, from, before, &estate).await;
         if !matches!(loaded, Loaded::Swapped) && context.is_held() {
             self.go_back(context, origin, &estate).await;
         }
+        context.set_next(None);
         loaded
     }
 
@@ -139,22 +145,32 @@ impl Container {
     async fn go_back(self: &Arc<Self>, context: &Arc<Context>, origin: u64, estate: &Arc<Estate>) {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
-        let made = match found.and_then(|kept| kept.inputs(&before.webapp)) {
-            Ok(mut inputs) => {
-                // With what it had: the configuration may have changed, and be what does not start.
-                let Ground { web, settings, development, .. } = Ground::clone(&before);
-                let settings = ContextSettings::clone(&settings);
-                inputs.given = Some(Arc::new(Given { web: Ok(web), settings, development }));
-                let from = From { inputs, kept: Some(origin) };
-                self.make(context, number, &from, before, estate).await
+        // With what it had: the configuration may have changed, and be what does not start.
+        let Ground { web, settings, development, .. } = Ground::clone(&before);
+        let given = Given { web: Ok(web), settings: ContextSettings::clone(&settings), development };
+        let given = Some(Arc::new(given));
+        let mut why = "its files keep changing".to_owned();
+        for _ in 0..LOADS_MAX {
+            let from = match found.as_ref().map_err(String::clone).and_then(|kept| kept.inputs(&before.webapp)) {
+                Ok(mut inputs) => {
+                    inputs.given.clone_from(&given);
+                    From { inputs, kept: Some(origin) }
+                }
+                Err(reason) => {
+                    why = reason;
+                    break;
+                }
+            };
+            match self.make(context, number, &from, before.clone(), estate).await {
+                Loaded::Swapped => return,
+                // As what was kept does once more, when the copy that it is linked to is removed.
+                Loaded::Again => tokio::time::sleep(LOAD_LOOK).await,
+                Loaded::Refused(failure) => {
+                    why = failure.reason;
+                    break;
+                }
             }
-            Err(why) => Loaded::Refused(Failure { reason: why, retry_at: None }),
-        };
-        let why = match made {
-            Loaded::Swapped => return,
-            Loaded::Again => "its files keep changing".to_owned(),
-            Loaded::Refused(failure) => failure.reason,
-        };
+        }
         tracing::error!(
             context = %context.name,
             "the generation that has ended does not start again: {why}; requests are answered 503"
@@ -234,9 +250,7 @@ impl Container {
             Ok(Ok(Ok(next))) => next,
             Ok(Ok(Err(LoadError::Copy(CopyError::Changed)))) => return Loaded::Again,
             Ok(Ok(Err(
-                error @ (LoadError::Copy(_)
-                | LoadError::NotHandedOver(_)
-                | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
+                error @ (LoadError::Copy(_) | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
             ))) => return of_system(error.to_string()),
             Ok(Ok(Err(error))) => return refused(error.to_string()),
             Ok(Err(error)) => return refused(format!("the load panicked: {error}")),
@@ -247,6 +261,7 @@ impl Container {
             }
         };
         if let Some(path) = next.web.check.clone() {
+            context.set_state_of_next("checking");
             let checked = tokio::time::timeout(limit, self.check(context, &next, &path)).await;
             let answered =
                 checked.unwrap_or_else(|_| Err(format!("has not answered, to the end, for {limit:?} (init_timeout)")));
@@ -280,6 +295,7 @@ impl Container {
 
     /// Holds the requests of a context, and ends its current generation (`stop-start`). Blocks. An error is a sentence: that one serves on.
     fn end_current(&self, context: &Context, current: Arc<Generation>, estate: &Estate) -> Result<Before, String> {
+        context.set_state_of_next("draining");
         let gate = Gate::Held(tokio::sync::watch::Sender::new(()));
         context.current.store(Generation::of_gate(Ground::clone(&current), gate));
         let (id, after) = (current.id, current.settings.drain_timeout);
@@ -304,6 +320,7 @@ impl Container {
         if !has_ended(&|| self.lives.is_destroyed(id)) {
             tracing::warn!(context = %context.name, "the old generation is not destroyed after {after:?} (drain_timeout); the next one starts beside it");
         }
+        context.set_state_of_next("starting");
         Ok(Box::new(move |name| saved.get(name).cloned()))
     }
 
@@ -313,7 +330,7 @@ impl Container {
         !is_built && Inputs::of(webapp).is_ok_and(|now| now.libraries.is_empty())
     }
 
-    fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
+    pub(super) fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
         let serving = context.current.load();
         let mut meanwhile = "requests are answered 503".to_owned();
         if servlet_count(&serving) > 0 || (serving.number > 0 && self.is_files_only(webapp)) {
@@ -323,6 +340,9 @@ impl Container {
         }
         let again = match failure.retry_at {
             Some(_) => format!("it is tried again every {RETRY:?}"),
+            None if webapp.starts_with(self.deployment.config.load().var.join("webapps")) => {
+                "it is tried again when the archive changes".to_owned()
+            }
             None => "it is tried again when WEB-INF/lib or web.toml changes".to_owned(),
         };
         let reason = &failure.reason;

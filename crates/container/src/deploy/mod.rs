@@ -1,12 +1,16 @@
 //! Deployment: what lies in the webapps folders against what is mounted. The folders are the truth; events only say when to look.
 //!
 //! Called by the server, one pass at a time. Loads run in tasks of their own, one for each context (`load`); `commands` are what an
-//! operator asks for by name, and `configuration` is another server.toml.
+//! operator asks for by name, and `configuration` is another server.toml. What is not served yet is `arriving`'s: new folders, and
+//! archives, which become `artefacts`.
 
+mod arriving;
+mod artefacts;
 mod commands;
 mod configuration;
 mod kept;
 mod load;
+mod placing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,17 +22,21 @@ use arc_swap::ArcSwap;
 use serval_config::{ContextName, Server};
 use tokio::sync::{Mutex, Notify};
 
+pub use self::arriving::unpacked_last;
+use self::arriving::{Arriving, Key, Notes};
 pub use self::commands::{Named, ReloadError};
 pub use self::configuration::{NotTaken, Prepared};
 use self::kept::Store;
 use self::load::{Failure, From, Loaded};
+use self::placing::Busy;
+pub use self::placing::{Deployed, PlaceError, Undeployed};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
 use crate::given::{Given, Of};
 use crate::routes::Routes;
 use crate::snapshots::Snapshots;
-use crate::webapp::{Complaints, Inputs, has_source, wanted};
+use crate::webapp::{Complaints, Found, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
 /// How long a library may be gone, beside others that are there, until those are loaded without it: far longer than a linker
@@ -45,7 +53,10 @@ pub struct Deployment {
     config: ArcSwap<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
     /// By the name of the host, and theirs. Held for the length of a pass.
-    mounted: Mutex<HashMap<(String, ContextName), Mounted>>,
+    mounted: Mutex<HashMap<Key, Mounted>>,
+    /// Locked after `mounted`.
+    arriving: Mutex<Arriving>,
+    busy: Busy,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -78,6 +89,10 @@ impl Mounted {
     fn settle_time(&self) -> Duration {
         self.context.current.load().settings.settle_time
     }
+
+    fn has_never_served(&self) -> bool {
+        self.serving == Inputs::default()
+    }
 }
 
 impl Deployment {
@@ -88,6 +103,8 @@ impl Deployment {
             config: ArcSwap::new(config),
             on_event,
             mounted: Mutex::default(),
+            arriving: Mutex::default(),
+            busy: Busy::default(),
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
@@ -101,6 +118,19 @@ impl Deployment {
         let mut sentences: Vec<String> = said.values().cloned().collect();
         sentences.sort();
         sentences
+    }
+
+    /// What was complained of one of these paths.
+    fn complaint_of(&self, paths: &[&Path]) -> Option<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.iter().find_map(|path| said.get(*path).cloned())
+    }
+
+    /// What a context has that may not be mounted yet.
+    fn settings_of(&self, (host, name): &Key) -> serval_config::ContextSettings {
+        let config = self.config.load();
+        let host = config.hosts.iter().find(|known| known.name == *host);
+        host.map_or_else(Default::default, |host| host.settings_for(&name.path))
     }
 
     pub fn first_listener(&self) -> Arc<serval_config::Listener> {
@@ -147,17 +177,24 @@ impl Container {
     /// static mounts stand; loads of libraries go on in tasks of their own.
     pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
         let mut mounted = self.deployment.mounted.lock().await;
+        let mut arriving = self.deployment.arriving.lock().await;
         let mut pass = Pass::default();
-        let mut again =
-            |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
         let config = self.deployment.config.load_full();
         let mut complaints = Complaints::default();
+        let mut all_wanted = Vec::new();
         for host in &config.hosts {
             pass.watch.push((host.webapps.clone(), false));
-            let Some(wanted) = wanted(host, &mut complaints) else {
-                again(RETRY);
-                continue;
-            };
+            match wanted(host, &mut complaints) {
+                Some(wanted) => all_wanted.push((host, wanted)),
+                None => pass.again(RETRY),
+            }
+        }
+        arriving.forget_hosts(|name| config.hosts.iter().any(|host| host.name == name));
+        if !arriving.has_passed {
+            self.sweep_artefacts(&all_wanted);
+            config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
+        }
+        for (host, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
                 if *of != host.name || wanted.contains_key(name) {
                     old.gone = None;
@@ -167,24 +204,28 @@ impl Container {
                 let (gone, grace) = (*old.gone.get_or_insert_with(Instant::now), old.settle_time());
                 let stays = gone.elapsed() < grace;
                 match stays {
-                    true => again(grace),
+                    true => pass.again(grace),
                     false => self.unmount(old),
                 }
                 stays
             });
+            arriving.forget((&host.name, &wanted), self, &mounted, &mut pass);
             let sessions = config.var.join("sessions").join(&host.name);
             self.deployment
                 .snapshots
                 .forget_others(&sessions, |folder| wanted.keys().any(|name| name.folder() == folder));
-            for (name, webapp) in wanted {
+            for (name, found) in &wanted {
                 let key = (host.name.clone(), name.clone());
+                let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
+                let arrived = self.arrived(&mut arriving, (&key, found), mounted.get(&key), &mut notes).await;
+                let Some(webapp) = arrived else { continue };
                 if !mounted.contains_key(&key) {
-                    match self.mount((&config, host), &webapp, name) {
+                    match self.mount((&config, host), &webapp, name.clone()) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
                             complaints.insert(webapp, sentence);
-                            again(Duration::from_secs(1));
+                            pass.again(Duration::from_secs(1));
                             continue;
                         }
                     }
@@ -192,18 +233,25 @@ impl Container {
                 let Some(entry) = mounted.get_mut(&key) else { continue };
                 match self.refresh(entry, &webapp).await {
                     Ok(None) => {}
-                    Ok(Some(after)) => again(after),
+                    Ok(Some(after)) => pass.again(after),
                     Err(error) => {
                         let sentence = format!("{}: {error}; what served before serves on", entry.context.name);
                         complaints.insert(webapp.clone(), sentence);
-                        again(RETRY);
+                        pass.again(RETRY);
                     }
+                }
+                let named = entry.now.named.iter().filter_map(|named| named.path.parent());
+                pass.watch.extend(named.map(|folder| (folder.to_owned(), false)));
+                if let Found::Archive(file) = found {
+                    if config.sources && entry.now.libraries.is_empty() && has_source(&webapp) {
+                        let instead = "build it before, into WEB-INF/lib, or put it there as a folder";
+                        complaints.insert(file.clone(), format!("the source in {file:?} is not built; {instead}"));
+                    }
+                    continue;
                 }
                 for folder in ["", "WEB-INF", "WEB-INF/lib"] {
                     pass.watch.push((webapp.join(folder), false));
                 }
-                let named = entry.now.named.iter().filter_map(|named| named.path.parent());
-                pass.watch.extend(named.map(|folder| (folder.to_owned(), false)));
                 if has_source(&webapp) {
                     pass.watch.push((webapp.join("WEB-INF/src"), true));
                     // From now on: that a build is to come is known before its turn.
@@ -225,11 +273,16 @@ impl Container {
                     }
                 }
             }
+            // Sessions of an earlier process may still be on their way.
+            if host.undeploy_old_versions && arriving.has_passed {
+                self.undeploy_old_versions((host, &wanted), &mounted, &mut pass);
+            }
         }
         // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
         let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
         pass.sources.sort_by_key(|source| to_compile(&source.webapp));
         pass.watch.retain(|(folder, _)| folder.is_dir());
+        arriving.has_passed = true;
         self.deployment.complain(complaints);
         pass
     }
@@ -277,6 +330,7 @@ impl Container {
             {
                 tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
             }
+            store.prune(context.current.load().settings.generations_kept, number);
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {
@@ -356,7 +410,10 @@ impl Container {
         let mut restless = None;
         if now != entry.now {
             restless = now.changed_from(&entry.now).map(str::to_owned);
-            entry.since = Instant::now();
+            // A folder that came has been at rest before it came here.
+            if now.is_of_one_folder(&entry.now) {
+                entry.since = Instant::now();
+            }
         }
         entry.now = now.clone();
         if context.is_stopped() {

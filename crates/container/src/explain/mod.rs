@@ -20,11 +20,12 @@ use serval_config::{ContextName, Host, Server};
 use crate::answer::Answered;
 use crate::body::ResponseBody;
 use crate::context::{Context, OfHost};
+use crate::deploy::unpacked_last;
 use crate::error_page::HostPages;
 use crate::generation::{Generation, Ground};
 use crate::routes::{DEFAULT_HOST, HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
-use crate::webapp::{Complaints, wanted};
+use crate::webapp::{Complaints, Found, wanted};
 use crate::{Peer, dispatch, exchange};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
@@ -276,7 +277,19 @@ impl Explanation<'_> {
     /// Finds the context and its version among what lies in the host's folders.
     fn context(&mut self, hosts: &Hosts, number: usize, target: Target, head: Parts, peer: Arc<Peer>) {
         let (mut routes, mut unserved) = (Routes::default(), Complaints::default());
-        for (name, webapp) in wanted(&self.config.hosts[number], &mut unserved).unwrap_or_default() {
+        let host = &self.config.hosts[number];
+        for (name, found) in wanted(host, &mut unserved).unwrap_or_default() {
+            let webapp = match found {
+                Found::Folder(webapp) => webapp,
+                Found::Archive(file) => match unpacked_last(self.config, &(host.name.clone(), name.clone())) {
+                    Some(webapp) => webapp,
+                    None => {
+                        let sentence = format!("{file:?} was not unpacked yet: start the server once");
+                        unserved.insert(file, sentence);
+                        continue;
+                    }
+                },
+            };
             match mount(self.config, number, name, &webapp) {
                 Ok(context) => routes.insert(Arc::new(context)),
                 Err(why) => drop(unserved.insert(webapp.clone(), format!("{webapp:?} is not served: {why}"))),

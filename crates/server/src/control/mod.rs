@@ -6,6 +6,8 @@
 //! | `POST /reload`, `{"context": "/shop", "host": "localhost"}` | 200 `{"generation": 3}` when that one serves; 404 no such context, or 409 more than one; 422 it is refused, and what served before serves on |
 //! | `POST /rollback`, the same and maybe `"to": 2` | as `/reload`; 409 nothing is kept to go back to |
 //! | `POST /stop`, `POST /start`, as `/reload` | 200 `{}` when nothing of it runs any more, and as `/reload`; 409 it is not stopped, or does not end |
+//! | `POST /deploy`, `{"file": "/absolute/shop.war", "context": "/shop##2", "host": "localhost"}` | 200 `{"context", "generation", "webapp"}` when it serves; 409 something is in the way, 422 it is refused: what served before serves on, and lies where it lay |
+//! | `POST /undeploy`, as `/reload` | 200 `{"context", "removed", "instead"}` when it is not served any more |
 //!
 //! | `GET /config` | 200: each value in force, and what of the files is not |
 //! | `POST /config` | 200 when what the files say is in force everywhere: what has changed, what needs a restart, which contexts have refused it; 422 it is refused as a whole |
@@ -30,7 +32,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::fs::{Mode, OFlags, chmod};
 use serde_json::{Value, json};
 use serval_config::Server;
-use serval_container::{Container, Named, ReloadError};
+use serval_container::{Container, Deployed, Named, PlaceError, ReloadError, Undeployed};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -143,9 +145,14 @@ async fn answer(request: Request<Incoming>, live: &Arc<Live>) -> Response<Full<B
             Ok(question) => of_context(command, &question, &live.container).await,
             Err(sentence) => (StatusCode::BAD_REQUEST, json!({ "error": sentence })),
         },
-        (_, path @ ("/status" | "/config" | "/reload" | "/rollback" | "/start" | "/stop")) => {
-            (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": format!("{path} is asked by another method") }))
-        }
+        (&Method::POST, command @ ("/deploy" | "/undeploy")) => match question(body).await {
+            Ok(question) => placed(command, &question, &live.container).await,
+            Err(sentence) => (StatusCode::BAD_REQUEST, json!({ "error": sentence })),
+        },
+        (
+            _,
+            path @ ("/status" | "/config" | "/reload" | "/rollback" | "/start" | "/stop" | "/deploy" | "/undeploy"),
+        ) => (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": format!("{path} is asked by another method") })),
         (_, path) => (StatusCode::NOT_FOUND, json!({ "error": format!("this server has no command {path}") })),
     };
     let mut response = Response::new(Full::from(format!("{answer}\n")));
@@ -193,6 +200,36 @@ async fn of_context(command: &str, question: &Value, container: &Arc<Container>)
         ReloadError::Unknown(_) => StatusCode::NOT_FOUND,
         ReloadError::Ambiguous(_) | ReloadError::NotNow(_) => StatusCode::CONFLICT,
         ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, json!({ "error": error.to_string() }))
+}
+
+async fn placed(command: &str, question: &Value, container: &Arc<Container>) -> (StatusCode, Value) {
+    let Some(context) = question["context"].as_str() else {
+        return (StatusCode::BAD_REQUEST, json!({ "error": "the body has no `context`, such as \"/shop\"" }));
+    };
+    let named = Named { host: question["host"].as_str(), context };
+    let done = match (command, question["file"].as_str().map(PathBuf::from)) {
+        ("/undeploy", _) => container.undeploy(named).await.map(
+            |Undeployed { context, removed, instead }| json!({ "context": context, "removed": removed, "instead": instead }),
+        ),
+        (_, Some(file)) if file.is_absolute() => container.deploy(file, named).await.map(
+            |Deployed { context, generation, webapp }| json!({ "context": context, "generation": generation, "webapp": webapp }),
+        ),
+        _ => {
+            let why = "the body has no `file`, the absolute path of an archive or a folder";
+            return (StatusCode::BAD_REQUEST, json!({ "error": why }));
+        }
+    };
+    let error = match done {
+        Ok(told) => return (StatusCode::OK, told),
+        Err(error) => error,
+    };
+    let status = match error {
+        PlaceError::Wrong(_) => StatusCode::BAD_REQUEST,
+        PlaceError::Unknown(_) => StatusCode::NOT_FOUND,
+        PlaceError::InTheWay(_) => StatusCode::CONFLICT,
+        PlaceError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
     (status, json!({ "error": error.to_string() }))
 }
