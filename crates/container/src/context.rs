@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use serval_config::ContextName;
@@ -33,6 +34,8 @@ pub struct Context {
     /// Requests that are held at its gate.
     pub held: AtomicUsize,
     waiting: AtomicU8,
+    /// The generation that is on its way.
+    next: Mutex<Option<Next>>,
     refused: Mutex<Option<String>>,
     gone: AtomicBool,
 }
@@ -45,6 +48,15 @@ pub enum Waiting {
     Starting = 1,
     Building = 2,
     Failed = 3,
+}
+
+/// A generation that is on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Next {
+    pub number: u64,
+    pub since: Instant,
+    /// `starting`; `draining` the current one before, which `stop-start` does; `checking`.
+    pub state: &'static str,
 }
 
 impl Context {
@@ -66,6 +78,7 @@ impl Context {
             last_number: AtomicU64::new(number),
             held: AtomicUsize::new(0),
             waiting,
+            next: Mutex::default(),
             refused: Mutex::default(),
             gone: AtomicBool::new(false),
         }
@@ -113,6 +126,22 @@ impl Context {
 
     pub fn is_stopped(&self) -> bool {
         matches!(self.current.load().gate, Some(Gate::Stopped))
+    }
+
+    pub fn next(&self) -> Option<Next> {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One is on its way, or none any more.
+    pub fn set_next(&self, number: Option<u64>) {
+        let next = number.map(|number| Next { number, since: Instant::now(), state: "starting" });
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    pub fn set_state_of_next(&self, state: &'static str) {
+        if let Some(next) = &mut *self.next.lock().unwrap_or_else(PoisonError::into_inner) {
+            next.state = state;
+        }
     }
 
     /// Why the last change was refused.

@@ -6,16 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{Receiver, channel};
 
 use super::Mounted;
-use super::load::{CUT_WITHIN, FAULT, From, Loaded};
+use super::load::{CUT_WITHIN, FAULT, From, LOAD_LOOK, LOADS_MAX, Loaded};
 use crate::Container;
 use crate::context::Context;
 use crate::generation::{Gate, Generation, Ground};
 use crate::webapp::Inputs;
-
-/// LIMIT: how often a load is begun anew, since files change while they are read.
-const LOADS_MAX: usize = 20;
-/// Between two looks at a load that is under way.
-const LOAD_LOOK: Duration = Duration::from_millis(20);
 
 /// Why it is not as it was asked; a sentence.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,10 @@ use crate::webapp::{Inputs, has_source};
 
 /// How long what was cut may take to end.
 pub const CUT_WITHIN: Duration = Duration::from_secs(1);
+/// LIMIT: how often a load is begun anew, since files change while they are read.
+pub const LOADS_MAX: usize = 20;
+/// Between two looks at a load that is under way.
+pub const LOAD_LOOK: Duration = Duration::from_millis(20);
 /// Between two looks at a generation that ends.
 const LOOK: Duration = Duration::from_millis(2);
 pub const FAULT: &str = "the load ended by a fault of the server; please report it";
@@ -126,11 +130,13 @@ impl Container {
     /// Makes the next generation and swaps it in; any failure leaves the current one, or one that is made from the same.
     async fn load(self: &Arc<Self>, context: &Arc<Context>, number: u64, from: &From) -> Loaded {
         let (before, estate) = (context.current.load_full(), Arc::<Estate>::default());
+        context.set_next(Some(number));
         let origin = before.origin;
         let loaded = self.make(context, number, from, before, &estate).await;
         if !matches!(loaded, Loaded::Swapped) && context.is_held() {
             self.go_back(context, origin, &estate).await;
         }
+        context.set_next(None);
         loaded
     }
 
@@ -138,18 +144,25 @@ impl Container {
     async fn go_back(self: &Arc<Self>, context: &Arc<Context>, origin: u64, estate: &Arc<Estate>) {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
-        let made = match found.and_then(|kept| kept.inputs(&before.webapp)) {
-            Ok(inputs) => {
-                let from = From { inputs, kept: Some(origin) };
-                self.make(context, number, &from, before, estate).await
+        let mut why = "its files keep changing".to_owned();
+        for _ in 0..LOADS_MAX {
+            let from = match found.as_ref().map_err(String::clone).and_then(|kept| kept.inputs(&before.webapp)) {
+                Ok(inputs) => From { inputs, kept: Some(origin) },
+                Err(reason) => {
+                    why = reason;
+                    break;
+                }
+            };
+            match self.make(context, number, &from, before.clone(), estate).await {
+                Loaded::Swapped => return,
+                // As what was kept does once more, when the copy that it is linked to is removed.
+                Loaded::Again => tokio::time::sleep(LOAD_LOOK).await,
+                Loaded::Refused(failure) => {
+                    why = failure.reason;
+                    break;
+                }
             }
-            Err(why) => Loaded::Refused(Failure { reason: why, retry_at: None }),
-        };
-        let why = match made {
-            Loaded::Swapped => return,
-            Loaded::Again => "its files keep changing".to_owned(),
-            Loaded::Refused(failure) => failure.reason,
-        };
+        }
         tracing::error!(
             context = %context.name,
             "the generation that has ended does not start again: {why}; requests are answered 503"
@@ -226,9 +239,7 @@ impl Container {
             Ok(Ok(Ok(next))) => next,
             Ok(Ok(Err(LoadError::Copy(CopyError::Changed)))) => return Loaded::Again,
             Ok(Ok(Err(
-                error @ (LoadError::Copy(_)
-                | LoadError::NotHandedOver(_)
-                | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
+                error @ (LoadError::Copy(_) | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
             ))) => return of_system(error.to_string()),
             Ok(Ok(Err(error))) => return refused(error.to_string()),
             Ok(Err(error)) => return refused(format!("the load panicked: {error}")),
@@ -239,6 +250,7 @@ impl Container {
             }
         };
         if let Some(path) = next.web.check.clone() {
+            context.set_state_of_next("checking");
             let checked = tokio::time::timeout(limit, self.check(context, &next, &path)).await;
             let answered =
                 checked.unwrap_or_else(|_| Err(format!("has not answered, to the end, for {limit:?} (init_timeout)")));
@@ -272,6 +284,7 @@ impl Container {
 
     /// Holds the requests of a context, and ends its current generation (`stop-start`). Blocks. An error is a sentence: that one serves on.
     fn end_current(&self, context: &Context, current: Arc<Generation>, estate: &Estate) -> Result<Before, String> {
+        context.set_state_of_next("draining");
         let gate = Gate::Held(tokio::sync::watch::Sender::new(()));
         context.current.store(Generation::of_gate(Ground::clone(&current), gate));
         let (id, after) = (current.id, current.settings.drain_timeout);
@@ -296,6 +309,7 @@ impl Container {
         if !has_ended(&|| self.lives.is_destroyed(id)) {
             tracing::warn!(context = %context.name, "the old generation is not destroyed after {after:?} (drain_timeout); the next one starts beside it");
         }
+        context.set_state_of_next("starting");
         Ok(Box::new(move |name| saved.get(name).cloned()))
     }
 

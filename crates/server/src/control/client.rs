@@ -237,6 +237,11 @@ fn table(told: &Value) -> String {
     for problem in list(&told["problems"]) {
         let _ = writeln!(out, "{}", text(problem));
     }
+    for context in contexts.iter().filter(|context| !context["next"].is_null()) {
+        let (name, next) = (host(context) + &text(&context["context"]), &context["next"]);
+        let (number, state) = (&next["generation"], text(&next["state"]));
+        let _ = writeln!(out, "{name}: the next generation {number} is {state} since {} s", next["seconds"]);
+    }
     for context in contexts.iter().filter(|context| !context["refused"].is_null()) {
         let name = host(context) + &text(&context["context"]);
         let meanwhile = match context["state"] == "failed" {
