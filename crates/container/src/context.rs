@@ -23,12 +23,9 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// What requests get; replaced as a whole.
     pub current: ArcSwap<Generation>,
-    /// The number of its host.
-    pub host: usize,
+    pub host: ArcSwap<OfHost>,
     /// What is mounted at its host, once it is.
     pub beside: OnceLock<Weak<ArcSwap<Routes>>>,
-    /// Its host's.
-    pub host_pages: Arc<HostPages>,
     /// Of its last generation.
     pub last_number: AtomicU64,
     /// Requests that are held at its gate.
@@ -38,6 +35,12 @@ pub struct Context {
     next: Mutex<Option<Next>>,
     refused: Mutex<Option<String>>,
     gone: AtomicBool,
+}
+
+/// What a context has of its host; replaced as a whole when the configuration changes.
+pub struct OfHost {
+    pub name: String,
+    pub pages: HostPages,
 }
 
 /// Why a path that no file answers may be a servlet's that is not there yet.
@@ -60,7 +63,7 @@ pub struct Next {
 }
 
 impl Context {
-    pub fn new(name: ContextName, first: Arc<Generation>, (host, host_pages): (usize, Arc<HostPages>)) -> Context {
+    pub fn new(name: ContextName, first: Arc<Generation>, host: Arc<OfHost>) -> Context {
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
         let number = current.load().number;
         let sessions = Arc::default();
@@ -72,9 +75,8 @@ impl Context {
             name: shown,
             sessions,
             current,
-            host,
+            host: ArcSwap::new(host),
             beside: OnceLock::new(),
-            host_pages,
             last_number: AtomicU64::new(number),
             held: AtomicUsize::new(0),
             waiting,

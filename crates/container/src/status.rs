@@ -62,7 +62,7 @@ pub struct NextStatus {
 impl Container {
     pub fn status(&self) -> Status {
         let mut contexts: Vec<ContextStatus> =
-            self.hosts.contexts().iter().map(|context| self.status_of(context)).collect();
+            self.hosts.load().contexts().iter().map(|context| self.status_of(context)).collect();
         contexts.sort_by(|one, other| (&one.host, &one.context).cmp(&(&other.host, &other.context)));
         let (left_mapped, left_mapped_last) = self.lives.left();
         Status {
@@ -77,7 +77,7 @@ impl Container {
     fn status_of(&self, context: &Arc<Context>) -> ContextStatus {
         let generation = context.current.load_full();
         ContextStatus {
-            host: self.hosts.all[context.host].name.clone(),
+            host: context.host.load().name.clone(),
             context: context.name.to_string(),
             webapp: generation.webapp.display().to_string(),
             state: match context.waiting() {

@@ -6,11 +6,14 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serval_archive::Limits;
 use serval_config::{ContextName, Host, NoContext, Server};
 use serval_loader::private_copy::Fingerprint;
+
+use crate::given::{Given, Named};
 
 /// What an operator should know of a path, in a sentence. Each is said once, for as long as it is true.
 pub type Complaints = HashMap<PathBuf, String>;
@@ -185,7 +188,7 @@ impl Identity {
 }
 
 /// What a generation is made from, as it lay there at one moment.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// Where its files lie.
     pub webapp: PathBuf,
@@ -194,6 +197,19 @@ pub struct Inputs {
     folder: Identity,
     pub libraries: Vec<Fingerprint>,
     web: Option<Fingerprint>,
+    /// None: nobody has looked.
+    pub given: Option<Arc<Given>>,
+    /// The files that `given` was read from, beside web.toml.
+    pub named: Vec<Named>,
+    /// The configuration that `given` is of.
+    pub config: Option<Arc<Server>>,
+}
+
+/// Equal ones make the same generation.
+impl PartialEq for Inputs {
+    fn eq(&self, other: &Inputs) -> bool {
+        self.has_files_of(other) && self.given == other.given
+    }
 }
 
 impl Inputs {
@@ -210,12 +226,23 @@ impl Inputs {
         let web = inside.join("web.toml");
         let print = |file: Metadata| Fingerprint::of("web.toml".to_owned(), &file);
         let folder = Identity::of(webapp);
-        let inputs = |web| Inputs { webapp: webapp.to_owned(), inside: inside.to_owned(), folder, libraries, web };
+        let (webapp, inside) = (webapp.to_owned(), inside.to_owned());
+        let inputs = |web| Inputs { webapp, inside, folder, libraries, web, ..Inputs::default() };
         match std::fs::metadata(&web) {
             Ok(file) => Ok(inputs(Some(print(file)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(inputs(None)),
             Err(error) => Err(unreadable(&web, error)),
         }
+    }
+
+    /// Whether the same files lie there; nothing is said of what the configuration gives.
+    pub fn has_files_of(&self, other: &Inputs) -> bool {
+        self.is_of_one_folder(other) && self.libraries == other.libraries && self.has_web_of(other)
+    }
+
+    /// Whether both have the same web.toml.
+    pub fn has_web_of(&self, other: &Inputs) -> bool {
+        (&self.webapp, &self.inside, &self.web) == (&other.webapp, &other.inside, &other.web)
     }
 
     /// Whether there is a library that `older` has not.
@@ -229,9 +256,9 @@ impl Inputs {
         older.libraries.iter().find(gone).map(|old| old.name.as_str())
     }
 
-    /// As text: equal for what is equal.
+    /// The files as text: equal where the same ones lie there. Nothing of what the configuration gives, which may be secret.
     pub fn shown(&self) -> String {
-        format!("{self:?}")
+        format!("{:?}", (&self.webapp, &self.inside, &self.folder, &self.libraries, &self.web))
     }
 
     /// The same places, as they are now.
@@ -251,7 +278,8 @@ impl Inputs {
 
     /// A file that is not as it was in `older`.
     pub fn changed_from<'a>(&'a self, older: &'a Inputs) -> Option<&'a str> {
-        let all = |inputs: &'a Inputs| inputs.libraries.iter().chain(&inputs.web);
+        let named = |inputs: &'a Inputs| inputs.named.iter().filter_map(|named| named.print.as_ref());
+        let all = |inputs: &'a Inputs| inputs.libraries.iter().chain(&inputs.web).chain(named(inputs));
         let changed = all(self).find(|file| !all(older).any(|old| old == *file));
         let gone = || all(older).find(|old| !all(self).any(|file| file.name == old.name));
         changed.or_else(gone).map(|file| file.name.as_str())

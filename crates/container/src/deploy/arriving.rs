@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serval_config::{ContextName, Server};
+use serval_config::{ContextName, Host, Server};
 use tokio::task::JoinHandle;
 
 use super::artefacts::{self, Artefact, Print, UnpackError};
@@ -19,8 +19,8 @@ use super::{Mounted, RESTLESS, RESTLESS_LOOK, RETRY};
 use crate::webapp::{Complaints, Found, Tree, limits};
 use crate::{Container, Pass};
 
-/// A host's number, and the name of a context in it.
-pub type Key = (usize, ContextName);
+/// A host's name, and that of a context in it.
+pub type Key = (String, ContextName);
 
 /// Between two looks at an archive that is being unpacked.
 const UNPACKING_LOOK: Duration = Duration::from_millis(50);
@@ -76,10 +76,15 @@ pub struct Notes<'p> {
 }
 
 impl Arriving {
+    /// Forgets what was of hosts that are not there any more; what they have in `var` goes at the next start.
+    pub fn forget_hosts(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.archives.retain(|(host, _), _| is_known(host));
+    }
+
     /// Forgets what is not there any more, and removes the artefacts of archives that are gone, once no generation has them.
     pub fn forget(
         &mut self,
-        (host, wanted): (usize, &HashMap<ContextName, Found>),
+        (host, wanted): (&str, &HashMap<ContextName, Found>),
         container: &Container,
         mounted: &HashMap<Key, Mounted>,
         pass: &mut Pass,
@@ -160,7 +165,7 @@ impl Container {
             Found::Archive(file) => self.unpacked(arriving, (key, file), entry, notes).await,
             Found::Folder(folder) if entry.is_some_and(|entry| entry.now.is_of_folder(folder)) => Some(folder.clone()),
             Found::Folder(folder) => {
-                let settle = self.deployment.config.hosts[key.0].settings_for(&key.1.path).settle_time;
+                let settle = self.deployment.settings_of(key).settle_time;
                 arriving.is_at_rest(folder, settle, notes.pass).then(|| folder.clone())
             }
         }
@@ -176,13 +181,13 @@ impl Container {
     ) -> Option<PathBuf> {
         let has_passed = arriving.has_passed;
         let archive = arriving.archives.entry(key.clone()).or_insert_with(|| {
-            let folder = artefacts_folder(&self.deployment.config, key);
+            let folder = artefacts_folder(&self.deployment.config.load(), key);
             let known = artefacts::read(&folder);
             artefacts::sweep(&folder, &known);
             Archive::new(known, folder)
         });
         archive.arrived = None;
-        let store = Store(self.deployment.folder_in("generations", key.0, &key.1.folder()));
+        let store = Store(self.deployment.folder_in("generations", &key.0, &key.1.folder()));
         archive.take_unpacked(self, entry).await;
         match Print::of(file) {
             Ok(print) => archive.look(self, file, print, has_passed, (key, entry), notes),
@@ -206,11 +211,11 @@ impl Container {
     }
 
     /// Removes what is left in `var/webapps` of hosts and archives that are not there any more.
-    pub(super) fn sweep_artefacts(&self, wanted: &HashMap<usize, HashMap<ContextName, Found>>) {
-        let all = self.deployment.config.var.join("webapps");
+    pub(super) fn sweep_artefacts(&self, wanted: &[(&Host, HashMap<ContextName, Found>)]) {
+        let config = self.deployment.config.load();
+        let all = config.var.join("webapps");
         let of_host = |folder: &Path| {
-            let hosts = &self.deployment.config.hosts;
-            hosts.iter().position(|host| folder.file_name().is_some_and(|name| name == host.name.as_str()))
+            config.hosts.iter().find(|host| folder.file_name().is_some_and(|name| name == host.name.as_str()))
         };
         for folder in folders_in(&all) {
             let Some(host) = of_host(&folder) else {
@@ -218,7 +223,7 @@ impl Container {
                 continue;
             };
             // What could not be seen is not gone.
-            let Some(wanted) = wanted.get(&host) else { continue };
+            let Some((_, wanted)) = wanted.iter().find(|(known, _)| known.name == host.name) else { continue };
             let is_wanted = |folder: &Path| {
                 wanted.iter().any(|(name, found)| {
                     matches!(found, Found::Archive(_))
@@ -235,7 +240,7 @@ impl Container {
 
 /// `var/webapps/<host>/<name>`.
 fn artefacts_folder(config: &Server, (host, name): &Key) -> PathBuf {
-    config.var.join("webapps").join(&config.hosts[*host].name).join(name.folder())
+    config.var.join("webapps").join(host).join(name.folder())
 }
 
 /// Where the archive of a context was unpacked last, for who asks without a server.
@@ -336,7 +341,7 @@ impl Archive {
             self.current = Some(known.record.number);
             return;
         }
-        let settings = container.deployment.config.hosts[key.0].settings_for(&key.1.path);
+        let settings = container.deployment.settings_of(key);
         let (settle, quiet) = (settings.settle_time, self.since.elapsed());
         if quiet < settle {
             return notes.pass.again((settle - quiet).max(Duration::from_millis(20)));
@@ -344,7 +349,7 @@ impl Archive {
         let number = self.next;
         self.next += 1;
         let (file, folder, limits, of) =
-            (file.to_owned(), self.folder.clone(), limits(&container.deployment.config), print.clone());
+            (file.to_owned(), self.folder.clone(), limits(&container.deployment.config.load()), print.clone());
         let task = tokio::task::spawn_blocking(move || artefacts::unpack(&file, of, &folder, number, &limits));
         self.unpacking = Some(Unpacking { print, task, loading: Loading::begin(container) });
         notes.pass.again(UNPACKING_LOOK);

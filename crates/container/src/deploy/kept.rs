@@ -89,7 +89,7 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        if !inputs.look_again().is_ok_and(|now| now == *inputs) {
+        if !inputs.look_again().is_ok_and(|now| now.has_files_of(inputs)) {
             let _ = std::fs::remove_dir_all(&beside);
             return Err(io::Error::other("its files have changed meanwhile"));
         }

@@ -16,6 +16,7 @@ use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Before, Gate, Generation, Ground, LoadError, Plan};
+use crate::given::Given;
 use crate::webapp::{Inputs, has_source};
 
 /// How long what was cut may take to end.
@@ -184,21 +185,24 @@ impl Container {
         let inputs = &from.inputs;
         let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
         let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
-        let config = &self.deployment.config;
-        let web_toml = inputs.inside.join("web.toml");
-        let web = match config.load_web_from(context.host, &context.path, &inputs.webapp, &web_toml) {
-            Ok(web) => web,
-            Err(problems) => return refused(problems.to_string()),
+        // What was kept is given what the configuration says now.
+        let now = || self.given(context, inputs.clone(), &Inputs::default()).given;
+        let Some(given) = inputs.given.clone().or_else(now) else {
+            return refused("its host was removed meanwhile".to_owned());
         };
-        let settings = config.hosts[context.host].settings_for(&context.path);
+        let Given { web, settings, development } = Given::clone(&given);
+        let web = match web {
+            Ok(web) => web,
+            Err(problems) => return refused(problems),
+        };
         let limit = settings.init_timeout;
-        let (named, given) = ((number, context.name.clone()), (web, settings, config.development));
+        let (named, given) = ((number, context.name.clone()), (web, settings, development));
         let mut ground = match Ground::open(named, &inputs.webapp, given, Some(&before), self.lives.clone()) {
             Ok(ground) => ground,
             Err(error) => return of_system(format!("{} cannot be opened: {error}", inputs.webapp.display())),
         };
         // Libraries are compared by their copy, which takes longer.
-        if !inputs.look_again().is_ok_and(|now| now == *inputs) {
+        if !inputs.look_again().is_ok_and(|now| now.has_files_of(inputs)) {
             return Loaded::Again;
         }
         let same = || self.store_of(context).same(inputs).map(|kept| kept.number);
@@ -315,7 +319,7 @@ impl Container {
 
     /// Says whether nothing but files is to come: there are no libraries, and no source that makes them.
     fn is_files_only(&self, webapp: &Path) -> bool {
-        let is_built = self.deployment.config.sources && has_source(webapp);
+        let is_built = self.deployment.config.load().sources && has_source(webapp);
         !is_built && Inputs::of(webapp).is_ok_and(|now| now.libraries.is_empty())
     }
 
@@ -329,7 +333,7 @@ impl Container {
         }
         let again = match failure.retry_at {
             Some(_) => format!("it is tried again every {RETRY:?}"),
-            None if webapp.starts_with(self.deployment.config.var.join("webapps")) => {
+            None if webapp.starts_with(self.deployment.config.load().var.join("webapps")) => {
                 "it is tried again when the archive changes".to_owned()
             }
             None => "it is tried again when WEB-INF/lib or web.toml changes".to_owned(),

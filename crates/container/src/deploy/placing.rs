@@ -104,10 +104,10 @@ impl Container {
 
     async fn deploy_whole(self: &Arc<Self>, file: &Path, key: Key) -> Result<Deployed, PlaceError> {
         let _held = self.deployment.busy.hold(&key)?;
-        let host = self.deployment.config.hosts[key.0].clone();
+        let host = self.host_of(&key)?;
         let (place, before) = place_for(&host, &key.1, file)?;
         let way = on_its_way(place.path());
-        let (from, to, limits) = (file.to_owned(), way.clone(), limits(&self.deployment.config));
+        let (from, to, limits) = (file.to_owned(), way.clone(), limits(&self.deployment.config.load()));
         let copied = tokio::task::spawn_blocking(move || {
             remove_any(&to);
             copy(&from, &to, &limits).inspect_err(|_| remove_any(&to))
@@ -141,7 +141,7 @@ impl Container {
 
     async fn undeploy_whole(self: &Arc<Self>, key: Key) -> Result<Undeployed, PlaceError> {
         let _held = self.deployment.busy.hold(&key)?;
-        let host = self.deployment.config.hosts[key.0].clone();
+        let host = self.host_of(&key)?;
         let Some(found) = found_at(&host, &key.1)? else {
             let why = format!("there is no context `{}` to undeploy: `serval status` lists them", key.1);
             return Err(PlaceError::Unknown(why));
@@ -172,27 +172,27 @@ impl Container {
     /// unmounted by the next pass.
     pub(super) fn undeploy_old_versions(
         &self,
-        (number, wanted): (usize, &HashMap<ContextName, Found>),
+        (host, wanted): (&Host, &HashMap<ContextName, Found>),
         mounted: &HashMap<Key, Mounted>,
         pass: &mut Pass,
     ) {
-        let host = &self.deployment.config.hosts[number];
         for (name, found) in wanted {
             let serves = |other: &ContextName| {
-                let entry = mounted.get(&(number, other.clone()));
+                let entry = mounted.get(&(host.name.clone(), other.clone()));
                 entry.is_some_and(|entry| {
                     !entry.has_never_served() && entry.context.waiting() == Waiting::No && entry.load.is_none()
                 })
             };
             let has_newer =
                 wanted.keys().any(|other| other.path == name.path && other.version > name.version && serves(other));
-            let Some(entry) = mounted.get(&(number, name.clone())).filter(|_| has_newer && serves(name)) else {
+            let Some(entry) = mounted.get(&(host.name.clone(), name.clone())).filter(|_| has_newer && serves(name))
+            else {
                 continue;
             };
             if entry.context.sessions.count() > 0 || found.path().parent() != Some(&host.webapps) {
                 continue;
             }
-            let Ok(_held) = self.deployment.busy.hold(&(number, name.clone())) else { continue };
+            let Ok(_held) = self.deployment.busy.hold(&(host.name.clone(), name.clone())) else { continue };
             let way = on_its_way(found.path());
             remove_any(&way);
             match fs::rename(found.path(), &way) {
@@ -211,13 +211,14 @@ impl Container {
     }
 
     fn key_of(&self, Named { host, context }: Named<'_>) -> Result<Key, PlaceError> {
-        let hosts = &self.deployment.config.hosts;
+        let config = self.deployment.config.load();
+        let hosts = &config.hosts;
         let names = || hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ");
         let host = match host {
-            Some(name) => hosts.iter().position(|host| host.name == name.to_ascii_lowercase()).ok_or_else(|| {
+            Some(name) => hosts.iter().find(|host| host.name == name.to_ascii_lowercase()).ok_or_else(|| {
                 PlaceError::Unknown(format!("there is no host `{name}`; server.toml has {}", names()))
             })?,
-            None if hosts.len() == 1 => 0,
+            None if hosts.len() == 1 => &hosts[0],
             None => {
                 return Err(PlaceError::Wrong(format!(
                     "there is more than one host: name one of {} with --host",
@@ -231,7 +232,13 @@ impl Container {
                 "no webapp can be served at `{context}`: {why}; write its path as in /shop, or / for ROOT"
             ))
         })?;
-        Ok((host, name))
+        Ok((host.name.clone(), name))
+    }
+
+    fn host_of(&self, key: &Key) -> Result<Host, PlaceError> {
+        let config = self.deployment.config.load();
+        let host = config.hosts.iter().find(|host| host.name == key.0);
+        host.cloned().ok_or_else(|| PlaceError::Unknown(format!("there is no host `{}` any more", key.0)))
     }
 
     /// What serves at a context.
@@ -284,7 +291,7 @@ impl Container {
     async fn unmount_at_once(&self, key: &Key) {
         let mut mounted = self.deployment.mounted.lock().await;
         if let Some(entry) = mounted.remove(key) {
-            self.unmount(key.0, &entry);
+            self.unmount(&entry);
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 
 use super::{Folder, NAME};
 
-const NOT_AS_ASKED: u8 = 3;
+pub(super) const NOT_AS_ASKED: u8 = 3;
 /// What only asks has its answer at once. A reload takes as long as the library's init.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -90,7 +90,7 @@ pub struct Undeploy {
     json: bool,
 }
 
-/// 3: a context is not ready, its last change was refused, or a webapp is not served.
+/// 3: the configuration was refused, a context is not ready, its last change was refused, or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -102,7 +102,8 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    match list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
+    let is_good = told["configuration"]["refused"].is_null();
+    match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
     }
@@ -189,22 +190,22 @@ fn of_context(command: &str, arguments: &Named, to: Option<u64>, config: &Server
     if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
 }
 
-fn unreached(sentence: &str) -> ExitCode {
+pub(super) fn unreached(sentence: &str) -> ExitCode {
     eprintln!("{sentence}");
     ExitCode::FAILURE
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What libraries and folders are called must not move the cursor of a terminal.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     printable(value.as_str().unwrap_or_default())
 }
 
 /// Who reads may have read enough.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
@@ -233,6 +234,16 @@ fn table(told: &Value) -> String {
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+    }
+    let configuration = &told["configuration"];
+    if let Some(refused) = configuration["refused"].as_str() {
+        let _ = writeln!(out, "the configuration was refused, and the one before stays in force:");
+        for line in refused.lines() {
+            let _ = writeln!(out, "  {}", printable(line));
+        }
+    }
+    for key in list(&configuration["needs_restart"]) {
+        let _ = writeln!(out, "the configuration has another {}, which needs a restart", text(key));
     }
     for problem in list(&told["problems"]) {
         let _ = writeln!(out, "{}", text(problem));
@@ -266,7 +277,12 @@ fn table(told: &Value) -> String {
 }
 
 /// Asks the server of this home; an error is a sentence.
-fn ask(config: &Server, method: Method, path: &str, question: &Value) -> Result<(StatusCode, Value), String> {
+pub(super) fn ask(
+    config: &Server,
+    method: Method,
+    path: &str,
+    question: &Value,
+) -> Result<(StatusCode, Value), String> {
     let socket = config.var.join("run").join(NAME);
     let unreached = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
