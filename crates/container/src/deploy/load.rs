@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use serval_config::Switch;
+use serval_config::{ContextSettings, Switch};
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
 
@@ -145,10 +145,17 @@ impl Container {
     async fn go_back(self: &Arc<Self>, context: &Arc<Context>, origin: u64, estate: &Arc<Estate>) {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
+        // With what it had: the configuration may have changed, and be what does not start.
+        let Ground { web, settings, development, .. } = Ground::clone(&before);
+        let given = Given { web: Ok(web), settings: ContextSettings::clone(&settings), development };
+        let given = Some(Arc::new(given));
         let mut why = "its files keep changing".to_owned();
         for _ in 0..LOADS_MAX {
             let from = match found.as_ref().map_err(String::clone).and_then(|kept| kept.inputs(&before.webapp)) {
-                Ok(inputs) => From { inputs, kept: Some(origin) },
+                Ok(mut inputs) => {
+                    inputs.given.clone_from(&given);
+                    From { inputs, kept: Some(origin) }
+                }
                 Err(reason) => {
                     why = reason;
                     break;

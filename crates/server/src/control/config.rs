@@ -89,10 +89,10 @@ fn below(home: &Path, path: &Path) -> String {
 
 /// 3: a server runs, and has not all of it in force.
 pub fn show(arguments: &Show, Loaded { server, settings, .. }: &Loaded) -> ExitCode {
-    let told = match ask(server, Method::GET, "/config", &Json::Null) {
-        Ok((StatusCode::OK, told)) => told,
-        // None runs, or it is another user's.
-        _ => Json::Null,
+    let (told, unreached) = match ask(server, Method::GET, "/config", &Json::Null) {
+        Ok((StatusCode::OK, told)) => (told, String::new()),
+        Ok((_, told)) => (Json::Null, text(&told["error"])),
+        Err(sentence) => (Json::Null, sentence),
     };
     let files: Vec<Json> = settings.iter().map(|setting| as_json(setting, &server.home)).collect();
     let differs = differing(&files, &told);
@@ -104,7 +104,10 @@ pub fn show(arguments: &Show, Loaded { server, settings, .. }: &Loaded) -> ExitC
         say(&format!("{:#}\n", json!({ "settings": files, "running": running })));
     } else {
         say(&as_toml(settings, &server.home));
-        say(&of_running(&told, &differs));
+        say(&match told {
+            Json::Null => format!("\n# {unreached}\n"),
+            told => of_running(&told, &differs),
+        });
     }
     if differs.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
 }
@@ -167,9 +170,6 @@ fn header(table: &str) -> String {
 }
 
 fn of_running(told: &Json, differs: &[String]) -> String {
-    if told.is_null() {
-        return "\n# No server runs in this home.\n".to_owned();
-    }
     let mut out = String::new();
     let process = &told["process"];
     if differs.is_empty() {
