@@ -1,7 +1,7 @@
 //! `serval deploy` and `serval undeploy`: they change what lies in a webapps folder, which stays the truth, and wait for what becomes of
 //! it. A deployment that is refused is taken back, so that a restart serves what served before.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -14,12 +14,13 @@ use rustix::io::Errno;
 use serval_archive::Limits;
 use serval_config::{ContextName, Host};
 
-use super::Named;
 use super::arriving::Key;
 use super::artefacts::{Print, remove_any};
 use super::load::FAULT;
-use crate::Container;
+use super::{Mounted, Named};
+use crate::context::Waiting;
 use crate::webapp::{Complaints, Found, archive_name, limits, wanted};
+use crate::{Container, Pass};
 
 /// Between two looks at what becomes of a deployment.
 const LOOK: Duration = Duration::from_millis(20);
@@ -126,7 +127,10 @@ impl Container {
             if let Err(error) = back {
                 tracing::error!("{} cannot be put back: {error}", place.path().display());
             }
-            self.is_as_before(&key).await;
+            match before {
+                true => self.is_as_before(&key).await,
+                false => self.unmount_at_once(&key).await,
+            }
         } else if let Some(number) = number {
             self.linger(&key, number).await;
         }
@@ -154,12 +158,11 @@ impl Container {
         fs::rename(&removed, &way)
             .map_err(|error| PlaceError::Refused(format!("{} cannot be removed: {error}", removed.display())))?;
         let instead = found_at(&host, &key.1)?.map(|found| found.path().to_owned());
-        while instead.is_none() && self.generation_of(&key).await.is_some() {
-            self.deploy_pass().await;
-            tokio::time::sleep(LOOK).await;
+        if instead.is_none() {
+            self.unmount_at_once(&key).await;
         }
         if let Some(number) = number {
-            self.linger(&key, number + 1).await;
+            self.linger(&key, number).await;
         }
         remove_in_the_background(way);
         Ok(Undeployed { context: key.1.display(), removed, instead })
@@ -169,15 +172,15 @@ impl Container {
     /// unmounted by the next pass.
     pub(super) fn undeploy_old_versions(
         &self,
-        (host, wanted): (&Host, &std::collections::HashMap<ContextName, Found>),
-        mounted: &std::collections::HashMap<Key, super::Mounted>,
-        pass: &mut crate::Pass,
+        (host, wanted): (&Host, &HashMap<ContextName, Found>),
+        mounted: &HashMap<Key, Mounted>,
+        pass: &mut Pass,
     ) {
         for (name, found) in wanted {
             let serves = |other: &ContextName| {
                 let entry = mounted.get(&(host.name.clone(), other.clone()));
                 entry.is_some_and(|entry| {
-                    !entry.has_never_served() && entry.context.waiting() == crate::Waiting::No && entry.load.is_none()
+                    !entry.has_never_served() && entry.context.waiting() == Waiting::No && entry.load.is_none()
                 })
             };
             let has_newer =
@@ -193,15 +196,17 @@ impl Container {
             let way = on_its_way(found.path());
             remove_any(&way);
             match fs::rename(found.path(), &way) {
-                Ok(()) => tracing::info!(
-                    context = %entry.context.name,
-                    "{:?} is removed: a newer version serves, and nobody has a session with this one (undeploy_old_versions)",
-                    found.path()
-                ),
+                Ok(()) => {
+                    tracing::info!(
+                        context = %entry.context.name,
+                        "{:?} is removed: a newer version serves, and nobody has a session with this one (undeploy_old_versions)",
+                        found.path()
+                    );
+                    pass.again(LOOK);
+                }
                 Err(error) => tracing::warn!("{} cannot be removed: {error}", found.path().display()),
             }
             remove_in_the_background(way);
-            pass.again(LOOK);
         }
     }
 
@@ -280,6 +285,14 @@ impl Container {
         }
         let refused = entry.refused.as_ref().filter(|_| entry.tried.is_of_folder(&folder));
         refused.map(|failure| Err(failure.reason.clone()))
+    }
+
+    /// Without the time that a pass gives to what may be on its way to the same place.
+    async fn unmount_at_once(&self, key: &Key) {
+        let mut mounted = self.deployment.mounted.lock().await;
+        if let Some(entry) = mounted.remove(key) {
+            self.unmount(&entry);
+        }
     }
 
     /// Forgets what was taken back.
