@@ -4,7 +4,7 @@
 //! An archive leads to a folder in `var` (an artefact), and a changed one to another folder: to the pass that is a webapp whose folder
 //! was replaced, so it becomes the next generation of the same context. The folder of the user stays as he left it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,8 +28,8 @@ const UNPACKING_LOOK: Duration = Duration::from_millis(50);
 /// What a pass remembers of what is not served yet.
 #[derive(Default)]
 pub struct Arriving {
-    /// There was a pass before: what comes now may be half of what is to come.
-    pub has_passed: bool,
+    /// Hosts of which there was a pass before: what comes now may be half of what is to come.
+    pub passed: HashSet<String>,
     folders: HashMap<PathBuf, Folder>,
     archives: HashMap<Key, Archive>,
     /// How many contexts' artefacts were removed.
@@ -79,6 +79,7 @@ impl Arriving {
     /// Forgets what was of hosts that are not there any more; what they have in `var` goes at the next start.
     pub fn forget_hosts(&mut self, is_known: impl Fn(&str) -> bool) {
         self.archives.retain(|(host, _), _| is_known(host));
+        self.passed.retain(|host| is_known(host));
     }
 
     /// Forgets what is not there any more, and removes the artefacts of archives that are gone, once no generation has them.
@@ -118,8 +119,8 @@ impl Arriving {
     }
 
     /// Whether nothing in a folder changes any more, or it was there before we came.
-    fn is_at_rest(&mut self, folder: &Path, settle: Duration, pass: &mut Pass) -> bool {
-        if !self.has_passed {
+    fn is_at_rest(&mut self, host: &str, folder: &Path, settle: Duration, pass: &mut Pass) -> bool {
+        if !self.passed.contains(host) {
             return true;
         }
         let (tree, now) = (Tree::of(folder), Instant::now());
@@ -172,7 +173,7 @@ impl Container {
             Found::Folder(folder) if entry.is_some_and(|entry| entry.now.is_of_folder(folder)) => Some(folder.clone()),
             Found::Folder(folder) => {
                 let settle = self.deployment.settings_of(key).settle_time;
-                arriving.is_at_rest(folder, settle, notes.pass).then(|| folder.clone())
+                arriving.is_at_rest(&key.0, folder, settle, notes.pass).then(|| folder.clone())
             }
         }
     }
@@ -185,7 +186,7 @@ impl Container {
         entry: Option<&Mounted>,
         notes: &mut Notes<'_>,
     ) -> Option<PathBuf> {
-        let has_passed = arriving.has_passed;
+        let has_passed = arriving.passed.contains(&key.0);
         let archive = arriving.archives.entry(key.clone()).or_insert_with(|| {
             let folder = artefacts_folder(&self.deployment.config.load(), key);
             let known = artefacts::read(&folder);

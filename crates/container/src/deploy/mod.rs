@@ -190,7 +190,7 @@ impl Container {
             }
         }
         arriving.forget_hosts(|name| config.hosts.iter().any(|host| host.name == name));
-        if !arriving.has_passed {
+        if arriving.passed.is_empty() {
             self.sweep_artefacts(&all_wanted);
             config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
         }
@@ -274,15 +274,15 @@ impl Container {
                 }
             }
             // Sessions of an earlier process may still be on their way.
-            if host.undeploy_old_versions && arriving.has_passed {
+            if host.undeploy_old_versions && arriving.passed.contains(&host.name) {
                 self.undeploy_old_versions((host, &wanted), &mounted, &mut pass);
             }
+            arriving.passed.insert(host.name.clone());
         }
         // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
         let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
         pass.sources.sort_by_key(|source| to_compile(&source.webapp));
         pass.watch.retain(|(folder, _)| folder.is_dir());
-        arriving.has_passed = true;
         self.deployment.complain(complaints);
         pass
     }
