@@ -112,6 +112,12 @@ impl Arriving {
         });
     }
 
+    /// Whether something will soon be served that is not yet.
+    pub fn is_busy(&self) -> bool {
+        let is_unpacked = |archive: &Archive| archive.unpacking.is_none() && archive.arrived.is_none();
+        self.folders.values().any(|folder| !folder.said) || !self.archives.values().all(is_unpacked)
+    }
+
     /// Whether nothing in a folder changes any more, or it was there before we came.
     fn is_at_rest(&mut self, host: &str, folder: &Path, settle: Duration, pass: &mut Pass) -> bool {
         if !self.passed.contains(host) {

@@ -92,11 +92,13 @@ impl Container {
     pub async fn taken(self: &Arc<Self>) -> Vec<NotTaken> {
         loop {
             self.deploy_pass().await;
+            // What lies in the folder of a new host.
+            let is_busy = self.deployment.arriving.lock().await.is_busy();
             let mounted = self.deployment.mounted.lock().await;
             // What keeps a change from being tried has been said, and may do so for ever.
             let is_new = |entry: &Mounted| !has_taken(entry) && entry.now.given != entry.tried.given && !entry.said;
             let waits = |entry: &Mounted| entry.load.is_some() || (is_new(entry) && !entry.context.is_stopped());
-            if !mounted.values().any(waits) {
+            if !is_busy && !mounted.values().any(waits) {
                 return mounted.values().filter_map(not_taken).collect();
             }
             drop(mounted);
