@@ -38,8 +38,8 @@ fn exactly_those_that_are_given_something_else_get_a_next_generation_and_no_requ
     answers(&serval, "/shop/values", "color=blue\n");
     generations(2, 1);
     // A resource that nobody links.
-    configure(&home, &shop("blue").replace("unused = \"1\"", "unused = \"2\""));
-    assert_eq!(reload(&home)["changed"], serde_json::json!(["resources.unused"]));
+    let told = change(&home, &shop("blue"), &shop("blue").replace("unused = \"1\"", "unused = \"2\""));
+    assert_eq!(told["changed"], serde_json::json!(["resources.unused"]));
     generations(2, 1);
     // A secret file of server.toml, which one links; and one of web.toml.
     home.write("conf/db", "second").unwrap();

@@ -64,6 +64,21 @@ fn reload(home: &Home) -> Value {
     serde_json::from_str(&told).unwrap()
 }
 
+/// What is told of a change by who puts it in force: the watcher may be first, and then it is tried again, from `before`.
+#[track_caller]
+fn change(home: &Home, before: &str, after: &str) -> Value {
+    for _ in 0..20 {
+        configure(home, after);
+        let told = reload(home);
+        if told["changed"] != serde_json::json!([]) {
+            return told;
+        }
+        configure(home, before);
+        reload(home);
+    }
+    panic!("another one was always first");
+}
+
 fn status(home: &Home) -> Value {
     serde_json::from_str(&run(home, &["status", "--json"]).1).unwrap()
 }

@@ -9,8 +9,7 @@ fn what_needs_no_restart_gets_none_and_what_does_says_so() {
     let serval = Serval::start(&home).unwrap();
     let told = "[server]\ndevelopment = true\nshutdown_timeout = \"7s\"\nio_threads = 9\nvar = \"elsewhere\"\n\
                 [log]\nlevel = \"debug\"\nformat = \"json\"\n[build]\nsources = true\n[access_log]\n";
-    configure(&home, &told.replace("var = \"elsewhere\"\n", ""));
-    let told = reload(&home);
+    let told = change(&home, "", &told.replace("var = \"elsewhere\"\n", ""));
     assert_eq!(told["needs_restart"], serde_json::json!(["`io_threads` in [server]", "`format` in [log]"]));
     let changed: Vec<&str> = told["changed"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
     for key in
