@@ -83,14 +83,27 @@ pub const CASES: &[Case] = &[
     stays("cpp-unique", Source::Cpp(&["-DUNIQUE"]), "/throws", "it has unique symbols such as "),
 ];
 
-/// What came of a library that was replaced many times.
+/// What came of a library that was replaced many times, or of several.
+#[derive(Default)]
 pub struct Replaced {
+    pub reloads: usize,
     pub requests: usize,
     pub left_mapped: usize,
     /// Resident memory in kB after the first tenth, and at the end.
     pub resident: (u64, u64),
     /// What the server's folder `var` takes on the disk, in kB, after the first tenth and at the end.
     pub disk: (u64, u64),
+}
+
+impl Replaced {
+    pub fn add(&mut self, other: &Replaced) {
+        self.reloads += other.reloads;
+        self.requests += other.requests;
+        self.left_mapped += other.left_mapped;
+        for (sum, (before, after)) in [(&mut self.resident, other.resident), (&mut self.disk, other.disk)] {
+            *sum = (sum.0 + before, sum.1 + after);
+        }
+    }
 }
 
 /// How a library is replaced.
@@ -157,7 +170,7 @@ impl Case {
         let left_mapped = reloads.min(self.stay_max);
         let requests = (reloads + 1) * CONNECTIONS;
         let (resident, disk) = ((resident_early, resident_late), (disk_early, disk_late));
-        Ok(Replaced { requests, left_mapped, resident, disk })
+        Ok(Replaced { reloads, requests, left_mapped, resident, disk })
     }
 
     /// Of the generations before, the server's folder has what it keeps, and no copy that was loaded; both go a little later than they.
