@@ -132,3 +132,43 @@ impl Shared {
         Ok(response.status)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    /// Answers the requests of its first connection with these, and closes it.
+    fn server(answers: &'static [&'static str]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            drop(listener);
+            let lines = BufReader::new(stream.try_clone().expect("a clone")).lines();
+            let heads = lines.map_while(io::Result::ok).filter(String::is_empty);
+            for (_, answer) in heads.zip(answers) {
+                stream.write_all(answer.as_bytes()).expect("the client reads");
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn what_is_refused_and_what_fails_is_counted_and_the_new_version_is_seen() {
+        let answers = &[
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold",
+            "HTTP/1.1 503 Busy\r\nContent-Length: 3\r\n\r\nnew",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew",
+        ];
+        let load = Load::start(server(answers), "/", 1, "new".to_owned());
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        while load.first_new_answer().is_none() {
+            assert!(Instant::now() < deadline, "the new version was not seen");
+            thread::yield_now();
+        }
+        let seen = load.stop().expect("its threads");
+        assert_eq!((seen.refused, seen.requests - seen.failed), (1, 3), "{seen:?}");
+    }
+}
