@@ -8,6 +8,8 @@ mod peers;
 
 mod measure;
 
+mod reload;
+
 mod client;
 
 mod driver;
@@ -20,6 +22,7 @@ mod report;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,8 +30,8 @@ use std::process::ExitCode;
 /// Measures Serval beside its peers.
 #[derive(Parser)]
 pub struct Arguments {
-    /// Servers to compare with.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "hyper")]
+    /// Servers to compare with. Without it: hyper; for reload, tomcat.
+    #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Measures the peers alone.
     #[arg(long)]
@@ -36,10 +39,10 @@ pub struct Arguments {
     /// What they are asked for.
     #[arg(long, value_enum, default_value = "hello")]
     work: Work,
-    /// Each round drives every server once.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// How long one server is driven in a round.
+    /// Each round drives every server once. Without it: 5; for reload, 10.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long one server is driven in a round; a reload takes as long as it takes.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
     #[arg(long, default_value_t = 64)]
@@ -65,6 +68,8 @@ pub struct Arguments {
 enum Peer {
     /// A server of a few lines over hyper: what Serval stands on.
     Hyper,
+    /// Tomcat 10, if it and a JDK are installed; for reload.
+    Tomcat,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,6 +80,28 @@ enum Work {
     HelloLog,
     /// A file of 1 KiB.
     Static,
+    /// Nothing but a version, while the webapp is replaced.
+    Reload,
+}
+
+impl Arguments {
+    fn peers(&self) -> &[Peer] {
+        match self.peers.is_empty() {
+            true => self.work.peers(),
+            false => &self.peers,
+        }
+    }
+
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.work == Work::Reload { 10 } else { 5 })
+    }
+}
+
+impl Work {
+    /// Those that can do it.
+    fn peers(self) -> &'static [Peer] {
+        if self == Work::Reload { &[Peer::Tomcat] } else { &[Peer::Hyper] }
+    }
 }
 
 fn main() -> ExitCode {
@@ -94,13 +121,25 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(url) = &arguments.drive {
         return driver::drive(url, arguments.connections, arguments.seconds);
     }
-    if arguments.rounds == 0 || arguments.seconds == 0 || arguments.connections == 0 {
+    if arguments.rounds() == 0 || arguments.seconds == 0 || arguments.connections == 0 {
         bail!("--rounds, --seconds and --connections are at least 1");
+    }
+    if arguments.peers().iter().any(|peer| !arguments.work.peers().contains(peer)) {
+        bail!("hyper is a peer of every work but reload, and tomcat of reload alone");
+    }
+    if arguments.work == Work::Reload {
+        let report = reload::all(arguments)?;
+        reload::report::print(&report);
+        return write_json(arguments, &report);
     }
     let report = measure::all(arguments)?;
     report::print(&report);
+    write_json(arguments, &report)
+}
+
+fn write_json(arguments: &Arguments, report: &impl Serialize) -> Result<()> {
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string_pretty(&report)?;
+        let json = serde_json::to_string_pretty(report)?;
         std::fs::write(path, json + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())

@@ -54,7 +54,7 @@ pub fn all(arguments: &Arguments) -> Result<Report> {
         Some(home)
     };
     println!("starting each server {STARTS} times ...");
-    for Peer::Hyper in &arguments.peers {
+    if arguments.peers().contains(&Peer::Hyper) {
         contenders.push(contender(work, HYPER, || peers::start_hyper(&pin, work, &headers))?);
     }
     if let Some(home) = &home {
@@ -88,8 +88,9 @@ fn measure(contenders: &[Contender], client: &Client, arguments: &Arguments) -> 
     for (server, subject) in &asked {
         client.drive(&url(server, subject), WARM_UP_SECONDS)?;
     }
-    for round in 0..arguments.rounds {
-        println!("round {} of {} ...", round + 1, arguments.rounds);
+    let rounds = arguments.rounds();
+    for round in 0..rounds {
+        println!("round {} of {} ...", round + 1, rounds);
         for turn in 0..asked.len() {
             let index = (round + turn) % asked.len();
             let (server, subject) = asked[index];
@@ -163,7 +164,7 @@ fn url(server: &Server, subject: &Subject) -> String {
 }
 
 /// Returns the CPU time that the whole machine has used: user, nice, system, irq and softirq.
-fn machine_cpu_time() -> Result<Duration> {
+pub fn machine_cpu_time() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
     let ticks: Vec<u64> = first.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();

@@ -27,7 +27,7 @@ pub struct Subject {
 pub const HYPER: &[Subject] = &[Subject { name: "hyper", target: "/hello/plain" }];
 
 impl Work {
-    /// What Serval is asked for.
+    /// What Serval is asked for; a reload has its own.
     pub fn subjects(self) -> &'static [Subject] {
         match self {
             Work::Hello | Work::HelloLog => &[
@@ -35,14 +35,16 @@ impl Work {
                 Subject { name: "serval, hello in C", target: "/hello-c/plain" },
             ],
             Work::Static => &[Subject { name: "serval, a file", target: "/file.txt" }],
+            Work::Reload => &[],
         }
     }
 
-    /// What everybody answers.
+    /// What everybody answers; of a reload, each version something else.
     pub fn body(self) -> &'static [u8] {
         match self {
             Work::Hello | Work::HelloLog => b"Hello, World!",
             Work::Static => &[b'x'; 1024],
+            Work::Reload => b"",
         }
     }
 }

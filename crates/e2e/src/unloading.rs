@@ -5,14 +5,21 @@ use crate::http_client::Connection;
 use crate::process::{resident_kb, run};
 use crate::serval::{Home, Serval, binary, cargo, repository};
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// Connections that ask each generation, so that more than one thread of the server runs it.
 const CONNECTIONS: usize = 4;
+/// What is kept at most: as many generations as `generations_kept` says where nothing is configured, and the current one.
+const KEPT_MAX: usize = 3 + 1;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 enum Source {
     Rust,
@@ -76,21 +83,36 @@ pub const CASES: &[Case] = &[
     stays("cpp-unique", Source::Cpp(&["-DUNIQUE"]), "/throws", "it has unique symbols such as "),
 ];
 
-/// What came of a library that was replaced many times.
+/// What came of a library that was replaced many times, or of several.
+#[derive(Default)]
 pub struct Replaced {
+    pub reloads: usize,
     pub requests: usize,
     pub left_mapped: usize,
-    /// Resident memory after the first tenth, and at the end.
+    /// Resident memory in kB after the first tenth, and at the end.
     pub resident: (u64, u64),
+    /// What the server's folder `var` takes on the disk, in kB, after the first tenth and at the end.
+    pub disk: (u64, u64),
+}
+
+impl Replaced {
+    pub fn add(&mut self, other: &Replaced) {
+        self.reloads += other.reloads;
+        self.requests += other.requests;
+        self.left_mapped += other.left_mapped;
+        for (sum, (before, after)) in [(&mut self.resident, other.resident), (&mut self.disk, other.disk)] {
+            *sum = (sum.0 + before, sum.1 + after);
+        }
+    }
 }
 
 /// How a library is replaced.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Another file is renamed over it, which the server sees.
-    Rename,
     /// `serval reload`, of the same file.
     Command,
+    /// Another file is renamed over it, which the server sees.
+    Rename,
 }
 
 impl Case {
@@ -114,7 +136,7 @@ impl Case {
         for _ in 0..CONNECTIONS {
             connections.push(Connection::open(serval.address(), WITHIN)?);
         }
-        let (mut position, mut early) = (0, 0);
+        let (mut position, mut resident_early, mut disk_early) = (0, 0, 0);
         for number in 1..=reloads + 1 {
             let ready = |line: &str| line.starts_with(&format!("/x ready (generation {number},"));
             serval.program().wait_for_line(position, WITHIN, ready)?;
@@ -125,7 +147,8 @@ impl Case {
             // Nearer to it than to those of all generations before.
             position = serval.program().position().saturating_sub(50);
             if number == 1 + reloads / 10 {
-                early = resident_kb(serval.program().id())?;
+                resident_early = resident_kb(serval.program().id())?;
+                disk_early = disk_kb(&home.path("var"))?;
             }
             match by {
                 _ if number > reloads => {}
@@ -140,12 +163,28 @@ impl Case {
         for number in 1..=reloads {
             self.check_end(&serval, number)?;
         }
-        let late = resident_kb(serval.program().id())?;
+        self.check_kept(&home)?;
+        let (resident_late, disk_late) = (resident_kb(serval.program().id())?, disk_kb(&home.path("var"))?);
         let status = serval.stop()?;
         ensure!(status.success(), "{}: the server ended with {status}", self.name);
         let left_mapped = reloads.min(self.stay_max);
         let requests = (reloads + 1) * CONNECTIONS;
-        Ok(Replaced { requests, left_mapped, resident: (early, late) })
+        let (resident, disk) = ((resident_early, resident_late), (disk_early, disk_late));
+        Ok(Replaced { reloads, requests, left_mapped, resident, disk })
+    }
+
+    /// Of the generations before, the server's folder has what it keeps, and no copy that was loaded; both go a little later than they.
+    fn check_kept(&self, home: &Home) -> Result<()> {
+        let count = |folder| std::fs::read_dir(home.path(folder)).map(Iterator::count);
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let (kept, copies) = (count("var/generations/localhost/x")?, count("var/run/generations/localhost/x")?);
+            if kept <= KEPT_MAX && copies <= 1 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{}: {kept} generations are kept, and {copies} copies", self.name);
+            thread::sleep(LOOK_AGAIN_AFTER);
+        }
     }
 
     fn check_end(&self, serval: &Serval, number: usize) -> Result<()> {
@@ -192,6 +231,24 @@ impl Case {
         finish(command)?;
         Ok(library)
     }
+}
+
+/// A file with several names takes its place once, and what goes meanwhile takes none.
+fn disk_kb(folder: &Path) -> Result<u64> {
+    let (mut folders, mut seen, mut blocks) = (vec![folder.to_owned()], HashSet::new(), 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let entry = entry?;
+            let Ok(file) = entry.metadata() else { continue };
+            if file.is_dir() {
+                folders.push(entry.path());
+            }
+            if seen.insert(file.ino()) {
+                blocks += file.blocks();
+            }
+        }
+    }
+    Ok(blocks / 2)
 }
 
 fn finish(mut command: Command) -> Result<()> {
