@@ -122,10 +122,15 @@ async fn run(command: &mut Command) -> Result<String, String> {
             None => Ok(0),
         }
     };
-    let (read, ()) = tokio::join!(read, show(errors, &mut shown));
+    let ended = async {
+        let status = child.wait().await;
+        // What it has left behind would hold the pipes open.
+        drop(group);
+        status
+    };
+    let (status, read, ()) = tokio::join!(ended, read, show(errors, &mut shown));
     read.map_err(|error| format!("the output of `{program}` cannot be read: {error}"))?;
-    let status = child.wait().await.map_err(|error| format!("`{program}` cannot be waited for: {error}"))?;
-    drop(group);
+    let status = status.map_err(|error| format!("`{program}` cannot be waited for: {error}"))?;
     if !status.success() {
         dev().inspect(|dev| dev.heard(&shown));
         return Err(format!("`{program}` ended with {status}, as shown above"));

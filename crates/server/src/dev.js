@@ -1,5 +1,8 @@
 // Of `serval dev`: shows over the page what does not build or start, and reloads the page when its webapp serves a new generation.
 (() => {
+  // In what is put into a page that has it already.
+  if (window.servalDev) return;
+  window.servalDev = true;
   const script = document.currentScript;
   const since = Number(script.dataset.since);
   let panel = null;

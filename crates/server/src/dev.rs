@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
@@ -40,7 +40,7 @@ pub struct Dev {
 
 #[derive(Clone, Default)]
 struct News {
-    /// How many generations have begun to serve.
+    /// Counts up with each generation that begins to serve.
     count: u64,
     /// By context: which of these was its last one.
     served: BTreeMap<String, u64>,
@@ -59,7 +59,10 @@ impl News {
 
 /// The command was given: once, before anything is served.
 pub fn begin() {
-    let _ = DEV.set(Dev { news: watch::Sender::new(News::default()), said: Mutex::default() });
+    // Beyond what pages have of an earlier server.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let count = since.as_secs();
+    let _ = DEV.set(Dev { news: watch::Sender::new(News { count, ..News::default() }), said: Mutex::default() });
 }
 
 /// `None`: this is no `serval dev`.
@@ -134,15 +137,18 @@ impl Dev {
             _ => {}
         }
         // The page has to be whole, and as it is.
-        if asks_for_page(request.headers()) {
+        let asks = asks_for_page(request.headers());
+        if asks {
             request.headers_mut().remove(ACCEPT_ENCODING);
             request.headers_mut().remove(RANGE);
         }
         let (is_head, since) = (request.method() == Method::HEAD, self.news.borrow().count);
         let Ok(response) = answer(request).await;
         let (mut head, body) = response.into_parts();
-        let is_page = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-        let has_body = !is_head && !matches!(head.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+        let is_page =
+            asks && head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        let has_body = !is_head
+            && !matches!(head.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT);
         if !is_page || !has_body || head.headers.contains_key(CONTENT_ENCODING) {
             return Ok(Response::from_parts(head, body.boxed_unsync()));
         }

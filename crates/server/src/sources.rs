@@ -54,12 +54,12 @@ pub async fn build_all(
             () = told(&mut stopped) => return,
         }
         let config = container.config();
+        again = false;
         if !config.sources {
             continue;
         }
         known.retain(|webapp, _| sources.iter().any(|source| source.webapp == *webapp));
         let mut due = Vec::new();
-        again = false;
         for source in &sources {
             match look(source, &mut known) {
                 Look::AtRest => {}

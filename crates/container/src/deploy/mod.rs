@@ -177,6 +177,9 @@ impl Container {
     /// static mounts stand; loads of libraries go on in tasks of their own.
     pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
         let mut mounted = self.deployment.mounted.lock().await;
+        if self.lives.end.load(Ordering::Relaxed) {
+            return Pass::default();
+        }
         let mut arriving = self.deployment.arriving.lock().await;
         let mut pass = Pass::default();
         let config = self.deployment.config.load_full();

@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -254,6 +255,14 @@ impl Container {
             if let Some(outcome) = self.outcome(key, place).await {
                 return outcome;
             }
+            if self.lives.end.load(Ordering::Relaxed) {
+                return Err("the server stops".to_owned());
+            }
+            let host = self.host_of(key).map_err(|error| error.to_string())?;
+            let found = found_at(&host, &key.1).map_err(|error| error.to_string())?;
+            if found.is_none_or(|found| found.path() != place.path()) {
+                return Err(format!("{} is not what is served there any more", place.path().display()));
+            }
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -403,7 +412,7 @@ fn copy(from: &Path, to: &Path, limits: &Limits) -> Result<(), PlaceError> {
     }
     let checked = serval_archive::open(from).and_then(|archive| serval_archive::check(archive, limits));
     checked.map_err(|refusal| PlaceError::Refused(format!("the archive {refusal}")))?;
-    copy_file(from, to)
+    copy_file(from, to, u64::MAX - 1)
         .map(drop)
         .map_err(|error| PlaceError::Refused(format!("{} cannot be copied: {error}", from.display())))
 }
@@ -421,7 +430,7 @@ fn copy_folder(from: &Path, to: &Path, left: &mut (usize, u64)) -> io::Result<()
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
         } else if kind.is_file() {
-            left.1 = left.1.checked_sub(copy_file(&from, &to)?).ok_or_else(too_much)?;
+            left.1 = left.1.checked_sub(copy_file(&from, &to, left.1)?).ok_or_else(too_much)?;
         } else {
             return Err(io::Error::other(format!("{from:?} is a device, a named pipe or a socket; leave it out")));
         }
@@ -429,12 +438,13 @@ fn copy_folder(from: &Path, to: &Path, left: &mut (usize, u64)) -> io::Result<()
     Ok(())
 }
 
-fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
+/// No more than one byte beyond `most`; returns how many.
+fn copy_file(from: &Path, to: &Path, most: u64) -> io::Result<u64> {
     let mut source = fs::File::open(from)?;
     let found = source.metadata()?;
     let mode = if found.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
     let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(to)?;
-    let len = io::copy(&mut source, &mut copy)?;
+    let len = io::copy(&mut (&mut source).take(most.saturating_add(1)), &mut copy)?;
     copy.set_modified(found.modified()?)?;
     Ok(len)
 }

@@ -138,7 +138,7 @@ async fn converse(stream: UnixStream, live: Arc<Live>) {
 async fn answer(request: Request<Incoming>, live: &Arc<Live>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let (status, answer) = match (&head.method, head.uri.path()) {
-        (&Method::GET, "/status") => (StatusCode::OK, told(live)),
+        (&Method::GET, "/status") => (StatusCode::OK, told(live).await),
         (&Method::GET, "/config") => (StatusCode::OK, config::in_force(live).await),
         (&Method::POST, "/config") => config::reload(live).await,
         (&Method::POST, command @ ("/reload" | "/rollback" | "/start" | "/stop")) => match question(body).await {
@@ -161,8 +161,11 @@ async fn answer(request: Request<Incoming>, live: &Arc<Live>) -> Response<Full<B
     response
 }
 
-fn told(live: &Live) -> Value {
-    let mut told = serde_json::to_value(live.container.status()).unwrap_or_default();
+async fn told(live: &Live) -> Value {
+    let container = live.container.clone();
+    // It looks at what is kept on disk.
+    let status = tokio::task::spawn_blocking(move || serde_json::to_value(container.status()));
+    let mut told = status.await.ok().and_then(Result::ok).unwrap_or_default();
     let known = live.known();
     told["configuration"] = json!({ "refused": known.refused, "needs_restart": known.needs_restart });
     told["version"] = env!("CARGO_PKG_VERSION").into();
