@@ -538,9 +538,10 @@ fn address_advice(written: &str) -> String {
 
 /// Returns true if the system would refuse the second of two addresses.
 fn cannot_both_listen(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_family = one.is_ipv4() == other.is_ipv4();
-    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || (same_family && any))
+    // `[::]` takes the connections of IPv4 as well.
+    let takes = |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    let (here, there) = (one.ip(), other.ip());
+    one.port() != 0 && one.port() == other.port() && (here == there || takes(here, there) || takes(there, here))
 }
 
 fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) -> Vec<Host> {
@@ -1093,6 +1094,23 @@ address = "127.0.0.1:0"
 ----
 server.toml:4:11: a second [[listener]] at `127.0.0.1:8080`; give it another port, or remove it
 server.toml:6:11: the listener `0.0.0.0:8080` takes the port of `127.0.0.1:8080`; give it another port, or remove it
+"#,
+        );
+        check(
+            r#"
+listener = [
+    { address = "[::]:8080" },
+    { address = "0.0.0.0:8080" },
+    { address = "127.0.0.1:8081" },
+    { address = "[::]:8081" },
+    { address = "0.0.0.0:8082" },
+    { address = "[::1]:8082" },
+    { address = "127.0.0.1:8083" },
+    { address = "[::1]:8083" },
+]
+----
+server.toml:4:17: the listener `0.0.0.0:8080` takes the port of `[::]:8080`; give it another port, or remove it
+server.toml:6:17: the listener `[::]:8081` takes the port of `127.0.0.1:8081`; give it another port, or remove it
 "#,
         );
         check(
