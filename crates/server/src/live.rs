@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serval_config::{Read, Server, Setting, read_server};
 use serval_container::{Container, NotTaken};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -113,13 +113,13 @@ impl Keeper {
         settings: Vec<Setting>,
         files: BTreeSet<PathBuf>,
         deploy: Arc<Notify>,
-    ) -> std::io::Result<Keeper> {
-        let hangups = signal(SignalKind::hangup())?;
+        hangups: Signal,
+    ) -> Keeper {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let known = Known { settings: Arc::new(settings), refused: None, needs_restart: Vec::new() };
         let file = container.config().file.clone();
         let live = Arc::new(Live { container, known: Mutex::new(known), asks });
-        Ok(Keeper {
+        Keeper {
             live,
             asks: asked,
             listeners,
@@ -129,7 +129,7 @@ impl Keeper {
             deploy,
             waiting: JoinSet::new(),
             is_of_nothing: is_empty(&file),
-        })
+        }
     }
 
     pub fn live(&self) -> Arc<Live> {
