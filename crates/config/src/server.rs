@@ -23,7 +23,7 @@ use crate::origins::Origins;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{Document, Table, Text};
 use crate::settings::{self, Setting};
-use crate::substitute::{Sources, substitute};
+use crate::substitute::{Named, Sources, substitute};
 use crate::uri_rules::{UriRules, uri_rules};
 use crate::value::is_token;
 use crate::values::{self, Given, Values};
@@ -199,9 +199,9 @@ impl Server {
         let none = Values::default();
         let entry = host.entry(context_path);
         let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
-        let (files, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
-        let settings = web::load(file, &webapp.join("WEB-INF"), Some(given), &files);
-        Read { settings, files: files.into_inner() }
+        let (named, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
+        let settings = web::load(file, &webapp.join("WEB-INF"), Some(given), &named);
+        Read::new(settings, named)
     }
 }
 
@@ -255,6 +255,15 @@ pub struct Read<T> {
     /// Each file that the settings depend on, or would, if it were there; absolute, but for those of a relative path that was handed
     /// in. Not the folder `conf.d` itself.
     pub files: BTreeSet<PathBuf>,
+    /// Those of them that have been read, and had not one byte. Not a web.toml.
+    pub empty: BTreeSet<PathBuf>,
+}
+
+impl<T> Read<T> {
+    fn new(settings: Result<T, Problems>, named: RefCell<Named>) -> Read<T> {
+        let Named { all, empty } = named.into_inner();
+        Read { settings, files: all, empty }
+    }
 }
 
 /// Reads a server.toml, with the files of `conf.d` beside it. Relative paths in them, `${file:...}` too, lie in `home`.
@@ -268,7 +277,7 @@ pub fn load_server(path: &Path, home: &Path) -> Result<Server, Problems> {
 pub fn of_running(path: &Path, home: &Path) -> Server {
     let (file, home) = (absolute(path).unwrap_or(path.into()), absolute(home).unwrap_or(home.into()));
     let named = RefCell::default();
-    let files = join::read(path, &named).unwrap_or_default();
+    let (files, _) = join::read_all(path, &named);
     let sources = Sources { environment: &|name| std::env::var(name), folder: &home, files: &named };
     // What it says of `var`, as it was read before something that is wrong.
     let var = files.iter().find_map(|file| {
@@ -289,10 +298,10 @@ pub fn of_running(path: &Path, home: &Path) -> Server {
 pub fn read_server(path: &Path, home: &Path) -> Read<(Server, Vec<Setting>)> {
     let named = RefCell::default();
     let settings = read(path, home, &named);
-    Read { settings, files: named.into_inner() }
+    Read::new(settings, named)
 }
 
-fn read(path: &Path, home: &Path, named: &RefCell<BTreeSet<PathBuf>>) -> Result<(Server, Vec<Setting>), Problems> {
+fn read(path: &Path, home: &Path, named: &RefCell<Named>) -> Result<(Server, Vec<Setting>), Problems> {
     let unreadable = |what: &str, instead: String| {
         Problems(vec![Problem { file: path.into(), line: None, column: None, what: what.into(), instead }])
     };

@@ -427,12 +427,14 @@ db = { resource = "database" }
             fs::write(home.path().join("server.toml"), "[resources]\na = \"${file:secret}\"\n").unwrap();
             let read = read_server(&home.path().join("server.toml"), home.path());
             assert!(read.files.contains(&home.path().join("secret")), "{:?}", read.files);
+            assert_eq!(read.empty.contains(&home.path().join("secret")), secret.is_empty());
             let resource = |setting: &Setting| setting.table == "resources";
             let (_, settings) = read.settings.unwrap();
             settings.into_iter().find(resource).unwrap()
         };
         assert_eq!(read("a"), read("a"));
         assert_ne!(read("a"), read("b"));
+        assert_eq!(read(""), read("\n"));
         let shown = format!("{:?}", read("s3cret"));
         assert!(!shown.contains("s3cret"), "{shown}");
     }

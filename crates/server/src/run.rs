@@ -102,7 +102,7 @@ fn start_log(config: &Server) {
 }
 
 async fn serve(
-    Loaded { server: config, settings, files }: Loaded,
+    Loaded { server: config, settings, files, stamp }: Loaded,
     inherited: Arc<Inherited>,
 ) -> Result<ExitCode, String> {
     let (began, config) = (Instant::now(), Arc::new(config));
@@ -129,7 +129,7 @@ async fn serve(
         let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
         listeners.add(bound, first);
     }
-    let keeper = Keeper::new(container.clone(), listeners, settings, files, deploy.clone(), hangups);
+    let keeper = Keeper::new(container.clone(), listeners, settings, (files, stamp), deploy.clone(), hangups);
     let live = keeper.live();
     let of_keeper = stopped.clone();
     tasks.spawn(async move {
