@@ -171,14 +171,16 @@ pub struct ContextEntry {
 }
 
 impl Server {
-    /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys.
-    pub fn keep_until_restart(&mut self, in_force: &Server) {
+    /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys. `settings`, its own,
+    /// change with it where the value of another key goes with those.
+    pub fn keep_until_restart(&mut self, settings: &mut [Setting], in_force: &Server) {
         // Where they lie by default goes with `var`.
         let (logs, own) = (self.var.join("log"), in_force.var.join("log"));
-        for log in self.hosts.iter_mut().filter_map(|host| host.access_log.as_mut()) {
-            if log.folder == logs {
-                log.folder.clone_from(&own);
-            }
+        for (number, host) in self.hosts.iter_mut().enumerate() {
+            let Some(log) = host.access_log.as_mut().filter(|log| log.folder == logs) else { continue };
+            log.folder.clone_from(&own);
+            let table = format!("host[{number}].access_log");
+            settings::set_path(settings, (&table, "folder"), &own);
         }
         self.var.clone_from(&in_force.var);
         (self.io_threads, self.log.format) = (in_force.io_threads, in_force.log.format);

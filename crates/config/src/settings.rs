@@ -79,6 +79,15 @@ fn path(path: &std::path::Path) -> String {
     text(&path.display().to_string())
 }
 
+/// Puts another path in the place of one that is shown.
+pub(crate) fn set_path(settings: &mut [Setting], (table, key): (&str, &str), other: &std::path::Path) {
+    for setting in settings.iter_mut().filter(|setting| setting.table == table && setting.key == key) {
+        if let Value::Shown(value) = &mut setting.value {
+            *value = path(other);
+        }
+    }
+}
+
 fn texts<T: ToString>(items: &[T]) -> String {
     format!("[{}]", items.iter().map(|item| text(&item.to_string())).collect::<Vec<_>>().join(", "))
 }
@@ -347,6 +356,7 @@ mod tests {
             };
             let from = match setting.from {
                 Origin::Default => "default".to_owned(),
+                Origin::Command(command) => (*command).to_owned(),
                 Origin::File { file, line, put_in } => format!("{}:{line} {}", file.display(), put_in.join(" ")),
             };
             format!("{}.{} {value} <- {}", setting.table, setting.key, from.trim_end()).replace(&below, "")

@@ -254,8 +254,8 @@ impl Keeper {
         let before = self.live.container.config();
         let read = self.read(&before).await?;
         self.refuse_emptied(&read.empty, &before.file)?;
-        let (server, mut settings) = read.settings.map_err(|problems| problems.to_string())?;
-        let mut server = dev::adapted(server);
+        let (mut server, mut settings) = read.settings.map_err(|problems| problems.to_string())?;
+        dev::adapt(&mut server, &mut settings);
         let known = self.live.known();
         let needs_restart = keep_what_needs_restart(&mut server, &mut settings, (&before, &known.settings));
         let level = run::level_filter(&server.log.level)?;
@@ -338,7 +338,7 @@ fn keep_what_needs_restart(
     settings: &mut [Setting],
     (before, known): (&Server, &[Setting]),
 ) -> Vec<String> {
-    server.keep_until_restart(before);
+    server.keep_until_restart(settings, before);
     let mut keys = Vec::new();
     for setting in settings.iter_mut().filter(|setting| setting.needs_restart()) {
         let in_force = known.iter().find(|known| (&known.table, &known.key) == (&setting.table, &setting.key));

@@ -128,7 +128,7 @@ fn main() -> ExitCode {
             }
             Some(Command::Dev) => {
                 dev::begin();
-                loaded.server = dev::adapted(loaded.server);
+                dev::adapt(&mut loaded.server, &mut loaded.settings);
                 run::run(loaded)
             }
             _ => run::run(loaded),

@@ -47,7 +47,8 @@ fn another_var_is_for_the_next_start() {
     let files = format!("with its files in {}", home.path("elsewhere").display());
     assert!(code == Some(1) && error.contains(&files) && error.contains("another `var`"), "{error}");
     get(&serval, "/");
-    serval.stop_and_read().unwrap();
+    let lines = serval.stop_and_read().unwrap();
+    assert!(!lines.iter().any(|line| line.contains("access_log.folder")), "{lines:#?}");
     assert!(home.path("var/log/localhost.access.log").exists() && !home.path("elsewhere").exists());
 }
 
