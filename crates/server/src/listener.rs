@@ -38,7 +38,8 @@ pub fn bind(settings: &Listener, inherited: &Inherited) -> Result<TcpListener, S
     })
 }
 
-/// Accepts until `stopped` turns true, and those that have come by then, and waits for its connections to end. New settings are those of connections from then on.
+/// Accepts until `stopped` turns true, and those that have come by then, and waits for its connections to end. New settings are those of
+/// connections from then on.
 pub async fn serve(
     socket: TcpListener,
     mut settings: watch::Receiver<Arc<Listener>>,
