@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -42,10 +43,12 @@ struct Pin {
 }
 
 impl Kept {
-    /// What a generation is made from that goes back to it. `webapp`: where the webapp's files lie now, if its own do not any more.
-    pub fn inputs(&self, webapp: &Path) -> Result<Inputs, String> {
-        let own = Some(&*self.webapp).filter(|own| own.is_dir());
-        Inputs::of_kept(own.unwrap_or(webapp), &self.inside)
+    /// What a generation is made from that goes back to it.
+    pub fn inputs(&self) -> Result<Inputs, String> {
+        if !self.webapp.is_dir() {
+            return Err(format!("its files, in {}, are not there any more", self.webapp.display()));
+        }
+        Inputs::of_kept(&self.webapp, &self.inside)
     }
 }
 
@@ -117,9 +120,13 @@ impl Store {
         std::fs::rename(beside, self.0.join(PINNED))
     }
 
-    /// Its webapp is gone.
-    pub fn remove(&self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+    /// Its webapp is gone. Returns what is to be removed, which may take a while; another webapp of that name has nothing of it.
+    pub fn put_aside(&self) -> Option<PathBuf> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let aside = self.0.with_file_name(format!(".gone-{}", LAST.fetch_add(1, Ordering::Relaxed)));
+        // Of an earlier process.
+        let _ = std::fs::remove_dir_all(&aside);
+        std::fs::rename(&self.0, &aside).ok().map(|()| aside)
     }
 
     pub fn unpin(&self) {
@@ -130,6 +137,16 @@ impl Store {
     pub fn pinned(&self, inputs: &Inputs) -> Option<Kept> {
         let pin: Pin = serde_json::from_slice(&std::fs::read(self.0.join(PINNED)).ok()?).ok()?;
         (pin.inputs == inputs.shown()).then(|| self.find(pin.number)).flatten()
+    }
+}
+
+/// Removes what is kept in the folder of a host for webapps that were removed while no server ran.
+pub fn forget_others(host: &Path, is_known: impl Fn(&str) -> bool) {
+    let entries = std::fs::read_dir(host).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| !entry.file_name().to_str().is_some_and(&is_known)) {
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!("{} cannot be removed: {error}", entry.path().display());
+        }
     }
 }
 
