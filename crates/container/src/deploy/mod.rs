@@ -244,6 +244,7 @@ impl Container {
         let settings = config.hosts[host].settings_for(&name.path);
         let now = Inputs::of(webapp)?;
         let store = Store(self.deployment.folder_in("generations", host, &name.folder()));
+        store.sweep();
         let pinned = store.pinned(&now).map(|kept| kept.inside.join("web.toml"));
         let web_toml = pinned.clone().unwrap_or_else(|| now.inside.join("web.toml"));
         let web = config.load_web_from(host, &name.path, webapp, &web_toml).map_err(|problems| problems.to_string())?;

@@ -33,15 +33,22 @@ fn visit(serval: &Serval, cookie: &str) -> (u32, String) {
     (std::str::from_utf8(&answer.body).unwrap().parse().unwrap(), set.to_owned())
 }
 
-/// A session of two visits that is in the snapshot.
+/// A visit that is in the snapshot.
 #[track_caller]
-fn kept_session(home: &Home, serval: &Serval) -> String {
-    let (_, cookie) = visit(serval, "a=b");
+fn visit_saved(home: &Home, serval: &Serval, cookie: &str) -> u32 {
     let snapshot = snapshot(home);
     wait_until("a snapshot", || snapshot.exists());
     let before = fs::read(&snapshot).unwrap();
-    assert_eq!(visit(serval, &cookie).0, 2);
+    let (visits, _) = visit(serval, cookie);
     wait_until("another snapshot", || fs::read(&snapshot).unwrap() != before);
+    visits
+}
+
+/// A session of two visits.
+#[track_caller]
+fn kept_session(home: &Home, serval: &Serval) -> String {
+    let (_, cookie) = visit(serval, "a=b");
+    assert_eq!(visit_saved(home, serval, &cookie), 2);
     cookie
 }
 
@@ -128,10 +135,7 @@ fn at_the_moment(home: &Home, is_half: impl Fn(&Home) -> bool) {
         let load = Steady::of(&serval);
         answers(&serval, version);
         is_tidy(home);
-        let snapshot = snapshot(home);
-        let before = fs::read(&snapshot).unwrap();
-        assert_eq!(visit(&serval, &cookie).0, attempt + 2);
-        wait_until("the visit is in a snapshot", || fs::read(&snapshot).unwrap() != before);
+        assert_eq!(visit_saved(home, &serval, &cookie), attempt + 2);
         load.was_well();
         if was_half {
             ends_well(home, &serval, version);
@@ -184,22 +188,55 @@ fn while_it_takes_over() {
 #[test]
 fn while_it_is_kept() {
     let home = home_with_ballast("");
-    at_the_moment(&home, |home| names(home.path("var/generations/localhost/x")).iter().any(|name| name.ends_with(".tmp")));
+    at_the_moment(&home, |home| {
+        names(home.path("var/generations/localhost/x")).iter().any(|name| name.ends_with(".tmp"))
+    });
 }
 
 #[test]
 fn while_an_older_one_is_not_kept_any_more() {
     let home = home_with_ballast("generations_kept = 1\n");
     at_the_moment(&home, |home| {
-        let kept = home.path("var/generations/localhost/x");
-        let is_whole = |name: &String| kept.join(name).join("lib/step.so").is_file();
-        names(kept.clone()).iter().any(|name| !name.ends_with(".tmp") && !is_whole(name))
+        let kept = names(home.path("var/generations/localhost/x"));
+        let half = kept.iter().filter_map(|name| name.strip_suffix(".tmp")?.parse::<u64>().ok()).min();
+        half.is_some_and(|half| kept.iter().any(|name| name.parse::<u64>().is_ok_and(|whole| whole > half)))
     });
 }
 
 #[test]
 fn while_sessions_are_saved() {
-    at_the_moment(&home(SETTINGS), |home| snapshot(home).with_file_name("snapshot.new").exists());
+    let home = home(SETTINGS);
+    let mut serval = started(&home);
+    let cookie = kept_session(&home, &serval);
+    let half = snapshot(&home).with_file_name("snapshot.new");
+    let mut saved = 2;
+    for _ in 0..ATTEMPTS {
+        let load = Steady::of(&serval);
+        load.goes_on();
+        let mut visits;
+        loop {
+            // A change that is to be saved.
+            visits = visit(&serval, &cookie).0;
+            if (0..200).any(|_| half.exists()) {
+                break;
+            }
+        }
+        // Killed.
+        drop(serval);
+        let was_half = half.exists();
+        let counts = load.0.stop();
+        assert_eq!(counts.wrong, 0, "{:#?}", counts.details);
+        serval = started(&home);
+        let again = visit_saved(&home, &serval, &cookie);
+        assert!((saved + 1..=visits + 1).contains(&again), "{saved} saved, {visits} made, and then {again}");
+        saved = again;
+        if was_half {
+            ends_well(&home, &serval, 1);
+            assert!(serval.stop().unwrap().success());
+            return;
+        }
+    }
+    panic!("in {ATTEMPTS} attempts it was never half done");
 }
 
 #[test]

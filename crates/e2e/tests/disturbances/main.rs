@@ -5,7 +5,7 @@
 //! Not here: a full disk (`disk-full`, which mounts one), and what `faults`, `libraries`, `reloads`, `restart`, and `switching` prove.
 
 //mod clock;
-//mod folders;
+mod folders;
 mod kill;
 //mod permissions;
 //mod queue;
@@ -61,7 +61,8 @@ fn home(settings: &str) -> Home {
 /// Puts a version of `/x` in its place, as a whole.
 fn put(home: &Home, version: u64) {
     home.write("webapps/x/WEB-INF/lib/step.so.tmp", library(version)).unwrap();
-    std::fs::rename(home.path("webapps/x/WEB-INF/lib/step.so.tmp"), home.path("webapps/x/WEB-INF/lib/step.so")).unwrap();
+    std::fs::rename(home.path("webapps/x/WEB-INF/lib/step.so.tmp"), home.path("webapps/x/WEB-INF/lib/step.so"))
+        .unwrap();
 }
 
 fn started(home: &Home) -> Serval {
