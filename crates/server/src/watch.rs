@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -24,7 +25,12 @@ pub async fn watch(
     mut stopped: watch::Receiver<bool>,
 ) {
     let (events, mut happened) = mpsc::channel(1);
+    let overflowed = Arc::new(AtomicBool::new(false));
+    let overflows = overflowed.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.as_ref().is_ok_and(notify::Event::need_rescan) {
+            overflows.store(true, Ordering::Relaxed);
+        }
         // Reading is no change, and one waiting event is as good as many.
         if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(notify::event::AccessKind::Open(_)))) {
             let _ = events.try_send(());
@@ -37,7 +43,7 @@ pub async fn watch(
             None
         }
     };
-    let mut watched = HashMap::new();
+    let mut watched = Watched::new();
     let mut pass = first;
     loop {
         // While a build runs, one request for the next is enough.
@@ -58,8 +64,25 @@ pub async fn watch(
         let anyway = if watcher.is_some() { ANYWAY } else { UNWATCHED };
         tokio::select! {
             Some(()) = happened.recv() => tokio::time::sleep(QUIET).await,
-            () = tokio::time::sleep(pass.again_after.unwrap_or(if asked { anyway } else { RETRY })) => {}
+            () = tokio::time::sleep(pass.again_after.unwrap_or(if asked { anyway } else { RETRY })) => {
+                if pass.again_after.is_none() && asked {
+                    tracing::debug!("nothing was told for {anyway:?}: all folders are looked at anyway");
+                }
+            }
             () = crate::run::told(&mut stopped) => return,
+        }
+        if overflowed.swap(false, Ordering::Relaxed) {
+            tracing::info!(
+                "more has changed than the system tells of at once (fs.inotify.max_queued_events): all folders are looked at"
+            );
+            // What was made in them meanwhile is not watched: they are watched anew.
+            watched.retain(|folder, (below, _)| {
+                if *below && let Some(watcher) = &mut watcher {
+                    // It may be gone already.
+                    let _ = watcher.unwatch(folder);
+                }
+                !*below
+            });
         }
         pass = container.deploy_pass().await;
     }

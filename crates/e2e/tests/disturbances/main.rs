@@ -4,11 +4,11 @@
 //!
 //! Not here: a full disk (`disk-full`, which mounts one), and what `faults`, `libraries`, `reloads`, `restart`, and `switching` prove.
 
-//mod clock;
+mod clock;
 mod folders;
 mod kill;
-//mod permissions;
-//mod queue;
+mod permissions;
+mod queue;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -178,7 +178,9 @@ fn is_tidy(home: &Home) {
         let kept = names(home.path("var/generations/localhost/x"));
         let is_whole = |name: &String| {
             let folder = home.path("var/generations/localhost/x").join(name);
-            name.parse::<u64>().is_ok() && folder.join("kept.json").is_file() && folder.join("lib/step.so").is_file()
+            let record = std::fs::read_to_string(folder.join("kept.json")).unwrap_or_default();
+            let has_library = folder.join("lib/step.so").is_file();
+            name.parse::<u64>().is_ok() && !record.is_empty() && record.contains("step.so") == has_library
         };
         !kept.is_empty() && kept.iter().all(is_whole)
     });
