@@ -11,6 +11,8 @@ use crate::server::folder;
 pub struct AccessLog {
     /// `pattern`: `"combined"` (the default), `"common"`, or Tomcat's codes.
     pub pattern: LogPattern,
+    /// The same as it is written.
+    pub pattern_text: String,
     /// `format = "json"`: an object for each request, with a member for each code of the pattern; default `"text"`.
     pub json: bool,
     /// `folder`: absolute; default `log` in `var`. Made when it is not there.
@@ -45,6 +47,9 @@ pub enum Rotate {
 /// LIMIT: bytes of a file's name. The system takes 255, and a file that is put aside has its time in the name too.
 const FILE_NAME_BYTES_MAX: usize = 200;
 
+/// The default pattern.
+const COMBINED: &str = "combined";
+
 /// Holds what `[access_log]` says, or that and `[host.access_log]` over it.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLogKeys {
@@ -58,7 +63,8 @@ pub(crate) struct AccessLogKeys {
 impl AccessLogKeys {
     pub(crate) fn new(var: &Path) -> AccessLogKeys {
         let log = AccessLog {
-            pattern: LogPattern::parse("combined").expect("a pattern's own name"),
+            pattern: LogPattern::parse(COMBINED).expect("a pattern's own name"),
+            pattern_text: COMBINED.to_owned(),
             json: false,
             folder: var.join("log"),
             file: String::new(),
@@ -81,10 +87,12 @@ impl AccessLogKeys {
             Some(text) => Some(text.value).filter(|name| !name.is_empty()),
             None => default.clone(),
         };
+        let (pattern, pattern_text) = pattern(table).unwrap_or_else(|| (d.pattern.clone(), d.pattern_text.clone()));
         AccessLogKeys {
             enabled: table.flag("enabled", self.enabled),
             log: AccessLog {
-                pattern: pattern(table).unwrap_or_else(|| d.pattern.clone()),
+                pattern,
+                pattern_text,
                 json: table.given("format", |key| table.choice(key, &FORMAT)).unwrap_or(d.json),
                 folder: folder(table, ("folder", "var/log"), home).unwrap_or_else(|| d.folder.clone()),
                 file: String::new(),
@@ -106,11 +114,15 @@ impl AccessLogKeys {
     }
 }
 
-fn pattern(table: &Table<'_, '_>) -> Option<LogPattern> {
+fn pattern(table: &Table<'_, '_>) -> Option<(LogPattern, String)> {
     let text = table.text("pattern", "a string", "\"combined\"")?;
-    LogPattern::parse(&text.value)
-        .map_err(|instead| table.wrong(&text, "pattern", "is not the pattern of an access log", text.advice(instead)))
-        .ok()
+    match LogPattern::parse(&text.value) {
+        Ok(pattern) => Some((pattern, text.value)),
+        Err(instead) => {
+            table.wrong(&text, "pattern", "is not the pattern of an access log", text.advice(instead));
+            None
+        }
+    }
 }
 
 fn file(table: &Table<'_, '_>) -> Option<String> {
@@ -167,6 +179,7 @@ mod tests {
             "#;
         let expected = AccessLog {
             pattern: LogPattern::parse("%h %s").unwrap(),
+            pattern_text: "%h %s".into(),
             json: true,
             folder: "HOME/logs".into(),
             file: "requests.json".into(),
@@ -190,6 +203,7 @@ mod tests {
             "#;
         let expected = AccessLog {
             pattern: LogPattern::parse("common").unwrap(),
+            pattern_text: "common".into(),
             json: false,
             rotate: Rotate::Never,
             rotate_bytes: 0,

@@ -50,6 +50,20 @@ impl ContextName {
         Ok(ContextName { path, version })
     }
 
+    /// Reads a path as people write it, and a version.
+    ///
+    /// # Errors
+    ///
+    /// Why no webapp can be served so.
+    pub fn from_path(path: &str, version: Option<&str>) -> Result<ContextName, &'static str> {
+        let name = ContextName { path: normal_path(path)?, version: version.map(str::to_owned) };
+        match ContextName::from_folder(&name.folder()) {
+            Ok(again) if again == name => Ok(name),
+            Err(NoContext::Unnameable(why)) => Err(why),
+            _ => Err("a folder of that name is no webapp, or another one"),
+        }
+    }
+
     /// Returns the name of the folder that is served under this name.
     pub fn folder(&self) -> String {
         let base = if self.path.is_empty() { "ROOT".to_owned() } else { self.path[1..].replace('/', "#") };
@@ -133,6 +147,37 @@ mod tests {
         check("a;b?", "/a;b?", "/a;b?");
         check("größe", "/größe", "/größe");
         check("a~b.tmp.d", "/a~b.tmp.d", "/a~b.tmp.d");
+    }
+
+    #[test]
+    fn paths_as_people_write_them() {
+        for (path, version, folder) in [
+            ("/", None, "ROOT"),
+            ("", None, "ROOT"),
+            ("/ROOT", Some("2"), "ROOT##2"),
+            ("/shop", None, "shop"),
+            ("/a/b", Some("x"), "a#b##x"),
+        ] {
+            assert_eq!(
+                ContextName::from_path(path, version).map(|name| name.folder()).as_deref(),
+                Ok(folder),
+                "{path}"
+            );
+        }
+        for (path, version) in [
+            ("shop", None),
+            ("/shop/", None),
+            ("/../x", None),
+            ("/a#b", None),
+            ("/.git", None),
+            ("/x.tmp", None),
+            ("/WEB-INF", None),
+            ("/shop", Some("")),
+            ("/shop", Some("a/b")),
+            ("/shop", Some("1~")),
+        ] {
+            assert!(ContextName::from_path(path, version).is_err(), "{path} {version:?}");
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn file(table: &Table<'_, '_>, home: &Path) -> Option<PathBuf> {
     }
     let text = table.text("file", "a string", example)?;
     let path = home.join(&text.value);
+    table.document.depends_on(&path);
     let problem = match path.metadata() {
         Ok(found) if !found.is_file() => ("is not a file", "name a file"),
         Ok(found) if found.len() > ERROR_FILE_BYTES_MAX => ("is larger than 1MiB", "name a smaller one"),

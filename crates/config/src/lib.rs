@@ -15,8 +15,8 @@
 //! `MiB`, `GiB` or `TiB`.
 //!
 //! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `archives`, `access_log`, `log_pattern`), `web` (with
-//! `servlets`, `filters`, `error_pages`, `session`, `cookies`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`; below
-//! them `raw` (the file as it is written), `value`, `substitute`, `problem`.
+//! `servlets`, `filters`, `error_pages`, `session`, `cookies`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`,
+//! `settings`; below them `origins`, `join` (several files as one), `raw` (a file as it is written), `value`, `substitute`, `problem`.
 
 #![forbid(unsafe_code)]
 
@@ -58,6 +58,12 @@ mod context_name;
 
 pub mod lines;
 
+mod settings;
+
+mod origins;
+
+mod join;
+
 mod raw;
 
 mod value;
@@ -76,11 +82,13 @@ pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompre
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
 pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};
 pub use multipart::{MultipartSettings, WebMultipart};
+pub use origins::Origin;
 pub use problem::{Problem, Problems};
 pub use remote_ip::RemoteIp;
-pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Server, load_server};
+pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Read, Server, load_server, of_running, read_server};
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
+pub use settings::{Setting, Value};
 pub use uri_rules::{Escape, UriRules};
 pub use values::Values;
 pub use web::{DEFAULT_WELCOME_FILES, Switch, Web, WebBuild, load_web};

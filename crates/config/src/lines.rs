@@ -2,11 +2,15 @@
 //!
 //! Settings carry no places: the file is read again, when a line is to be shown.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use crate::raw;
+use crate::join;
+use crate::raw::{self, Document};
+use crate::server::Server;
+use crate::substitute::Sources;
 
 /// One step from the top of a file to a value in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +31,23 @@ pub enum Part<'a> {
 pub fn line_of(file: &Path, parts: &[Part<'_>]) -> Option<usize> {
     let text = raw::read(file).ok()??;
     let (root, _) = DeTable::parse_recoverable(&text);
+    Some(raw::place(&text, find(root.get_ref(), parts)?).0)
+}
+
+/// Returns the file and the line of a value of the server's configuration, which may stand in a file of `conf.d`.
+pub fn line_of_server(server: &Server, parts: &[Part<'_>]) -> Option<(PathBuf, usize)> {
+    let named = RefCell::default();
+    let files = join::read(&server.file, &named).ok().filter(|files| !files.is_empty())?;
+    let sources = Sources { environment: &|name| std::env::var(name), folder: &server.home, files: &named };
+    let document = Document::new(&files, sources);
+    let (file, line, _) = document.place(find(&document.parse(), parts)?);
+    Some((file.to_owned(), line))
+}
+
+/// Returns the place of a value.
+fn find(root: &DeTable<'_>, parts: &[Part<'_>]) -> Option<usize> {
     let (Part::Key(key), rest) = parts.split_first()? else { return None };
-    let mut found = root.get_ref().get(*key)?;
+    let mut found = root.get(*key)?;
     for part in rest {
         let value = found.get_ref();
         found = match part {
@@ -42,13 +61,12 @@ pub fn line_of(file: &Path, parts: &[Part<'_>]) -> Option<usize> {
         };
     }
     // What has no header of its own begins where the first of its keys does.
-    let at = match found.get_ref() {
+    Some(match found.get_ref() {
         DeValue::Table(table) if found.span().is_empty() => {
             table.iter().map(|(key, _)| key.span().start).min().unwrap_or(found.span().start)
         }
         _ => found.span().start,
-    };
-    Some(raw::place(&text, at).0)
+    })
 }
 
 #[cfg(test)]

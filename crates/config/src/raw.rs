@@ -8,12 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::join::{self, Clash, File};
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::substitute::{Sources, substitute};
 use crate::value;
@@ -23,10 +24,10 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// LIMIT: nobody reads more of them at once, and finding the line of each costs time by the length of the file.
 const PROBLEMS_MAX: usize = 50;
 
-/// A file being read, and what was found to be wrong with it so far.
+/// A file being read, or several as one, and what was found to be wrong with it so far.
 pub(crate) struct Document<'a> {
-    path: &'a Path,
-    text: &'a str,
+    /// Never empty; by their places.
+    files: &'a [File],
     sources: Sources<'a>,
     problems: RefCell<Vec<(Option<usize>, Problem)>>,
     problems_left_off: Cell<usize>,
@@ -116,22 +117,18 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Problems> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses `text` and lets `interpret` make settings of it. Any problem noted meanwhile refuses the file.
+    /// Parses the files and lets `interpret` make settings of them. Any problem noted meanwhile refuses them all.
     pub(crate) fn load<T>(
-        path: &'a Path,
-        text: &'a str,
+        files: &'a [File],
         sources: Sources<'a>,
         interpret: impl FnOnce(&Self, &Table<'_, 'a>) -> T,
     ) -> Result<T, Problems> {
-        let document = Self { path, text, sources, problems: RefCell::default(), problems_left_off: Cell::default() };
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
-            let (what, instead) = syntax(error.message());
-            document.problem(error.span().map(|span| span.start), what, instead);
-        }
+        let document = Self::new(files, sources);
+        let root = document.parse();
         // What the parser made of broken text would only bring up problems that are none.
-        let settings = errors.is_empty().then(|| {
-            let table = Table::new(&document, root.get_ref(), None, String::new());
+        let is_good = document.problems.borrow().is_empty();
+        let settings = is_good.then(|| {
+            let table = Table::new(&document, &root, None, String::new());
             let settings = interpret(&document, &table);
             table.finish();
             settings
@@ -142,6 +139,66 @@ impl<'a> Document<'a> {
         }
     }
 
+    pub(crate) fn new(files: &'a [File], sources: Sources<'a>) -> Self {
+        Self { files, sources, problems: RefCell::default(), problems_left_off: Cell::default() }
+    }
+
+    /// Returns the tables of all files that are TOML.
+    pub(crate) fn parse(&self) -> DeTable<'a> {
+        let mut all = DeTable::new();
+        for file in self.files {
+            let (root, errors) = DeTable::parse_recoverable(&file.text);
+            for error in &errors {
+                let (what, instead) = syntax(error.message());
+                self.problem(error.span().map(|span| span.start + file.begins), what, instead);
+            }
+            if errors.is_empty() {
+                let root = join::moved(root.into_inner(), file.begins);
+                for Clash { what, first, second } in join::join(&mut all, root, &|host| self.host_name(host)) {
+                    let what = format!("{what}, at {}", self.shown(first));
+                    self.problem(Some(second), what, "remove one of the two");
+                }
+            }
+        }
+        all
+    }
+
+    /// The name of a `[[host]]`, by which those of several files are one. None: it cannot be told, and is a problem later.
+    fn host_name(&self, host: &DeTable<'_>) -> Option<String> {
+        match host.get("name") {
+            None => Some("localhost".to_owned()),
+            Some(name) => Some(substitute(name.get_ref().as_str()?, self.sources).ok()?.to_lowercase()),
+        }
+    }
+
+    /// Returns the file of a place, the line and the column.
+    pub(crate) fn place(&self, at: usize) -> (&'a Path, usize, usize) {
+        let after = self.files.partition_point(|file| file.begins <= at);
+        let file = &self.files[after.saturating_sub(1)];
+        let (line, column) = place(&file.text, at - file.begins);
+        (&file.path, line, column)
+    }
+
+    fn shown(&self, at: usize) -> String {
+        let (file, line, column) = self.place(at);
+        format!("{}:{line}:{column}", file.display())
+    }
+
+    /// Returns where the first of two stands, for a problem at the second, if that is in another file.
+    pub(crate) fn first_elsewhere(&self, first: Option<usize>, second: Option<usize>) -> String {
+        match (first, second) {
+            (Some(first), Some(second)) if self.place(first).0 != self.place(second).0 => {
+                format!(" (the first is at {})", self.shown(first))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Notes that the settings depend on a file that a value names.
+    pub(crate) fn depends_on(&self, file: &Path) {
+        self.sources.files.borrow_mut().insert(file.to_owned());
+    }
+
     /// Notes that something is wrong at a byte of the file, or, without one, with the file as a whole.
     pub(crate) fn problem(&self, at: Option<usize>, what: impl Into<String>, instead: impl Into<String>) {
         let mut problems = self.problems.borrow_mut();
@@ -149,27 +206,32 @@ impl<'a> Document<'a> {
             self.problems_left_off.set(self.problems_left_off.get() + 1);
             return;
         }
-        let place = at.map(|at| place(self.text, at));
+        let place = at.map(|at| self.place(at));
         problems.push((
             at,
             Problem {
-                file: self.path.to_owned(),
-                line: place.map(|(line, _)| line),
-                column: place.map(|(_, column)| column),
+                file: place.map_or_else(|| self.first(), |(file, ..)| file.to_owned()),
+                line: place.map(|(_, line, _)| line),
+                column: place.map(|(.., column)| column),
                 what: what.into(),
                 instead: instead.into(),
             },
         ));
     }
 
+    fn first(&self) -> PathBuf {
+        self.files[0].path.clone()
+    }
+
     fn into_problems(self) -> Problems {
+        let file = self.first();
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|(at, _)| (at.is_none(), *at));
         let mut problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
         let left_off = self.problems_left_off.get();
         if left_off > 0 {
             problems.push(Problem {
-                file: self.path.to_owned(),
+                file,
                 line: None,
                 column: None,
                 what: format!("and {left_off} more problems"),
@@ -193,7 +255,7 @@ impl<'a> Document<'a> {
 /// A table of the file, and the keys that it was asked for.
 pub(crate) struct Table<'d, 'a> {
     pub document: &'d Document<'a>,
-    entries: &'d DeTable<'a>,
+    pub entries: &'d DeTable<'a>,
     /// Where its header stands; None for the top of the file.
     pub at: Option<usize>,
     /// As it is written: `[server]`, `[[host.context]]`; empty for the top of the file.
@@ -202,7 +264,7 @@ pub(crate) struct Table<'d, 'a> {
 }
 
 impl<'d, 'a> Table<'d, 'a> {
-    fn new(document: &'d Document<'a>, entries: &'d DeTable<'a>, at: Option<usize>, name: String) -> Self {
+    pub(crate) fn new(document: &'d Document<'a>, entries: &'d DeTable<'a>, at: Option<usize>, name: String) -> Self {
         Self { document, entries, at, name, asked: RefCell::default() }
     }
 

@@ -1,5 +1,7 @@
 //! `conf/server.toml`: the settings of the whole server, its listeners, its hosts and their contexts.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,14 +11,19 @@ use std::time::Duration;
 
 use glob::Pattern;
 
+use toml::de::DeTable;
+
 use crate::access_log::{AccessLog, AccessLogKeys};
 use crate::archives::{Archives, deploy_ignore};
 use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
 use crate::error_pages::{HostErrorPage, host_error_pages};
+use crate::join::{self, File};
+use crate::origins::Origins;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
-use crate::raw::{self, Document, Table, Text};
-use crate::substitute::Sources;
+use crate::raw::{Document, Table, Text};
+use crate::settings::{self, Setting};
+use crate::substitute::{Sources, substitute};
 use crate::uri_rules::{UriRules, uri_rules};
 use crate::value::is_token;
 use crate::values::{self, Given, Values};
@@ -25,7 +32,7 @@ use crate::web::{self, Web};
 /// Holds all of server.toml, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// The file that was read; absolute.
+    /// The file that was read, `conf.d` lies beside it; absolute.
     pub file: PathBuf,
     /// The folder that relative paths of the file lie in; absolute.
     pub home: PathBuf,
@@ -164,18 +171,37 @@ pub struct ContextEntry {
 }
 
 impl Server {
-    /// Reads the web.toml of a webapp that is served at a path of a host, whose number is its place in `hosts`, with what this
-    /// server gives it.
-    pub fn load_web(&self, host: usize, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
-        self.load_web_from(host, context_path, webapp, &webapp.join("WEB-INF/web.toml"))
+    /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys.
+    pub fn keep_until_restart(&mut self, in_force: &Server) {
+        // Where they lie by default goes with `var`.
+        let (logs, own) = (self.var.join("log"), in_force.var.join("log"));
+        for log in self.hosts.iter_mut().filter_map(|host| host.access_log.as_mut()) {
+            if log.folder == logs {
+                log.folder.clone_from(&own);
+            }
+        }
+        self.var.clone_from(&in_force.var);
+        (self.io_threads, self.log.format) = (in_force.io_threads, in_force.log.format);
     }
 
-    /// The same, from another file: one that the webapp had before.
-    pub fn load_web_from(&self, host: usize, context_path: &str, webapp: &Path, file: &Path) -> Result<Web, Problems> {
+    /// Returns the host of that name, which is no alias.
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == name)
+    }
+
+    /// Reads the web.toml of a webapp that is served at a path of a host of this server, with what they give it.
+    pub fn load_web(&self, host: &Host, context_path: &str, webapp: &Path) -> Result<Web, Problems> {
+        self.read_web(host, context_path, webapp, &webapp.join("WEB-INF/web.toml")).settings
+    }
+
+    /// The same, and which files it names, from any file: one that the webapp had before.
+    pub fn read_web(&self, host: &Host, context_path: &str, webapp: &Path, file: &Path) -> Read<Web> {
         let none = Values::default();
-        let entry = self.hosts[host].entry(context_path);
+        let entry = host.entry(context_path);
         let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
-        web::load_from(file, &webapp.join("WEB-INF"), Some(Given { params, env, resources: &self.resources }))
+        let (files, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
+        let settings = web::load(file, &webapp.join("WEB-INF"), Some(given), &files);
+        Read { settings, files: files.into_inner() }
     }
 }
 
@@ -222,21 +248,67 @@ impl Default for Listener {
     }
 }
 
-/// Reads a server.toml. Relative paths in it, `${file:...}` too, lie in `home`.
+/// What was read, and of which files.
+#[derive(Debug)]
+pub struct Read<T> {
+    pub settings: Result<T, Problems>,
+    /// Each file that the settings depend on, or would, if it were there; absolute, but for those of a relative path that was handed
+    /// in. Not the folder `conf.d` itself.
+    pub files: BTreeSet<PathBuf>,
+}
+
+/// Reads a server.toml, with the files of `conf.d` beside it. Relative paths in them, `${file:...}` too, lie in `home`.
 ///
 /// The folders of webapps are looked for; nothing is created, and no address is tried.
 pub fn load_server(path: &Path, home: &Path) -> Result<Server, Problems> {
+    read_server(path, home).settings.map(|(server, _)| server)
+}
+
+/// Returns settings that say where a server of this file runs (`home`, `var`), whatever else is wrong with it; all others are defaults.
+pub fn of_running(path: &Path, home: &Path) -> Server {
+    let (file, home) = (absolute(path).unwrap_or(path.into()), absolute(home).unwrap_or(home.into()));
+    let named = RefCell::default();
+    let files = join::read(path, &named).unwrap_or_default();
+    let sources = Sources { environment: &|name| std::env::var(name), folder: &home, files: &named };
+    // What it says of `var`, as it was read before something that is wrong.
+    let var = files.iter().find_map(|file| {
+        let (root, _) = DeTable::parse_recoverable(&file.text);
+        let var = root.get_ref().get("server")?.get_ref().as_table()?.get("var")?.get_ref().as_str()?.to_owned();
+        substitute(&var, sources).ok()
+    });
+    let nothing = [File { path: file.clone(), text: String::new(), begins: 0 }];
+    let (document, none) = (Document::new(&nothing, sources), DeTable::new());
+    let mut server = server(&document, &Table::new(&document, &none, None, String::new()), (&file, &home));
+    if let Some(var) = var.filter(|var| !var.is_empty()) {
+        server.var = home.join(var);
+    }
+    server
+}
+
+/// Reads it as [`load_server`], and says where each value is from, and on which files they depend.
+pub fn read_server(path: &Path, home: &Path) -> Read<(Server, Vec<Setting>)> {
+    let named = RefCell::default();
+    let settings = read(path, home, &named);
+    Read { settings, files: named.into_inner() }
+}
+
+fn read(path: &Path, home: &Path, named: &RefCell<BTreeSet<PathBuf>>) -> Result<(Server, Vec<Setting>), Problems> {
     let unreadable = |what: &str, instead: String| {
         Problems(vec![Problem { file: path.into(), line: None, column: None, what: what.into(), instead }])
     };
     let place = |path: &Path| absolute(path).map_err(|error| unreadable("has no absolute path", error.to_string()));
     let (file, home) = (place(path)?, place(home)?);
-    let Some(text) = raw::read(path)? else {
+    let files = join::read(path, named)?;
+    if files.is_empty() {
         let instead = "create it (an empty file will do), or name another one with --config";
         return Err(unreadable("does not exist", instead.to_owned()));
-    };
-    let sources = Sources { environment: &|name| std::env::var(name), folder: &home };
-    Document::load(path, &text, sources, |document, top| server(document, top, (&file, &home)))
+    }
+    let sources = Sources { environment: &|name| std::env::var(name), folder: &home, files: named };
+    Document::load(&files, sources, |document, top| {
+        let server = server(document, top, (&file, &home));
+        let settings = settings::of(&server, &Origins::of(&files, top));
+        (server, settings)
+    })
 }
 
 fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &Path)) -> Server {
@@ -352,23 +424,25 @@ fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
         let instead = "write [[listener]] and `address = \"127.0.0.1:8080\"`, or leave `listener` out for that one";
         document.problem(top.place_of("listener"), "no listener", instead);
     }
-    // Each with its address as it is written.
-    let mut listeners: Vec<(Listener, String)> = Vec::new();
+    // Each with its address as it is written, and where.
+    let mut listeners: Vec<(Listener, String, Option<usize>)> = Vec::new();
     for table in &tables {
         let listener = listener(table);
         table.finish();
         let shown = table.written("address").unwrap_or_else(|| quoted(&listener.address.to_string()));
-        let twin = listeners.iter().find(|(other, _)| cannot_both_listen(other.address, listener.address));
-        if let Some((twin, twin_shown)) = twin {
+        let at = table.place_of("address").or(table.at);
+        let twin = listeners.iter().find(|(other, ..)| cannot_both_listen(other.address, listener.address));
+        if let Some((twin, twin_shown, twin_at)) = twin {
+            let elsewhere = document.first_elsewhere(*twin_at, at);
             let what = match twin.address == listener.address {
-                true => format!("a second [[listener]] at {shown}"),
-                false => format!("the listener {shown} takes the port of {twin_shown}"),
+                true => format!("a second [[listener]] at {shown}{elsewhere}"),
+                false => format!("the listener {shown} takes the port of {twin_shown}{elsewhere}"),
             };
-            document.problem(table.place_of("address").or(table.at), what, "give it another port, or remove it");
+            document.problem(at, what, "give it another port, or remove it");
         }
-        listeners.push((listener, shown));
+        listeners.push((listener, shown, at));
     }
-    listeners.into_iter().map(|(listener, _)| listener).collect()
+    listeners.into_iter().map(|(listener, ..)| listener).collect()
 }
 
 fn listener(table: &Table<'_, '_>) -> Listener {
@@ -491,7 +565,7 @@ fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) 
         let instead = "write [[host]] and `name = \"localhost\"`, or leave `host` out for that one";
         document.problem(top.place_of("host"), "no host", instead);
     }
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<(String, Option<usize>)> = Vec::new();
     let mut hosts: Vec<Host> = Vec::new();
     for table in &tables {
         let host = host(table, defaults, &mut names);
@@ -517,7 +591,7 @@ fn name_shown(table: &Table<'_, '_>) -> String {
     table.written("name").unwrap_or_else(|| quoted("localhost"))
 }
 
-fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<String>) -> Host {
+fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<(String, Option<usize>)>) -> Host {
     let name = match table.text("name", "a string", "\"localhost\"") {
         Some(text) => host_name(table, "name", &text),
         // A name that has been noted as wrong is nobody's twin.
@@ -538,16 +612,20 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<String>)
     let auto_deploy = table.flag("auto_deploy", true);
     let (deploy_ignore, undeploy_old_versions) = (deploy_ignore(table), table.flag("undeploy_old_versions", false));
     let mut contexts: Vec<ContextEntry> = Vec::new();
+    let mut places = Vec::new();
     for inner in table.tables("context").unwrap_or_default() {
         let entry = context(&inner, &webapps, auto_deploy, defaults);
         inner.finish();
         let Some(entry) = entry else { continue };
-        if contexts.iter().any(|other| other.path == entry.path) {
-            let path = inner.written("path").unwrap_or_default();
-            let what = format!("a second [[host.context]] at {path} in the host {}", name_shown(table));
-            inner.document.problem(inner.place_of("path"), what, "give it another path, or join the two");
+        let at = inner.place_of("path");
+        if let Some(twin) = contexts.iter().position(|other| other.path == entry.path) {
+            let (path, elsewhere) =
+                (inner.written("path").unwrap_or_default(), inner.document.first_elsewhere(places[twin], at));
+            let what = format!("a second [[host.context]] at {path} in the host {}{elsewhere}", name_shown(table));
+            inner.document.problem(at, what, "give it another path, or join the two");
         }
         contexts.push(entry);
+        places.push(at);
     }
     let log = match table.table("access_log") {
         Some(inner) => {
@@ -595,12 +673,19 @@ fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
     name
 }
 
-fn take_name(table: &Table<'_, '_>, name: &str, (shown, at): (&str, Option<usize>), names: &mut Vec<String>) {
-    if !name.is_empty() && names.iter().any(|other| other == name) {
-        let what = format!("a second host with the name {shown}");
-        table.document.problem(at.or(table.at), what, "give it another `name`, or remove one of the two");
+fn take_name(
+    table: &Table<'_, '_>,
+    name: &str,
+    (shown, at): (&str, Option<usize>),
+    names: &mut Vec<(String, Option<usize>)>,
+) {
+    let at = at.or(table.at);
+    if let Some((_, first)) = names.iter().find(|(other, _)| !name.is_empty() && other == name) {
+        let elsewhere = table.document.first_elsewhere(*first, at);
+        let what = format!("a second host with the name {shown}{elsewhere}");
+        table.document.problem(at, what, "give it another `name`, or remove one of the two");
     }
-    names.push(name.to_owned());
+    names.push((name.to_owned(), at));
 }
 
 fn context(table: &Table<'_, '_>, webapps: &Path, auto_deploy: bool, defaults: &Defaults<'_>) -> Option<ContextEntry> {
@@ -1247,7 +1332,7 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     const SHIPPED: &str = include_str!("../../../conf/server.toml");
 
     /// Returns the shipped file with every commented key and table in force.
-    fn uncommented() -> String {
+    pub(crate) fn uncommented() -> String {
         let is_toml = |line: &str| {
             let key = line.split(" = ").next().unwrap_or("");
             line.starts_with('[') || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))

@@ -2,10 +2,12 @@
 //!
 //! What is put in is not looked at again, so a secret may contain `${`. It is never shown in a message either.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::env::VarError;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// LIMIT: a password, a key or a certificate is far smaller; a device or a log file named by mistake is not read whole.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -17,6 +19,8 @@ pub(crate) struct Sources<'a> {
     pub environment: &'a dyn Fn(&str) -> Result<String, VarError>,
     /// The folder that a relative `${file:...}` lies in.
     pub folder: &'a Path,
+    /// Each file that was asked for, whether it is there or not.
+    pub files: &'a RefCell<BTreeSet<PathBuf>>,
 }
 
 /// Why a value cannot be put in: what is wrong, and what to write instead.
@@ -48,12 +52,34 @@ pub(crate) fn substitute(text: &str, sources: Sources<'_>) -> Result<String, Ref
     Ok(done)
 }
 
+/// Returns what a text has put in, as it is written, but without defaults, which may be secrets.
+pub(crate) fn references(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, inner) = (&rest[..start], &rest[start + 2..]);
+        let Some(end) = inner.find('}').filter(|_| !before.ends_with('$')) else {
+            rest = inner;
+            continue;
+        };
+        let what = &inner[..end];
+        found.push(format!(
+            "${{{}}}",
+            if what.starts_with("env:") { what.split(":-").next().unwrap_or(what) } else { what }
+        ));
+        rest = &inner[end + 1..];
+    }
+    found
+}
+
 fn look_up(inner: &str, sources: Sources<'_>) -> Result<String, Refusal> {
     if let Some(variable) = inner.strip_prefix("env:") {
         return environment_value(variable, sources.environment);
     }
     if let Some(path) = inner.strip_prefix("file:") {
-        return file_value(&sources.folder.join(path));
+        let path = sources.folder.join(path);
+        sources.files.borrow_mut().insert(path.clone());
+        return file_value(&path);
     }
     Err((
         format!("{} names no value", crate::problem::quoted(&format!("${{{inner}}}"))),
@@ -140,7 +166,10 @@ mod tests {
             "BYTES" => Err(VarError::NotUnicode(Default::default())),
             _ => Err(VarError::NotPresent),
         };
-        let found = match substitute(text, Sources { environment: &environment, folder: folder.path() }) {
+        let found = match substitute(
+            text,
+            Sources { environment: &environment, folder: folder.path(), files: &RefCell::default() },
+        ) {
             Ok(text) => text,
             Err((what, instead)) => format!("{what}; {instead}"),
         };

@@ -1,11 +1,14 @@
 //! `WEB-INF/web.toml`: what a webapp overrides of, and adds to, what its libraries declare.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use crate::cookies::{WebCookies, cookies};
 use crate::error_pages::{WebErrorPage, error_pages, error_report};
 use crate::files::{WebCompression, WebFiles, WebRedirects, compression, files, redirects};
 use crate::filters::{WebFilter, filters};
+use crate::join::File;
 use crate::multipart::{WebMultipart, multipart};
 use crate::problem::Problems;
 use crate::raw::{self, Document, Table};
@@ -84,23 +87,25 @@ pub struct WebBuild {
 /// A relative `${file:...}` lies in the folder of the file. Links to global resources are left out: see
 /// [`Server::load_web`](crate::Server::load_web) for a webapp that is served.
 pub fn load_web(path: &Path) -> Result<Web, Problems> {
-    load(path, None)
+    load(path, path.parent().unwrap_or(Path::new("")), None, &RefCell::default())
 }
 
-/// Reads the web.toml of a webapp to which server.toml gives something.
-pub(crate) fn load(path: &Path, given: Option<Given<'_>>) -> Result<Web, Problems> {
-    load_from(path, path.parent().unwrap_or(Path::new("")), given)
-}
-
-/// `folder`: where a relative `${file:...}` lies.
-pub(crate) fn load_from(path: &Path, folder: &Path, given: Option<Given<'_>>) -> Result<Web, Problems> {
+/// Reads the web.toml of a webapp to which server.toml gives something. `folder`: where a relative `${file:...}` lies; `named` gets the
+/// files that are named so.
+pub(crate) fn load(
+    path: &Path,
+    folder: &Path,
+    given: Option<Given<'_>>,
+    named: &RefCell<BTreeSet<PathBuf>>,
+) -> Result<Web, Problems> {
     let none = Values::default();
     let (params, env) = given.map_or((&none, &none), |given| (given.params, given.env));
     let Some(text) = raw::read(path)? else {
         return Ok(Web { params: params.clone(), env: env.clone(), ..Web::default() });
     };
-    let sources = Sources { environment: &|name| std::env::var(name), folder };
-    Document::load(path, &text, sources, |_, top| Web {
+    let sources = Sources { environment: &|name| std::env::var(name), folder, files: named };
+    let file = [File { path: path.to_owned(), text, begins: 0 }];
+    Document::load(&file, sources, |_, top| Web {
         display_name: top.text("display_name", "a string", "\"My shop\"").map(|text| text.value),
         welcome_files: welcome_files(top),
         check: check(top),
@@ -231,7 +236,7 @@ pub(crate) mod tests {
         let path = folder.path().join("web.toml");
         fs::write(folder.path().join("secret"), "s3cret\n").unwrap();
         fs::write(&path, toml).unwrap();
-        let web = super::load(&path, given);
+        let web = super::load(&path, folder.path(), given, &RefCell::default());
         web.map_err(|problems| problems.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 

@@ -33,16 +33,16 @@ impl Drop for Leaves {
 impl Container {
     /// Asks a generation that serves nobody yet, on its context's pool. An error is a clause behind "its check /path".
     pub(crate) async fn check(&self, context: &Arc<Context>, next: &Arc<Generation>, path: &str) -> Result<(), String> {
-        let host = &self.hosts.all[context.host].name;
+        let host = context.host.load().name.clone();
         let wrong = |why: &str| format!("is not a path that can be asked for: {why}");
         let mut request =
             Request::builder().method(Method::GET).uri(format!("{}{path}", Target::encoded(&context.path))).body(());
-        if let (Ok(request), Ok(host)) = (&mut request, HeaderValue::from_str(host)) {
+        if let (Ok(request), Ok(host)) = (&mut request, HeaderValue::from_str(&host)) {
             request.headers_mut().insert(HOST, host);
         }
         let (mut head, ()) = request.map_err(|error| wrong(&error.to_string()))?.into_parts();
         let peer = self.peer_of_check();
-        let server = Authority { name: Some(host.clone()), port: peer.local.port() };
+        let server = Authority { name: Some(host), port: peer.local.port() };
         let target = Target::read(&mut head, server, &peer.listener.uri).map_err(|Refused(_, why)| wrong(why))?;
         // It would mean another context.
         let is_inside = |rest: &str| rest.is_empty() || rest.starts_with('/');

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use serval_config::ContextName;
@@ -22,19 +23,24 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// What requests get; replaced as a whole.
     pub current: ArcSwap<Generation>,
-    /// The number of its host.
-    pub host: usize,
+    pub host: ArcSwap<OfHost>,
     /// What is mounted at its host, once it is.
     pub beside: OnceLock<Weak<ArcSwap<Routes>>>,
-    /// Its host's.
-    pub host_pages: Arc<HostPages>,
     /// Of its last generation.
     pub last_number: AtomicU64,
     /// Requests that are held at its gate.
     pub held: AtomicUsize,
     waiting: AtomicU8,
+    /// The generation that is on its way.
+    next: Mutex<Option<Next>>,
     refused: Mutex<Option<String>>,
     gone: AtomicBool,
+}
+
+/// What a context has of its host; replaced as a whole when the configuration changes.
+pub struct OfHost {
+    pub name: String,
+    pub pages: HostPages,
 }
 
 /// Why a path that no file answers may be a servlet's that is not there yet.
@@ -47,8 +53,17 @@ pub enum Waiting {
     Failed = 3,
 }
 
+/// A generation that is on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Next {
+    pub number: u64,
+    pub since: Instant,
+    /// `starting`; `draining` the current one before, which `stop-start` does; `checking`.
+    pub state: &'static str,
+}
+
 impl Context {
-    pub fn new(name: ContextName, first: Arc<Generation>, (host, host_pages): (usize, Arc<HostPages>)) -> Context {
+    pub fn new(name: ContextName, first: Arc<Generation>, host: Arc<OfHost>) -> Context {
         let (current, waiting) = (ArcSwap::new(first), AtomicU8::new(Waiting::No as u8));
         let number = current.load().number;
         let sessions = Arc::default();
@@ -60,12 +75,12 @@ impl Context {
             name: shown,
             sessions,
             current,
-            host,
+            host: ArcSwap::new(host),
             beside: OnceLock::new(),
-            host_pages,
             last_number: AtomicU64::new(number),
             held: AtomicUsize::new(0),
             waiting,
+            next: Mutex::default(),
             refused: Mutex::default(),
             gone: AtomicBool::new(false),
         }
@@ -113,6 +128,22 @@ impl Context {
 
     pub fn is_stopped(&self) -> bool {
         matches!(self.current.load().gate, Some(Gate::Stopped))
+    }
+
+    pub fn next(&self) -> Option<Next> {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One is on its way, or none any more.
+    pub fn set_next(&self, number: Option<u64>) {
+        let next = number.map(|number| Next { number, since: Instant::now(), state: "starting" });
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    pub fn set_state_of_next(&self, state: &'static str) {
+        if let Some(next) = &mut *self.next.lock().unwrap_or_else(PoisonError::into_inner) {
+            next.state = state;
+        }
     }
 
     /// Why the last change was refused.

@@ -77,7 +77,7 @@ pub fn without(
     generation: &Generation,
 ) -> Response<ResponseBody> {
     let shows_reasons = generation.web.error_reason.unwrap_or(generation.development);
-    context.host_pages.page(problem, headers, shows_reasons)
+    context.host.load().pages.page(problem, headers, shows_reasons)
 }
 
 /// The path of a page that is one of the webapp's files, and that no filter sees.

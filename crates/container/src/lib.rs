@@ -30,6 +30,7 @@ mod filters;
 pub mod fuzz;
 mod gate;
 mod generation;
+mod given;
 mod hints;
 mod inside;
 mod jobs;
@@ -58,6 +59,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -68,7 +70,7 @@ pub use answering::Answering;
 pub use body::ResponseBody;
 use context::{Context, Waiting};
 use deploy::Deployment;
-pub use deploy::{Named, ReloadError};
+pub use deploy::{Deployed, Named, NotTaken, PlaceError, Prepared, ReloadError, Undeployed};
 use events::{log_failure, session_ends};
 pub use execution::StackOf;
 use execution::{Inline, Watch};
@@ -137,6 +139,13 @@ pub struct Pass {
     pub sources: Vec<Source>,
 }
 
+impl Pass {
+    /// Asks for another pass after this time at the latest.
+    fn again(&mut self, after: Duration) {
+        self.again_after = Some(self.again_after.map_or(after, |other| other.min(after)));
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub context: String,
@@ -158,7 +167,8 @@ pub enum BuildState {
 }
 
 pub struct Container {
-    hosts: Hosts,
+    /// Replaced as a whole when the configuration changes.
+    hosts: ArcSwap<Hosts>,
     inline: Arc<Inline>,
     exchanges: AtomicU64,
     lives: Arc<Lives>,
@@ -177,7 +187,7 @@ impl Container {
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
-            hosts: Hosts::new(&config.hosts),
+            hosts: ArcSwap::from_pointee(Hosts::new(&config.hosts)),
             _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
@@ -201,13 +211,14 @@ impl Container {
         turn: &Arc<Turn>,
     ) -> Answering {
         let (head, _) = request.into_parts();
-        let (host, _, entry) = self.receive(&head, peer);
+        let hosts = self.hosts.load();
+        let (host, _, entry) = self.receive(&hosts, &head, peer);
         Answering::new(self.problem(host, &Problem::closing(status), &head.headers).into(), entry, turn)
     }
 
     /// The answer to a problem outside of any context.
     fn problem(&self, host: &Host, problem: &Problem, headers: &HeaderMap) -> Response<ResponseBody> {
-        host.error_pages.page(problem, headers, self.deployment.development())
+        host.of.pages.page(problem, headers, self.deployment.development())
     }
 
     fn answer(
@@ -217,7 +228,8 @@ impl Container {
         turn: &Arc<Turn>,
     ) -> (Answer, Option<Owner>) {
         let (mut head, body) = request.into_parts();
-        let (host, server, mut entry) = self.receive(&head, peer);
+        let hosts = self.hosts.load();
+        let (host, server, mut entry) = self.receive(&hosts, &head, peer);
         if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > peer.listener.target_bytes_max) {
             let problem = Problem::closing(StatusCode::URI_TOO_LONG);
             return (self.problem(host, &problem, &head.headers).into(), entry);
@@ -241,7 +253,7 @@ impl Container {
             return (self.problem(host, &problem, &head.headers).into(), entry);
         };
         let context = versions.choose(&target, &head.headers).0.clone();
-        drop(routes);
+        drop((routes, hosts));
         let mut request = Box::new(exchange::Request {
             id: self.exchanges.fetch_add(1, Ordering::Relaxed),
             method: head.method,
@@ -262,12 +274,17 @@ impl Container {
     }
 
     /// The host of a request, what servlets are told of the server, and the request's entry in the host's log.
-    fn receive(&self, head: &Parts, peer: &Arc<Peer>) -> (&Host, Result<Authority, Refused>, Option<Owner>) {
+    fn receive<'h>(
+        &self,
+        hosts: &'h Hosts,
+        head: &Parts,
+        peer: &Arc<Peer>,
+    ) -> (&'h Host, Result<Authority, Refused>, Option<Owner>) {
         let (host, server) = match Authority::read(head, peer) {
-            Ok(asked) => (self.hosts.find(asked.name.as_deref()).0, Ok(self.as_told(asked, peer))),
+            Ok(asked) => (hosts.find(asked.name.as_deref()).0, Ok(as_told(hosts, asked, peer))),
             Err(refused) => (DEFAULT_HOST, Err(refused)),
         };
-        let host = &self.hosts.all[host];
+        let host = &hosts.all[host];
         let entry = host.log.as_ref().map(|log| {
             let name = server.as_ref().ok().and_then(|server| server.name.as_deref());
             log.begin(head, name.unwrap_or(""), peer)
@@ -277,21 +294,12 @@ impl Container {
 
     /// Waits until the access logs are written, which may block. Requests that end later are not logged.
     pub fn close_logs(&self) {
-        for log in self.hosts.all.iter().filter_map(|host| host.log.as_ref()) {
-            log.close();
-        }
-    }
-
-    /// What servlets are told of the server: `proxy_name` and `proxy_port` go before what the client has sent.
-    fn as_told(&self, asked: Authority, peer: &Peer) -> Authority {
-        let told = peer.listener.proxy_name.clone().or(asked.name);
-        let name = told.unwrap_or_else(|| self.hosts.all[DEFAULT_HOST].name.clone());
-        Authority { name: Some(name), port: peer.listener.proxy_port.unwrap_or(asked.port) }
+        self.hosts.load().logs().iter().for_each(|log| log.close());
     }
 
     /// While a first library is being built, or was not built, what no file answers is 503 with a page that says so.
     pub fn set_build_state(&self, webapp: &Path, state: BuildState) {
-        for context in self.hosts.contexts().iter().filter(|context| context.current.load().webapp == webapp) {
+        for context in self.hosts.load().contexts().iter().filter(|context| context.current.load().webapp == webapp) {
             let has_servlets = dispatch::servlet_count(&context.current.load()) > 0;
             match (state, context.waiting()) {
                 (BuildState::Waits, _) if !has_servlets => context.set_waiting(Waiting::Building),
@@ -304,7 +312,7 @@ impl Container {
 
     /// Tells what goes on by itself in all contexts, such as event streams, that the server stops.
     pub fn retire(&self) {
-        for context in self.hosts.contexts() {
+        for context in self.hosts.load().contexts() {
             context.current.load().retire();
         }
     }
@@ -315,7 +323,7 @@ impl Container {
         let is_told = |context: &Arc<Context>| {
             !matches!(context.waiting(), Waiting::Starting | Waiting::Building) && context.current.load().gate.is_none()
         };
-        for context in self.hosts.contexts().into_iter().filter(is_told) {
+        for context in self.hosts.load().contexts().into_iter().filter(is_told) {
             for session in context.sessions.expired() {
                 let generation = context.current.load_full();
                 let context = &generation.context;
@@ -336,7 +344,7 @@ impl Container {
     pub async fn stop(&self, deadline: Instant) -> bool {
         self.lives.end.store(true, Ordering::Relaxed);
         self.deployment.clear().await;
-        for host in &self.hosts.all {
+        for host in &self.hosts.load().all {
             host.routes.store(Arc::default());
         }
         loop {
@@ -349,6 +357,13 @@ impl Container {
             }
         }
     }
+}
+
+/// What servlets are told of the server: `proxy_name` and `proxy_port` go before what the client has sent.
+fn as_told(hosts: &Hosts, asked: Authority, peer: &Peer) -> Authority {
+    let told = peer.listener.proxy_name.clone().or(asked.name);
+    let name = told.unwrap_or_else(|| hosts.all[DEFAULT_HOST].of.name.clone());
+    Authority { name: Some(name), port: peer.listener.proxy_port.unwrap_or(asked.port) }
 }
 
 /// Where proxies that the context believes say that the request comes from.

@@ -3,6 +3,7 @@
 //! A generation is `draining` while exchanges run in it, then `destroying`, then `unloading`, then gone; or a library stays mapped.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -33,6 +34,7 @@ struct Retired {
     id: u64,
     context: Arc<str>,
     number: u64,
+    webapp: PathBuf,
     since: Instant,
     state: &'static str,
     waits_for: String,
@@ -90,6 +92,7 @@ impl Lives {
             id: generation.id,
             context: generation.context.clone(),
             number: generation.number,
+            webapp: generation.webapp.clone(),
             since: Instant::now(),
             state: "draining",
             waits_for: String::new(),
@@ -110,6 +113,11 @@ impl Lives {
         if let Some(retired) = lock(&self.retired).iter_mut().find(|retired| retired.id == id) {
             (retired.state, retired.waits_for) = (state, waits_for);
         }
+    }
+
+    /// Whether a generation that is not gone yet has its files in this folder.
+    pub fn have(&self, folder: &Path) -> bool {
+        lock(&self.retired).iter().any(|retired| retired.webapp.starts_with(folder))
     }
 
     pub fn left_mapped(&self, library: LeftMapped) {

@@ -2,14 +2,16 @@
 //!
 //! `Container::answer` walks them for each request, `deploy` changes what is mounted.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashMapExt as _};
 use http::HeaderMap;
+use serval_config::AccessLog;
 
 use crate::access_log::Log;
-use crate::context::Context;
+use crate::context::{Context, OfHost};
 use crate::error_page::HostPages;
 use crate::exchange::requested_sessions;
 use crate::mapping;
@@ -19,12 +21,12 @@ use crate::target::Target;
 pub const DEFAULT_HOST: usize = 0;
 
 pub struct Host {
-    /// As servlets are told it, when the client names none.
-    pub name: String,
+    /// Its name, as servlets are told it when the client names none, and its error pages.
+    pub of: Arc<OfHost>,
     /// Its contexts hold it weakly.
     pub routes: Arc<ArcSwap<Routes>>,
     pub log: Option<Arc<Log>>,
-    pub error_pages: Arc<HostPages>,
+    log_settings: Option<AccessLog>,
 }
 
 /// All hosts; the first is the default one.
@@ -34,6 +36,8 @@ pub struct Hosts {
     names: HashMap<String, usize>,
     /// What stands behind `*.` in an alias: one label more.
     wildcards: HashMap<String, usize>,
+    /// Of configurations before this one: requests that have begun then are logged there.
+    old_logs: Vec<Weak<Log>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +51,58 @@ pub enum HostRule {
 }
 
 impl Host {
-    fn new(settings: &serval_config::Host) -> Host {
-        let name = settings.name.clone();
-        let said = |error| tracing::error!("host {name}: the thread of its access log cannot be started: {error}");
-        let log = settings.access_log.as_ref().and_then(|log| Log::start(log).map_err(said).ok());
-        let error_pages = Arc::new(HostPages::read(&name, &settings.error_pages));
-        Host { name, routes: Arc::default(), log, error_pages }
+    /// `before`: the same host in the configuration before this one. What is the same goes on.
+    fn new(settings: &serval_config::Host, before: Option<&Host>) -> io::Result<Host> {
+        let log = match before.filter(|before| before.log_settings == settings.access_log) {
+            Some(before) => before.log.clone(),
+            None => settings.access_log.as_ref().map(Log::start).transpose()?,
+        };
+        Ok(Host { log, ..Host::without_log(settings, before) })
+    }
+
+    fn without_log(settings: &serval_config::Host, before: Option<&Host>) -> Host {
+        let pages = HostPages::read(&settings.name, &settings.error_pages);
+        Host {
+            of: Arc::new(OfHost { name: settings.name.clone(), pages }),
+            routes: before.map_or_else(Arc::default, |before| before.routes.clone()),
+            log: None,
+            log_settings: settings.access_log.clone(),
+        }
     }
 }
 
 impl Hosts {
+    /// Those of the start: one whose log cannot be had goes without.
     pub fn new(hosts: &[serval_config::Host]) -> Hosts {
+        let new = |settings: &serval_config::Host| {
+            Host::new(settings, None).unwrap_or_else(|error| {
+                let name = &settings.name;
+                tracing::error!("host {name}: the thread of its access log cannot be started: {error}");
+                Host { log: None, ..Host::without_log(settings, None) }
+            })
+        };
+        Hosts::of(hosts, hosts.iter().map(new).collect(), Vec::new())
+    }
+
+    /// Those of another configuration; nothing of these is changed. `was`: which of these each of them is, if any.
+    ///
+    /// # Errors
+    /// The thread of an access log cannot be started.
+    pub fn next(&self, hosts: &[serval_config::Host], was: &[Option<usize>]) -> Result<Hosts, String> {
+        let mut all = Vec::new();
+        for (settings, was) in hosts.iter().zip(was) {
+            let host = Host::new(settings, was.and_then(|was| self.all.get(was)));
+            let name = &settings.name;
+            all.push(
+                host.map_err(|error| format!("host {name}: the thread of its access log cannot be started: {error}"))?,
+            );
+        }
+        let goes = |log: &Arc<Log>| !all.iter().any(|host| host.log.as_ref().is_some_and(|new| Arc::ptr_eq(new, log)));
+        let old_logs = self.logs().iter().filter(|log| goes(log)).map(Arc::downgrade).collect();
+        Ok(Hosts::of(hosts, all, old_logs))
+    }
+
+    fn of(hosts: &[serval_config::Host], all: Vec<Host>, old_logs: Vec<Weak<Log>>) -> Hosts {
         let (mut names, mut wildcards) = (HashMap::new(), HashMap::new());
         for (number, host) in hosts.iter().enumerate() {
             for name in std::iter::once(&host.name).chain(&host.aliases) {
@@ -68,7 +113,17 @@ impl Hosts {
                 };
             }
         }
-        Hosts { all: hosts.iter().map(Host::new).collect(), names, wildcards }
+        Hosts { all, names, wildcards, old_logs }
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Host> {
+        self.all.iter().find(|host| host.of.name == name)
+    }
+
+    /// All that may still have something to write.
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        let old = self.old_logs.iter().filter_map(Weak::upgrade);
+        self.all.iter().filter_map(|host| host.log.clone()).chain(old).collect()
     }
 
     /// The number of the host of that name, which is in lower case.
@@ -211,7 +266,8 @@ mod tests {
         let web = Web { session: WebSession { url_rewriting: Some(true), ..WebSession::default() }, ..Web::default() };
         let named = (1, name.display().into());
         let ground = Ground::open(named, &here, (web, settings, false), None, Arc::default()).unwrap();
-        Arc::new(Context::new(name, Generation::of_files(ground), (0, Arc::default())))
+        let of = OfHost { name: "localhost".to_owned(), pages: HostPages::default() };
+        Arc::new(Context::new(name, Generation::of_files(ground), Arc::new(of)))
     }
 
     /// The version that answers, and why.

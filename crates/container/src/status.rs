@@ -42,16 +42,27 @@ pub struct ContextStatus {
     pub sessions: usize,
     /// Calls of its servlets and filters that run now, each on a thread.
     pub calls: usize,
+    /// The generation that is on its way.
+    pub next: Option<NextStatus>,
     /// Generations to which `rollback` can go back, the last one first.
     pub kept: Vec<u64>,
     /// Why the last change was refused; the current generation serves on.
     pub refused: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+pub struct NextStatus {
+    pub generation: u64,
+    /// `starting`; `draining`: the current one ends before (`stop-start`); `checking`.
+    pub state: &'static str,
+    /// How long it has been on its way.
+    pub seconds: u64,
+}
+
 impl Container {
     pub fn status(&self) -> Status {
         let mut contexts: Vec<ContextStatus> =
-            self.hosts.contexts().iter().map(|context| self.status_of(context)).collect();
+            self.hosts.load().contexts().iter().map(|context| self.status_of(context)).collect();
         contexts.sort_by(|one, other| (&one.host, &one.context).cmp(&(&other.host, &other.context)));
         let (left_mapped, left_mapped_last) = self.lives.left();
         Status {
@@ -66,7 +77,7 @@ impl Container {
     fn status_of(&self, context: &Arc<Context>) -> ContextStatus {
         let generation = context.current.load_full();
         ContextStatus {
-            host: self.hosts.all[context.host].name.clone(),
+            host: context.host.load().name.clone(),
             context: context.name.to_string(),
             webapp: generation.webapp.display().to_string(),
             state: match context.waiting() {
@@ -82,6 +93,11 @@ impl Container {
             servlets: servlet_count(&generation),
             sessions: context.sessions.count(),
             calls: calls_in(generation.id),
+            next: context.next().map(|next| NextStatus {
+                generation: next.number,
+                state: next.state,
+                seconds: next.since.elapsed().as_secs(),
+            }),
             kept: self.kept(context).into_iter().filter(|&number| number != generation.origin).collect(),
             refused: context.refused(),
         }

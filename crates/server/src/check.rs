@@ -27,7 +27,7 @@ pub fn run(config: &Server) -> ExitCode {
     let mut wrong = BTreeSet::new();
     for (webapp, host, path) in contexts(config) {
         let descriptor = webapp.join("WEB-INF/web.toml");
-        match config.load_web(host, &path, &webapp) {
+        match config.load_web(&config.hosts[host], &path, &webapp) {
             // Most webapps have none.
             Ok(_) if !descriptor.exists() => {}
             Ok(web) => {

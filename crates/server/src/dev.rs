@@ -19,6 +19,7 @@ use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
+use serval_config::Server;
 use serval_container::{Answering, BodyError, Event};
 use tokio::sync::watch;
 
@@ -84,6 +85,14 @@ pub fn tell(event: &Event) {
         }
         _ => {}
     });
+}
+
+/// The configuration as it counts: in a server of who develops, reasons are shown and sources are built, whatever it says.
+pub fn adapted(server: Server) -> Server {
+    match DEV.get() {
+        Some(_) => Server { development: true, sources: true, ..server },
+        None => server,
+    }
 }
 
 /// The sources of a webapp do not build.

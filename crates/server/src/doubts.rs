@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serval_config::lines::{Part, line_of};
+use serval_config::lines::{Part, line_of, line_of_server};
 use serval_config::{LogItem, LogValue, Server, Web, WebServlet};
 
 /// The class of the servlet that serves a webapp's files.
@@ -17,13 +17,14 @@ pub fn of_server(config: &Server) -> BTreeSet<String> {
         for item in items {
             let LogItem::Code { code, key, value: LogValue::Unknown(written) } = item else { continue };
             let pattern = [Part::Key("access_log"), Part::Key("pattern")];
-            let line = line_of(&config.file, &[&[Part::Key("host"), Part::Nth(number)], &pattern[..]].concat())
-                .or_else(|| line_of(&config.file, &pattern));
+            let place = line_of_server(config, &[&[Part::Key("host"), Part::Nth(number)], &pattern[..]].concat())
+                .or_else(|| line_of_server(config, &pattern));
             // What is in the braces may have been put in from elsewhere.
             let code = key.as_ref().map_or_else(|| format!("%{code}"), |_| format!("%{{…}}{code}"));
             let why =
                 format!("`pattern` in [access_log]: `{code}` stands for nothing, so each line will have `{written}`");
-            doubts.insert(placed(&config.file, line, &why));
+            let (file, line) = place.map_or((config.file.clone(), None), |(file, line)| (file, Some(line)));
+            doubts.insert(placed(&file, line, &why));
         }
     }
     doubts

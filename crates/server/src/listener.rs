@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serval_config::Listener;
 use serval_container::{Container, Peer};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::connection;
 use crate::inherited::Inherited;
@@ -38,23 +38,29 @@ pub fn bind(settings: &Listener, inherited: &Inherited) -> Result<TcpListener, S
     })
 }
 
-/// Accepts until `stopped` turns true, then waits for its connections to end.
+/// Accepts until `stopped` turns true, then waits for its connections to end. New settings are those of connections from then on.
 pub async fn serve(
     socket: TcpListener,
-    settings: Arc<Listener>,
+    mut settings: watch::Receiver<Arc<Listener>>,
     container: Arc<Container>,
     mut stopped: watch::Receiver<bool>,
 ) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-    let places = Arc::new(Semaphore::new(settings.connections_max));
+    let mut now = settings.borrow_and_update().clone();
+    let mut places = Places::new(now.connections_max);
     let mut said: Option<Instant> = None;
     loop {
-        let accept = async {
-            let place = places.clone().acquire_owned().await;
-            (place, socket.accept().await)
-        };
+        let accept = async { (places.next().await, socket.accept().await) };
         let (place, accepted) = tokio::select! {
             (Ok(place), accepted) = accept => (place, accepted),
+            Ok(()) = settings.changed() => {
+                let before = std::mem::replace(&mut now, settings.borrow_and_update().clone());
+                places.set_max(now.connections_max);
+                if before.backlog != now.backlog && let Err(error) = rustix::net::listen(&socket, now.backlog as i32) {
+                    tracing::warn!("{}: its backlog cannot be changed: {error}", now.address);
+                }
+                continue;
+            }
             () = crate::run::told(&mut stopped) => break,
         };
         let (stream, remote) = match accepted {
@@ -65,20 +71,98 @@ pub async fn serve(
                     said = Some(Instant::now());
                     tracing::warn!(
                         "{} could not accept a connection: {error}; it tries again (said at most once a minute)",
-                        settings.address
+                        now.address
                     );
                 }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
-        let local = stream.local_addr().unwrap_or(settings.address);
+        let local = stream.local_addr().unwrap_or(now.address);
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let peer = Arc::new(Peer::new(remote, local, number, settings.secure, settings.clone()));
+        let peer = Arc::new(Peer::new(remote, local, number, now.secure, now.clone()));
         let io = connection::serve(stream, peer, container.clone(), stopped.clone(), place);
         tokio::spawn(io.run());
     }
     drop(socket);
     // Each connection has a place, whatever task it runs in, and gives it back at its end.
-    let _ = places.acquire_many(settings.connections_max as u32).await;
+    places.all_given_back().await;
+}
+
+/// The places of a listener's connections, of which there may come to be more or fewer.
+struct Places {
+    free: Arc<Semaphore>,
+    max: usize,
+    /// Those above `max` that connections still have; each goes when it is given back.
+    surplus: usize,
+}
+
+impl Places {
+    fn new(max: usize) -> Places {
+        Places { free: Arc::new(Semaphore::new(max)), max, surplus: 0 }
+    }
+
+    /// Waits for one. May be given up at any moment.
+    async fn next(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        loop {
+            let place = self.free.clone().acquire_owned().await?;
+            if self.surplus == 0 {
+                return Ok(place);
+            }
+            place.forget();
+            self.surplus -= 1;
+        }
+    }
+
+    fn set_max(&mut self, max: usize) {
+        if let Some(more) = max.checked_sub(self.max) {
+            let kept = more.min(self.surplus);
+            self.surplus -= kept;
+            self.free.add_permits(more - kept);
+        } else {
+            let fewer = self.max - max;
+            self.surplus += fewer - self.free.forget_permits(fewer);
+        }
+        self.max = max;
+    }
+
+    async fn all_given_back(&self) {
+        let _ = self.free.acquire_many((self.max + self.surplus) as u32).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn places_come_and_go_with_the_bound() {
+        let mut places = Places::new(2);
+        let (one, two) = (places.next().await.unwrap(), places.next().await.unwrap());
+        places.set_max(3);
+        let three = places.next().await.unwrap();
+        places.set_max(1);
+        drop((one, two));
+        let none = |places: &mut Places| {
+            let mut next = Box::pin(places.next());
+            let waits =
+                std::future::Future::poll(next.as_mut(), &mut std::task::Context::from_waker(std::task::Waker::noop()));
+            assert!(waits.is_pending());
+        };
+        none(&mut places);
+        assert_eq!((places.surplus, places.free.available_permits()), (0, 0));
+        drop(three);
+        let one = places.next().await.unwrap();
+        none(&mut places);
+        // Fewer, and more again before any has ended.
+        places.set_max(3);
+        let two = places.next().await.unwrap();
+        places.set_max(1);
+        assert_eq!((places.surplus, places.free.available_permits()), (1, 0));
+        places.set_max(2);
+        assert_eq!((places.surplus, places.free.available_permits()), (0, 0));
+        none(&mut places);
+        drop((one, two));
+        places.all_given_back().await;
+    }
 }

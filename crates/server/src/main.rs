@@ -13,6 +13,8 @@ mod heads;
 mod home;
 mod inherited;
 mod listener;
+mod listeners;
+mod live;
 mod new;
 mod notify;
 mod patient;
@@ -62,6 +64,13 @@ enum Command {
     Stop(control::client::Named),
     /// Start a context that was stopped, and wait until it serves
     Start(control::client::Named),
+    /// Put an archive or a folder into the running server's webapps folder, and wait until it serves
+    Deploy(control::client::Deploy),
+    /// Remove a webapp from the running server's webapps folder, and wait until it is gone
+    Undeploy(control::client::Undeploy),
+    /// Show the configuration, or put it in force
+    #[command(subcommand)]
+    Config(control::config::Command),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -89,42 +98,75 @@ fn main() -> ExitCode {
     if let Some(Command::Stack { process, thread }) = command {
         return stack::run(process, thread);
     }
-    match load(home, config) {
+    let files = Files::of(home, config);
+    // Where a server runs has to be known, and no more: it says itself what is wrong with its configuration.
+    let running = || serval_config::of_running(&files.file, &files.home);
+    match command {
+        Some(Command::Status(arguments)) => return control::client::status(&arguments, &running()),
+        Some(Command::Deploy(arguments)) => return control::client::deploy(&arguments, &running()),
+        Some(Command::Undeploy(arguments)) => return control::client::undeploy(&arguments, &running()),
+        Some(Command::Reload(arguments)) => return control::client::reload(&arguments, &running()),
+        Some(Command::Rollback(arguments)) => return control::client::rollback(&arguments, &running()),
+        Some(Command::Stop(arguments)) => return control::client::stop(&arguments, &running()),
+        Some(Command::Start(arguments)) => return control::client::start(&arguments, &running()),
+        Some(Command::Config(control::config::Command::Reload(arguments))) => {
+            return control::config::reload_running(&arguments, &running());
+        }
+        _ => {}
+    }
+    match files.load() {
         Err(problem) => {
             eprintln!("{problem}");
             ExitCode::FAILURE
         }
-        Ok(config) => match command {
-            Some(Command::Check) => check::run(&config),
-            Some(Command::Explain(arguments)) => explain::run(&arguments, &config),
-            Some(Command::Status(arguments)) => control::client::status(&arguments, &config),
-            Some(Command::Reload(arguments)) => control::client::reload(&arguments, &config),
-            Some(Command::Rollback(arguments)) => control::client::rollback(&arguments, &config),
-            Some(Command::Stop(arguments)) => control::client::stop(&arguments, &config),
-            Some(Command::Start(arguments)) => control::client::start(&arguments, &config),
+        Ok(mut loaded) => match command {
+            Some(Command::Check) => check::run(&loaded.server),
+            Some(Command::Explain(arguments)) => explain::run(&arguments, &loaded.server),
+            Some(Command::Config(control::config::Command::Show(arguments))) => {
+                control::config::show(&arguments, &loaded)
+            }
             Some(Command::Dev) => {
                 dev::begin();
-                run::run(serval_config::Server { development: true, sources: true, ..config })
+                loaded.server = dev::adapted(loaded.server);
+                run::run(loaded)
             }
-            _ => run::run(config),
+            _ => run::run(loaded),
         },
     }
 }
 
 /// Reads the configuration of a home, or says in a sentence for each problem what is wrong.
 fn load(home: Option<PathBuf>, config: Option<PathBuf>) -> Result<serval_config::Server, String> {
-    let file = config.unwrap_or_else(|| home.clone().unwrap_or_default().join("conf/server.toml"));
-    let file = std::path::absolute(&file).unwrap_or(file);
-    if !file.is_file() {
-        return Err(format!(
-            "there is no {}: start serval in a folder that has conf/server.toml, or name one with --home or --config",
-            file.display()
-        ));
+    Files::of(home, config).load().map(|loaded| loaded.server)
+}
+
+/// Where the configuration of a home is.
+struct Files {
+    file: PathBuf,
+    home: PathBuf,
+}
+
+impl Files {
+    fn of(home: Option<PathBuf>, config: Option<PathBuf>) -> Files {
+        let file = config.unwrap_or_else(|| home.clone().unwrap_or_default().join("conf/server.toml"));
+        let file = std::path::absolute(&file).unwrap_or(file);
+        let above = file.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        let home = home.unwrap_or_else(|| above.to_owned());
+        Files { home: std::path::absolute(&home).unwrap_or(home), file }
     }
-    let above = file.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    let home = home.unwrap_or_else(|| above.to_owned());
-    let home = std::path::absolute(&home).unwrap_or(home);
-    serval_config::load_server(&file, &home).map_err(|problems| problems.to_string())
+
+    /// Reads it, or says in a sentence for each problem what is wrong.
+    fn load(&self) -> Result<live::Loaded, String> {
+        if !self.file.is_file() {
+            return Err(format!(
+                "there is no {}: start serval in a folder that has conf/server.toml, or name one with --home or --config",
+                self.file.display()
+            ));
+        }
+        let serval_config::Read { settings, files } = serval_config::read_server(&self.file, &self.home);
+        let (server, settings) = settings.map_err(|problems| problems.to_string())?;
+        Ok(live::Loaded { server, settings, files })
+    }
 }
 
 fn inspect(library: &Path) -> ExitCode {

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use serval_config::{LogFormat, Server};
 use serval_container::{Container, Event};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify as Asked, mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::inherited::Inherited;
+use crate::listeners::{First, Listeners};
+use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
 use crate::{control, home, listener, sessions, sources, stack, watch as folders};
 
@@ -22,9 +24,9 @@ const BLOCKING_THREADS_MAX: usize = 65_536;
 const LOGS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Exit codes: 0 stopped, 1 did not start or a fault of the server, 3 something was cut at the stop, or sessions were not saved.
-pub fn run(config: Server) -> ExitCode {
-    start_log(&config);
-    match start(config) {
+pub fn run(loaded: Loaded) -> ExitCode {
+    start_log(&loaded.server);
+    match start(loaded) {
         Ok(code) => code,
         Err(sentence) => {
             eprintln!("{sentence}");
@@ -34,24 +36,24 @@ pub fn run(config: Server) -> ExitCode {
 }
 
 /// Returns why it did not start, in a sentence.
-fn start(config: Server) -> Result<ExitCode, String> {
+fn start(loaded: Loaded) -> Result<ExitCode, String> {
     // As long as there is one thread.
     let inherited = Inherited::take()?;
-    inherited.check(&config.listeners)?;
-    let _home = home::lock(&config)?;
-    home::raise_file_limit(&config);
+    inherited.check(&loaded.server.listeners)?;
+    let _home = home::lock(&loaded.server)?;
+    home::raise_file_limit(&loaded.server);
     if let Err(sentence) = serval_loader::unload::self_test() {
         tracing::warn!("{sentence}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.io_threads)
+        .worker_threads(loaded.server.io_threads)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("sv-io")
         .on_thread_park(serval_loader::unload::let_go)
         .enable_all()
         .build()
         .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
-    let result = runtime.block_on(serve(Arc::new(config), &inherited));
+    let result = runtime.block_on(serve(loaded, Arc::new(inherited)));
     // A servlet that never returns keeps its thread; the process ends all the same.
     runtime.shutdown_background();
     result
@@ -59,28 +61,57 @@ fn start(config: Server) -> Result<ExitCode, String> {
 
 static LOG_FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-fn start_log(config: &Server) {
-    let _ = LOG_FORMAT.set(config.log.format);
+/// Changes what the log lets through.
+static SET_LEVEL: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+/// Reads `level` of [log], or says in a sentence what is wrong with it.
+pub fn level_filter(level: &str) -> Result<EnvFilter, String> {
     // It warns of each watched folder that is gone, which is no news.
-    let level = format!("notify=error,{}", config.log.level);
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    // It would say so on the stream that cannot be written, and panic.
-    let log = log.log_internal_errors(false);
-    match config.log.format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Terminal => log.with_target(false).init(),
+    let filter = EnvFilter::try_new(format!("notify=error,{level}"));
+    filter.map_err(|error| format!("`level` in [log] cannot be used: {error}"))
+}
+
+pub fn set_level(filter: EnvFilter) {
+    if let Some(set) = SET_LEVEL.get() {
+        set(filter);
     }
 }
 
-async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, String> {
-    let began = Instant::now();
+fn start_log(config: &Server) {
+    let _ = LOG_FORMAT.set(config.log.format);
+    let filter = level_filter(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours);
+    // It would say so on the stream that cannot be written, and panic.
+    let log = log.log_internal_errors(false);
+    let set: Box<dyn Fn(EnvFilter) + Send + Sync> = match config.log.format {
+        LogFormat::Json => {
+            let log = log.json().with_env_filter(filter).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+        LogFormat::Terminal => {
+            let log = log.with_target(false).with_env_filter(filter).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+    };
+    let _ = SET_LEVEL.set(set);
+}
+
+async fn serve(
+    Loaded { server: config, settings, files }: Loaded,
+    inherited: Arc<Inherited>,
+) -> Result<ExitCode, String> {
+    let (began, config) = (Instant::now(), Arc::new(config));
     let notify = Notify::from_env();
-    let mut signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
+    let no_signals = |error| format!("signals cannot be received: {error}");
+    let mut signals = Signals::new().map_err(no_signals)?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        bound.push((listener::bind(settings, inherited)?, Arc::new(settings.clone())));
+        bound.push((listener::bind(settings, &inherited)?, Arc::new(settings.clone())));
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, settings) in &bound {
@@ -90,26 +121,29 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
-    for (socket, settings) in bound {
-        let waits = inherited.is_at(settings.address);
-        let (container, mut stopped) = (container.clone(), stopped.clone());
-        tasks.spawn(async move {
-            // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
-            if waits {
-                tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
-            }
-            listener::serve(socket, settings, container, stopped).await;
-        });
+    let (mut listeners, deploy) = (Listeners::new(container.clone(), inherited.clone()), Arc::new(Asked::new()));
+    for bound in bound {
+        // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
+        let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
+        listeners.add(bound, first);
     }
+    let keeper = Keeper::new(container.clone(), listeners, settings, files, deploy.clone()).map_err(no_signals)?;
+    let live = keeper.live();
+    let of_keeper = stopped.clone();
+    tasks.spawn(async move {
+        if let Err(error) = keeper.run(of_keeper).await {
+            tracing::error!("a listener has ended by a fault of the server: {error}; please report it");
+        }
+    });
     let (builds, queue) = mpsc::channel(1);
-    tasks.spawn(sources::build_all(config.clone(), container.clone(), queue, stopped.clone()));
-    tasks.spawn(folders::watch(container.clone(), pass, builds, stopped.clone()));
+    tasks.spawn(sources::build_all(container.clone(), queue, stopped.clone()));
+    tasks.spawn(folders::watch(container.clone(), pass, builds, deploy, stopped.clone()));
     tasks.spawn(sessions::expire(container.clone(), stopped.clone()));
-    tasks.spawn(sessions::save_every(config.snapshot_every, container.clone(), stopped.clone()));
+    tasks.spawn(sessions::save_every(container.clone(), stopped.clone()));
     let mut watchdog = tokio::task::JoinSet::new();
     watchdog.spawn(notify.clone().keep_alive());
     match control::bind(&config) {
-        Ok(socket) => drop(tasks.spawn(control::serve(socket, container.clone(), stopped))),
+        Ok(socket) => drop(tasks.spawn(control::serve(socket, live, stopped))),
         Err(sentence) => tracing::warn!("{sentence}"),
     }
     let ready = async {
@@ -128,9 +162,10 @@ async fn serve(config: Arc<Server>, inherited: &Inherited) -> Result<ExitCode, S
     }
 
     tracing::info!("stopping");
-    let deadline = Instant::now() + config.shutdown_timeout;
+    let shutdown_timeout = container.config().shutdown_timeout;
+    let deadline = Instant::now() + shutdown_timeout;
     // However short the manager's own time is.
-    let within = config.shutdown_timeout + sessions::SAVED_WITHIN + LOGS_WITHIN;
+    let within = shutdown_timeout + sessions::SAVED_WITHIN + LOGS_WITHIN;
     notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     let _ = stop.send(true);
     // Event streams have no other end.

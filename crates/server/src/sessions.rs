@@ -2,7 +2,7 @@
 //! disk may be slow.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serval_container::Container;
 use tokio::sync::watch;
@@ -17,29 +17,39 @@ pub const SAVED_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Ends those whose time is up, until the stop.
-pub async fn expire(container: Arc<Container>, stopped: watch::Receiver<bool>) {
-    every(LOOK, container, Container::expire_sessions, stopped).await;
-}
-
-/// Writes them so often, until the stop; never, if that is zero.
-pub async fn save_every(pause: Duration, container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
-    if pause.is_zero() {
-        return told(&mut stopped).await;
-    }
-    // What fails is in the log.
-    every(pause, container, |container| _ = container.save_sessions(), stopped).await;
-}
-
-async fn every(pause: Duration, container: Arc<Container>, act: fn(&Container), mut stopped: watch::Receiver<bool>) {
+pub async fn expire(container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(LOOK) => {}
             () = told(&mut stopped) => return,
         }
-        let container = container.clone();
-        if let Err(error) = spawn_blocking(move || act(&container)).await {
-            tracing::error!("sessions could not be looked at: {error}; please report it");
+        act(&container, Container::expire_sessions).await;
+    }
+}
+
+/// Writes them as often as `snapshot_every` says, until the stop; never, if that is zero.
+pub async fn save_every(container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
+    let mut last = Instant::now();
+    loop {
+        let pause = container.config().snapshot_every;
+        let left = pause.saturating_sub(last.elapsed());
+        tokio::select! {
+            // Another time counts soon.
+            () = tokio::time::sleep(if pause.is_zero() { LOOK } else { left.min(LOOK) }) => {}
+            () = told(&mut stopped) => return,
         }
+        if !pause.is_zero() && last.elapsed() >= pause {
+            // What fails is in the log.
+            act(&container, |container| _ = container.save_sessions()).await;
+            last = Instant::now();
+        }
+    }
+}
+
+async fn act(container: &Arc<Container>, act: fn(&Container)) {
+    let container = container.clone();
+    if let Err(error) = spawn_blocking(move || act(&container)).await {
+        tracing::error!("sessions could not be looked at: {error}; please report it");
     }
 }
 

@@ -36,7 +36,6 @@ struct Known {
 
 /// Builds what `queue` brings until `stopped` turns true; a build that runs then is ended.
 pub async fn build_all(
-    config: Arc<Server>,
     container: Arc<Container>,
     mut queue: mpsc::Receiver<Vec<Source>>,
     mut stopped: watch::Receiver<bool>,
@@ -54,6 +53,7 @@ pub async fn build_all(
             () = settled => {}
             () = told(&mut stopped) => return,
         }
+        let config = container.config();
         if !config.sources {
             continue;
         }

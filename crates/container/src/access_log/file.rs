@@ -185,6 +185,7 @@ mod tests {
     fn settings(folder: &Path) -> AccessLog {
         AccessLog {
             pattern: LogPattern::parse("common").unwrap(),
+            pattern_text: "common".to_owned(),
             json: false,
             folder: folder.join("log"),
             file: "a.access.log".to_owned(),

@@ -25,6 +25,7 @@ struct Case {
 fn settings(pattern: &str) -> AccessLog {
     AccessLog {
         pattern: LogPattern::parse(pattern).unwrap(),
+        pattern_text: pattern.to_owned(),
         json: false,
         folder: "/".into(),
         file: "log".to_owned(),

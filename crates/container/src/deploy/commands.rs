@@ -6,16 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{Receiver, channel};
 
 use super::Mounted;
-use super::load::{CUT_WITHIN, FAULT, From, Loaded};
+use super::load::{CUT_WITHIN, FAULT, From, LOAD_LOOK, LOADS_MAX, Loaded};
 use crate::Container;
 use crate::context::Context;
 use crate::generation::{Gate, Generation, Ground};
 use crate::webapp::Inputs;
-
-/// LIMIT: how often a load is begun anew, since files change while they are read.
-const LOADS_MAX: usize = 20;
-/// Between two looks at a load that is under way.
-const LOAD_LOOK: Duration = Duration::from_millis(20);
 
 /// Why it is not as it was asked; a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +42,7 @@ impl Container {
             if entry.context.is_stopped() {
                 return Err(ReloadError::NotNow("it is stopped: `serval start` starts it".to_owned()));
             }
-            let inputs = Inputs::of(&entry.now.webapp).map_err(ReloadError::Refused)?;
-            Ok(From { inputs, kept: None })
+            Ok(From { inputs: self.lies(entry)?, kept: None })
         })
         .await
     }
@@ -59,8 +53,7 @@ impl Container {
             if !entry.context.is_stopped() {
                 return Err(ReloadError::NotNow("it is not stopped".to_owned()));
             }
-            let lies = Inputs::of(&entry.now.webapp).map_err(ReloadError::Refused)?;
-            Ok(self.what_lies(&entry.context, &lies))
+            Ok(self.what_lies(&entry.context, &self.lies(entry)?))
         })
         .await
     }
@@ -122,6 +115,12 @@ impl Container {
         self.store_of(context).all().iter().map(|kept| kept.number).collect()
     }
 
+    /// What lies there now, and what the configuration gives it.
+    fn lies(&self, entry: &Mounted) -> Result<Inputs, ReloadError> {
+        let lies = Inputs::of(&entry.now.webapp).map_err(ReloadError::Refused)?;
+        Ok(self.given(&entry.context, lies, &entry.now))
+    }
+
     async fn load_until_done(
         self: &Arc<Self>,
         named: Named<'_>,
@@ -131,7 +130,7 @@ impl Container {
             let outcome: Outcome = self
                 .when_idle(named, |entry| {
                     let from = from(entry)?;
-                    let lies = Inputs::of(&entry.now.webapp).map_err(ReloadError::Refused)?;
+                    let lies = self.lies(entry)?;
                     let (told, outcome) = channel();
                     let tell = |number, loaded: &Loaded| drop(told.send((number, loaded.clone())));
                     self.begin_load(entry, lies, from, tell);
@@ -156,13 +155,12 @@ impl Container {
     ) -> Result<T, ReloadError> {
         loop {
             let mut mounted = self.deployment.mounted.lock().await;
-            let name_of = |number: usize| &*self.deployment.config.hosts[number].name;
             let is_it = |entry: &&mut Mounted| {
-                *entry.context.name == *context && host.is_none_or(|host| host == name_of(entry.context.host))
+                *entry.context.name == *context && host.is_none_or(|host| host == entry.context.host.load().name)
             };
             let mut found: Vec<&mut Mounted> = mounted.values_mut().filter(is_it).collect();
             if found.len() > 1 {
-                let mut hosts: Vec<&str> = found.iter().map(|entry| name_of(entry.context.host)).collect();
+                let mut hosts: Vec<String> = found.iter().map(|entry| entry.context.host.load().name.clone()).collect();
                 hosts.sort_unstable();
                 return Err(ReloadError::Ambiguous(hosts.join(", ")));
             }

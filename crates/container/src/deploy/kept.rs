@@ -154,7 +154,7 @@ fn make(beside: &Path, number: u64, inputs: &Inputs, copy: Option<&PrivateCopy>)
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    if !inputs.look_again().is_ok_and(|now| now == *inputs) {
+    if !inputs.look_again().is_ok_and(|now| now.has_files_of(inputs)) {
         return Err(io::Error::other("its files have changed meanwhile"));
     }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

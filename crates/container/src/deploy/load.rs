@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use serval_config::Switch;
+use serval_config::{ContextSettings, Switch};
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
 
@@ -16,10 +16,15 @@ use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Before, Gate, Generation, Ground, LoadError, Plan};
+use crate::given::Given;
 use crate::webapp::{Inputs, has_source};
 
 /// How long what was cut may take to end.
 pub const CUT_WITHIN: Duration = Duration::from_secs(1);
+/// LIMIT: how often a load is begun anew, since files change while they are read.
+pub const LOADS_MAX: usize = 20;
+/// Between two looks at a load that is under way.
+pub const LOAD_LOOK: Duration = Duration::from_millis(20);
 /// Between two looks at a generation that ends.
 const LOOK: Duration = Duration::from_millis(2);
 pub const FAULT: &str = "the load ended by a fault of the server; please report it";
@@ -40,10 +45,10 @@ pub struct Failure {
 }
 
 /// A load that is going on, until it is dropped.
-struct Loading(Arc<Container>);
+pub struct Loading(Arc<Container>);
 
 impl Loading {
-    fn begin(container: &Arc<Container>) -> Loading {
+    pub fn begin(container: &Arc<Container>) -> Loading {
         container.deployment.loading.fetch_add(1, Ordering::AcqRel);
         Loading(container.clone())
     }
@@ -126,11 +131,13 @@ impl Container {
     /// Makes the next generation and swaps it in; any failure leaves the current one, or one that is made from the same.
     async fn load(self: &Arc<Self>, context: &Arc<Context>, number: u64, from: &From) -> Loaded {
         let (before, estate) = (context.current.load_full(), Arc::<Estate>::default());
+        context.set_next(Some(number));
         let origin = before.origin;
         let loaded = self.make(context, number, from, before, &estate).await;
         if !matches!(loaded, Loaded::Swapped) && context.is_held() {
             self.go_back(context, origin, &estate).await;
         }
+        context.set_next(None);
         loaded
     }
 
@@ -138,18 +145,32 @@ impl Container {
     async fn go_back(self: &Arc<Self>, context: &Arc<Context>, origin: u64, estate: &Arc<Estate>) {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
-        let made = match found.and_then(|kept| kept.inputs(&before.webapp)) {
-            Ok(inputs) => {
-                let from = From { inputs, kept: Some(origin) };
-                self.make(context, number, &from, before, estate).await
+        // With what it had: the configuration may have changed, and be what does not start.
+        let Ground { web, settings, development, .. } = Ground::clone(&before);
+        let given = Given { web: Ok(web), settings: ContextSettings::clone(&settings), development };
+        let given = Some(Arc::new(given));
+        let mut why = "its files keep changing".to_owned();
+        for _ in 0..LOADS_MAX {
+            let from = match found.as_ref().map_err(String::clone).and_then(|kept| kept.inputs(&before.webapp)) {
+                Ok(mut inputs) => {
+                    inputs.given.clone_from(&given);
+                    From { inputs, kept: Some(origin) }
+                }
+                Err(reason) => {
+                    why = reason;
+                    break;
+                }
+            };
+            match self.make(context, number, &from, before.clone(), estate).await {
+                Loaded::Swapped => return,
+                // As what was kept does once more, when the copy that it is linked to is removed.
+                Loaded::Again => tokio::time::sleep(LOAD_LOOK).await,
+                Loaded::Refused(failure) => {
+                    why = failure.reason;
+                    break;
+                }
             }
-            Err(why) => Loaded::Refused(Failure { reason: why, retry_at: None }),
-        };
-        let why = match made {
-            Loaded::Swapped => return,
-            Loaded::Again => "its files keep changing".to_owned(),
-            Loaded::Refused(failure) => failure.reason,
-        };
+        }
         tracing::error!(
             context = %context.name,
             "the generation that has ended does not start again: {why}; requests are answered 503"
@@ -171,21 +192,24 @@ impl Container {
         let inputs = &from.inputs;
         let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
         let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
-        let config = &self.deployment.config;
-        let web_toml = inputs.inside.join("web.toml");
-        let web = match config.load_web_from(context.host, &context.path, &inputs.webapp, &web_toml) {
-            Ok(web) => web,
-            Err(problems) => return refused(problems.to_string()),
+        // What was kept is given what the configuration says now.
+        let now = || self.given(context, inputs.clone(), &Inputs::default()).given;
+        let Some(given) = inputs.given.clone().or_else(now) else {
+            return refused("its host was removed meanwhile".to_owned());
         };
-        let settings = config.hosts[context.host].settings_for(&context.path);
+        let Given { web, settings, development } = Given::clone(&given);
+        let web = match web {
+            Ok(web) => web,
+            Err(problems) => return refused(problems),
+        };
         let limit = settings.init_timeout;
-        let (named, given) = ((number, context.name.clone()), (web, settings, config.development));
+        let (named, given) = ((number, context.name.clone()), (web, settings, development));
         let mut ground = match Ground::open(named, &inputs.webapp, given, Some(&before), self.lives.clone()) {
             Ok(ground) => ground,
             Err(error) => return of_system(format!("{} cannot be opened: {error}", inputs.webapp.display())),
         };
         // Libraries are compared by their copy, which takes longer.
-        if !inputs.look_again().is_ok_and(|now| now == *inputs) {
+        if !inputs.look_again().is_ok_and(|now| now.has_files_of(inputs)) {
             return Loaded::Again;
         }
         let same = || self.store_of(context).same(inputs).map(|kept| kept.number);
@@ -226,9 +250,7 @@ impl Container {
             Ok(Ok(Ok(next))) => next,
             Ok(Ok(Err(LoadError::Copy(CopyError::Changed)))) => return Loaded::Again,
             Ok(Ok(Err(
-                error @ (LoadError::Copy(_)
-                | LoadError::NotHandedOver(_)
-                | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
+                error @ (LoadError::Copy(_) | LoadError::Refused(Refused { refusal: Refusal::Read(_), .. })),
             ))) => return of_system(error.to_string()),
             Ok(Ok(Err(error))) => return refused(error.to_string()),
             Ok(Err(error)) => return refused(format!("the load panicked: {error}")),
@@ -239,6 +261,7 @@ impl Container {
             }
         };
         if let Some(path) = next.web.check.clone() {
+            context.set_state_of_next("checking");
             let checked = tokio::time::timeout(limit, self.check(context, &next, &path)).await;
             let answered =
                 checked.unwrap_or_else(|_| Err(format!("has not answered, to the end, for {limit:?} (init_timeout)")));
@@ -272,6 +295,7 @@ impl Container {
 
     /// Holds the requests of a context, and ends its current generation (`stop-start`). Blocks. An error is a sentence: that one serves on.
     fn end_current(&self, context: &Context, current: Arc<Generation>, estate: &Estate) -> Result<Before, String> {
+        context.set_state_of_next("draining");
         let gate = Gate::Held(tokio::sync::watch::Sender::new(()));
         context.current.store(Generation::of_gate(Ground::clone(&current), gate));
         let (id, after) = (current.id, current.settings.drain_timeout);
@@ -296,16 +320,17 @@ impl Container {
         if !has_ended(&|| self.lives.is_destroyed(id)) {
             tracing::warn!(context = %context.name, "the old generation is not destroyed after {after:?} (drain_timeout); the next one starts beside it");
         }
+        context.set_state_of_next("starting");
         Ok(Box::new(move |name| saved.get(name).cloned()))
     }
 
     /// Says whether nothing but files is to come: there are no libraries, and no source that makes them.
     fn is_files_only(&self, webapp: &Path) -> bool {
-        let is_built = self.deployment.config.sources && has_source(webapp);
+        let is_built = self.deployment.config.load().sources && has_source(webapp);
         !is_built && Inputs::of(webapp).is_ok_and(|now| now.libraries.is_empty())
     }
 
-    fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
+    pub(super) fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
         let serving = context.current.load();
         let mut meanwhile = "requests are answered 503".to_owned();
         if servlet_count(&serving) > 0 || (serving.number > 0 && self.is_files_only(webapp)) {
@@ -315,6 +340,9 @@ impl Container {
         }
         let again = match failure.retry_at {
             Some(_) => format!("it is tried again every {RETRY:?}"),
+            None if webapp.starts_with(self.deployment.config.load().var.join("webapps")) => {
+                "it is tried again when the archive changes".to_owned()
+            }
             None => "it is tried again when WEB-INF/lib or web.toml changes".to_owned(),
         };
         let reason = &failure.reason;

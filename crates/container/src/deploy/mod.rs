@@ -1,30 +1,42 @@
 //! Deployment: what lies in the webapps folders against what is mounted. The folders are the truth; events only say when to look.
 //!
 //! Called by the server, one pass at a time. Loads run in tasks of their own, one for each context (`load`); `commands` are what an
-//! operator asks for by name.
+//! operator asks for by name, and `configuration` is another server.toml. What is not served yet is `arriving`'s: new folders, and
+//! archives, which become `artefacts`.
 
+mod arriving;
+mod artefacts;
 mod commands;
+mod configuration;
 mod kept;
 mod load;
+mod placing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use serval_config::{ContextName, Server};
 use tokio::sync::{Mutex, Notify};
 
+pub use self::arriving::unpacked_last;
+use self::arriving::{Arriving, Key, Notes};
 pub use self::commands::{Named, ReloadError};
+pub use self::configuration::{NotTaken, Prepared};
 use self::kept::Store;
 use self::load::{Failure, From, Loaded};
+use self::placing::Busy;
+pub use self::placing::{Deployed, PlaceError, Undeployed};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::generation::{Generation, Ground};
+use crate::given::{Given, Of};
 use crate::routes::Routes;
 use crate::snapshots::Snapshots;
-use crate::webapp::{Complaints, Inputs, has_source, wanted};
+use crate::webapp::{Complaints, Found, Inputs, has_source, wanted};
 use crate::{Container, Event, Pass, Source};
 
 /// How long a library may be gone, beside others that are there, until those are loaded without it: far longer than a linker
@@ -37,10 +49,14 @@ const RESTLESS: Duration = Duration::from_secs(5);
 const RESTLESS_LOOK: Duration = Duration::from_secs(1);
 
 pub struct Deployment {
-    config: Arc<Server>,
+    /// Replaced as a whole (`configuration`).
+    config: ArcSwap<Server>,
     on_event: Box<dyn Fn(&Event) + Send + Sync>,
-    /// By host and name. Held for the length of a pass.
-    mounted: Mutex<HashMap<(usize, ContextName), Mounted>>,
+    /// By the name of the host, and theirs. Held for the length of a pass.
+    mounted: Mutex<HashMap<Key, Mounted>>,
+    /// Locked after `mounted`.
+    arriving: Mutex<Arriving>,
+    busy: Busy,
     loading: AtomicUsize,
     settled: Notify,
     /// What the last pass complained of: each is said once.
@@ -73,6 +89,10 @@ impl Mounted {
     fn settle_time(&self) -> Duration {
         self.context.current.load().settings.settle_time
     }
+
+    fn has_never_served(&self) -> bool {
+        self.serving == Inputs::default()
+    }
 }
 
 impl Deployment {
@@ -80,9 +100,11 @@ impl Deployment {
         // Copies of an earlier process, which nobody holds any more: the home is locked.
         let _ = std::fs::remove_dir_all(config.var.join("run/generations"));
         Deployment {
-            config,
+            config: ArcSwap::new(config),
             on_event,
             mounted: Mutex::default(),
+            arriving: Mutex::default(),
+            busy: Busy::default(),
             loading: AtomicUsize::new(0),
             settled: Notify::new(),
             said: StdMutex::default(),
@@ -98,13 +120,26 @@ impl Deployment {
         sentences
     }
 
+    /// What was complained of one of these paths.
+    fn complaint_of(&self, paths: &[&Path]) -> Option<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.iter().find_map(|path| said.get(*path).cloned())
+    }
+
+    /// What a context has that may not be mounted yet.
+    fn settings_of(&self, (host, name): &Key) -> serval_config::ContextSettings {
+        let config = self.config.load();
+        let host = config.hosts.iter().find(|known| known.name == *host);
+        host.map_or_else(Default::default, |host| host.settings_for(&name.path))
+    }
+
     pub fn first_listener(&self) -> Arc<serval_config::Listener> {
-        Arc::new(self.config.listeners.first().cloned().unwrap_or_default())
+        Arc::new(self.config.load().listeners.first().cloned().unwrap_or_default())
     }
 
     /// As in server.toml: errors show their reasons.
     pub fn development(&self) -> bool {
-        self.config.development
+        self.config.load().development
     }
 
     /// Says what is new among the complaints of a pass.
@@ -118,11 +153,11 @@ impl Deployment {
 
     /// A folder in `var` for one context: no two have the same, whatever their hosts.
     fn folder_of(&self, kind: &str, context: &Context) -> PathBuf {
-        self.folder_in(kind, context.host, &context.folder_name())
+        self.folder_in(kind, &context.host.load().name, &context.folder_name())
     }
 
-    fn folder_in(&self, kind: &str, host: usize, name: &str) -> PathBuf {
-        self.config.var.join(kind).join(&self.config.hosts[host].name).join(name)
+    fn folder_in(&self, kind: &str, host: &str, name: &str) -> PathBuf {
+        self.config.load().var.join(kind).join(host).join(name)
     }
 
     /// Forgets all contexts, after the loads that are under way. Their sessions do not end: the next start has them.
@@ -142,19 +177,26 @@ impl Container {
     /// static mounts stand; loads of libraries go on in tasks of their own.
     pub async fn deploy_pass(self: &Arc<Self>) -> Pass {
         let mut mounted = self.deployment.mounted.lock().await;
+        let mut arriving = self.deployment.arriving.lock().await;
         let mut pass = Pass::default();
-        let mut again =
-            |after: Duration| pass.again_after = Some(pass.again_after.map_or(after, |other| other.min(after)));
-        let config = self.deployment.config.clone();
+        let config = self.deployment.config.load_full();
         let mut complaints = Complaints::default();
-        for (number, host) in config.hosts.iter().enumerate() {
+        let mut all_wanted = Vec::new();
+        for host in &config.hosts {
             pass.watch.push((host.webapps.clone(), false));
-            let Some(wanted) = wanted(host, &mut complaints) else {
-                again(RETRY);
-                continue;
-            };
+            match wanted(host, &mut complaints) {
+                Some(wanted) => all_wanted.push((host, wanted)),
+                None => pass.again(RETRY),
+            }
+        }
+        arriving.forget_hosts(|name| config.hosts.iter().any(|host| host.name == name));
+        if arriving.passed.is_empty() {
+            self.sweep_artefacts(&all_wanted);
+            config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
+        }
+        for (host, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
-                if *of != number || wanted.contains_key(name) {
+                if *of != host.name || wanted.contains_key(name) {
                     old.gone = None;
                     return true;
                 }
@@ -162,24 +204,28 @@ impl Container {
                 let (gone, grace) = (*old.gone.get_or_insert_with(Instant::now), old.settle_time());
                 let stays = gone.elapsed() < grace;
                 match stays {
-                    true => again(grace),
-                    false => self.unmount(number, old),
+                    true => pass.again(grace),
+                    false => self.unmount(old),
                 }
                 stays
             });
+            arriving.forget((&host.name, &wanted), self, &mounted, &mut pass);
             let sessions = config.var.join("sessions").join(&host.name);
             self.deployment
                 .snapshots
                 .forget_others(&sessions, |folder| wanted.keys().any(|name| name.folder() == folder));
-            for (name, webapp) in wanted {
-                let key = (number, name.clone());
+            for (name, found) in &wanted {
+                let key = (host.name.clone(), name.clone());
+                let mut notes = Notes { pass: &mut pass, complaints: &mut complaints };
+                let arrived = self.arrived(&mut arriving, (&key, found), mounted.get(&key), &mut notes).await;
+                let Some(webapp) = arrived else { continue };
                 if !mounted.contains_key(&key) {
-                    match self.mount(number, &webapp, name) {
+                    match self.mount((&config, host), &webapp, name.clone()) {
                         Ok(new) => drop(mounted.insert(key.clone(), new)),
                         Err(error) => {
                             let sentence = format!("{webapp:?} is not served: {error}");
                             complaints.insert(webapp, sentence);
-                            again(Duration::from_secs(1));
+                            pass.again(Duration::from_secs(1));
                             continue;
                         }
                     }
@@ -187,12 +233,21 @@ impl Container {
                 let Some(entry) = mounted.get_mut(&key) else { continue };
                 match self.refresh(entry, &webapp).await {
                     Ok(None) => {}
-                    Ok(Some(after)) => again(after),
+                    Ok(Some(after)) => pass.again(after),
                     Err(error) => {
                         let sentence = format!("{}: {error}; what served before serves on", entry.context.name);
                         complaints.insert(webapp.clone(), sentence);
-                        again(RETRY);
+                        pass.again(RETRY);
                     }
+                }
+                let named = entry.now.named.iter().filter_map(|named| named.path.parent());
+                pass.watch.extend(named.map(|folder| (folder.to_owned(), false)));
+                if let Found::Archive(file) = found {
+                    if config.sources && entry.now.libraries.is_empty() && has_source(&webapp) {
+                        let instead = "build it before, into WEB-INF/lib, or put it there as a folder";
+                        complaints.insert(file.clone(), format!("the source in {file:?} is not built; {instead}"));
+                    }
+                    continue;
                 }
                 for folder in ["", "WEB-INF", "WEB-INF/lib"] {
                     pass.watch.push((webapp.join(folder), false));
@@ -218,6 +273,11 @@ impl Container {
                     }
                 }
             }
+            // Sessions of an earlier process may still be on their way.
+            if host.undeploy_old_versions && arriving.passed.contains(&host.name) {
+                self.undeploy_old_versions((host, &wanted), &mounted, &mut pass);
+            }
+            arriving.passed.insert(host.name.clone());
         }
         // Builds run one at a time: what has little to compile first, so that it does not wait for what has much.
         let to_compile = |webapp: &Path| webapp.join("WEB-INF/Cargo.lock").metadata().map_or(0, |lock| lock.len());
@@ -238,24 +298,31 @@ impl Container {
         }
     }
 
-    fn mount(&self, host: usize, webapp: &Path, name: ContextName) -> Result<Mounted, String> {
+    fn mount(
+        &self,
+        (config, host): (&Arc<Server>, &serval_config::Host),
+        webapp: &Path,
+        name: ContextName,
+    ) -> Result<Mounted, String> {
         let began = Instant::now();
-        let config = &self.deployment.config;
-        let settings = config.hosts[host].settings_for(&name.path);
-        let now = Inputs::of(webapp)?;
-        let store = Store(self.deployment.folder_in("generations", host, &name.folder()));
+        let of = Of { config, host: &host.name, path: &name.path };
+        let now = Inputs::of(webapp)?.given(&of, &Inputs::default());
+        let store = Store(self.deployment.folder_in("generations", &host.name, &name.folder()));
         store.sweep();
-        let pinned = store.pinned(&now).map(|kept| kept.inside.join("web.toml"));
-        let web_toml = pinned.clone().unwrap_or_else(|| now.inside.join("web.toml"));
-        let web = config.load_web_from(host, &name.path, webapp, &web_toml).map_err(|problems| problems.to_string())?;
+        let pinned = store.pinned(&now).map(|kept| Inputs::of_kept(webapp, &kept.inside)).transpose()?;
+        let first = pinned.as_ref().map(|pinned| pinned.clone().given(&of, &Inputs::default()));
+        let hosts = self.hosts.load();
+        let (Some(given), Some(host)) = (first.as_ref().unwrap_or(&now).given.clone(), hosts.named(&host.name)) else {
+            return Err("its host was removed meanwhile".to_owned());
+        };
+        let Given { web, settings, development } = Given::clone(&given);
         let files_only = now.libraries.is_empty() && pinned.is_none();
         let last = store.all().first().map_or(0, |kept| kept.number);
         let number = if files_only { store.same(&now).map_or(last + 1, |kept| kept.number) } else { 0 };
-        let (named, given) = ((number, name.display().into()), (web, settings, config.development));
+        let (named, given) = ((number, name.display().into()), (web?, settings, development));
         let ground = Ground::open(named, webapp, given, None, self.lives.clone()).map_err(|error| error.to_string())?;
         let first = Generation::of_files(ground);
-        let of_host = (host, self.hosts.all[host].error_pages.clone());
-        let context = Arc::new(Context::new(name, first, of_host));
+        let context = Arc::new(Context::new(name, first, host.of.clone()));
         context.last_number.store(last.max(number), Ordering::Relaxed);
         let mut serving = Inputs::default();
         if files_only {
@@ -264,17 +331,18 @@ impl Container {
             {
                 tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
             }
+            store.prune(context.current.load().settings.generations_kept, number);
             self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
             serving = now.clone();
         } else {
             context.set_waiting(Waiting::Starting);
         }
-        let _ = context.beside.set(Arc::downgrade(&self.hosts.all[host].routes));
+        let _ = context.beside.set(Arc::downgrade(&host.routes));
         let snapshot = self.deployment.folder_of("sessions", &context);
         tokio::task::block_in_place(|| {
             self.deployment.snapshots.open(snapshot, context.name.clone(), context.sessions.clone());
         });
-        self.hosts.all[host].routes.rcu(|routes| {
+        host.routes.rcu(|routes| {
             let mut routes = Routes::clone(routes);
             routes.insert(context.clone());
             routes
@@ -295,14 +363,17 @@ impl Container {
         })
     }
 
-    fn unmount(&self, host: usize, old: &Mounted) {
+    fn unmount(&self, old: &Mounted) {
         let context = &old.context;
         context.goes();
-        self.hosts.all[host].routes.rcu(|routes| {
-            let mut routes = Routes::clone(routes);
-            routes.remove(context);
-            routes
-        });
+        // Of a host that is gone, nobody finds it any more.
+        if let Some(routes) = context.beside.get().and_then(Weak::upgrade) {
+            routes.rcu(|routes| {
+                let mut routes = Routes::clone(routes);
+                routes.remove(context);
+                routes
+            });
+        }
         let generation = context.current.load_full();
         self.event(context, "gone", generation.number, Duration::ZERO, String::new());
         generation.is_the_last_of(context);
@@ -312,6 +383,12 @@ impl Container {
         let store = self.store_of(context);
         // Nobody waits for it: at worst the next server of this home finds it.
         drop(tokio::task::spawn_blocking(move || store.remove()));
+    }
+
+    /// Adds to what lies there what the configuration gives it. `last`: as it was at the last look.
+    fn given(&self, context: &Context, lies: Inputs, last: &Inputs) -> Inputs {
+        let (config, host) = (self.deployment.config.load_full(), context.host.load());
+        lies.given(&Of { config: &config, host: &host.name, path: &context.path }, last)
     }
 
     /// What lies there, unless an operator has gone back from it.
@@ -330,13 +407,16 @@ impl Container {
             entry.took(inputs, load.await);
         }
         let context = entry.context.clone();
-        let now = Inputs::of(webapp)?;
+        let now = self.given(&context, Inputs::of(webapp)?, &entry.now);
         let mut restless = None;
         if now != entry.now {
             restless = now.changed_from(&entry.now).map(str::to_owned);
-            entry.now = now.clone();
-            entry.since = Instant::now();
+            // A folder that came has been at rest before it came here.
+            if now.is_of_one_folder(&entry.now) {
+                entry.since = Instant::now();
+            }
         }
+        entry.now = now.clone();
         if context.is_stopped() {
             return Ok(None);
         }
@@ -345,6 +425,11 @@ impl Container {
         if entry.load.is_none() && (now == entry.serving || now == entry.tried) && retry_in != Some(Duration::ZERO) {
             entry.pending = None;
             entry.said = false;
+            // What was refused is not there any more.
+            if now == entry.serving && entry.refused.take().is_some() {
+                context.set_refused(None);
+                entry.tried = now;
+            }
             return Ok(retry_in);
         }
         let pending = entry.pending.get_or_insert_with(Instant::now).elapsed();
@@ -381,8 +466,8 @@ impl Container {
     }
 
     fn event(&self, context: &Context, state: &'static str, generation: u64, took: Duration, detail: String) {
-        let hosts = &self.deployment.config.hosts;
-        let host = if hosts.len() > 1 { &*hosts[context.host].name } else { "" };
+        let of = context.host.load();
+        let host = if self.hosts.load().all.len() > 1 { &*of.name } else { "" };
         (self.deployment.on_event)(&Event {
             context: format!("{host}{}", context.name),
             state,

@@ -14,16 +14,18 @@ use std::sync::Arc;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use serval_config::lines::{Part, line_of};
+use serval_config::lines::{Part, line_of, line_of_server};
 use serval_config::{ContextName, Host, Server};
 
 use crate::answer::Answered;
 use crate::body::ResponseBody;
-use crate::context::Context;
+use crate::context::{Context, OfHost};
+use crate::deploy::unpacked_last;
+use crate::error_page::HostPages;
 use crate::generation::{Generation, Ground};
-use crate::routes::{HostRule, Hosts, Routes, VersionRule, Versions};
+use crate::routes::{DEFAULT_HOST, HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
-use crate::webapp::{Complaints, wanted};
+use crate::webapp::{Complaints, Found, wanted};
 use crate::{Peer, dispatch, exchange};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
@@ -135,7 +137,8 @@ impl Explanation<'_> {
 
     /// The first of these places that server.toml has.
     fn line(&self, places: &[&[Part<'_>]]) -> Option<At> {
-        first_line(&self.config.file, places)
+        let line = |place: &&[Part<'_>]| line_of_server(self.config, place).map(|(file, line)| At::Line(file, line));
+        places.iter().find_map(line)
     }
 
     /// Reads the line and the Host header of a request (RFC 9112 3).
@@ -274,7 +277,19 @@ impl Explanation<'_> {
     /// Finds the context and its version among what lies in the host's folders.
     fn context(&mut self, hosts: &Hosts, number: usize, target: Target, head: Parts, peer: Arc<Peer>) {
         let (mut routes, mut unserved) = (Routes::default(), Complaints::default());
-        for (name, webapp) in wanted(&self.config.hosts[number], &mut unserved).unwrap_or_default() {
+        let host = &self.config.hosts[number];
+        for (name, found) in wanted(host, &mut unserved).unwrap_or_default() {
+            let webapp = match found {
+                Found::Folder(webapp) => webapp,
+                Found::Archive(file) => match unpacked_last(self.config, &(host.name.clone(), name.clone())) {
+                    Some(webapp) => webapp,
+                    None => {
+                        let sentence = format!("{file:?} was not unpacked yet: start the server once");
+                        unserved.insert(file, sentence);
+                        continue;
+                    }
+                },
+            };
             match mount(self.config, number, name, &webapp) {
                 Ok(context) => routes.insert(Arc::new(context)),
                 Err(why) => drop(unserved.insert(webapp.clone(), format!("{webapp:?} is not served: {why}"))),
@@ -317,10 +332,12 @@ impl Explanation<'_> {
     /// The folder of a context, and the entry that names it.
     fn why_context(&self, context: &Context) -> (String, Option<At>) {
         let webapp = &context.current.load().webapp;
-        let mut entries = self.config.hosts[context.host].contexts.iter();
+        let of = context.host.load();
+        let number = self.config.hosts.iter().position(|host| host.name == of.name).unwrap_or(DEFAULT_HOST);
+        let mut entries = self.config.hosts[number].contexts.iter();
         let entry = entries.position(|entry| entry.path == context.path && entry.webapp == *webapp);
         let at = entry.and_then(|entry| {
-            let host = [Part::Key("host"), Part::Nth(context.host), Part::Key("context")];
+            let host = [Part::Key("host"), Part::Nth(number), Part::Key("context")];
             self.line(&[&[host[0], host[1], host[2], Part::Nth(entry), Part::Key("path")]])
         });
         (format!("the folder {}", below(&self.config.home, webapp)), at)
@@ -366,9 +383,10 @@ fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
 /// A context as `deploy` mounts it, before its libraries are there.
 fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Result<Context, String> {
     let settings = config.hosts[host].settings_for(&name.path);
-    let web = config.load_web(host, &name.path, webapp).map_err(|problems| problems.to_string())?;
+    let web = config.load_web(&config.hosts[host], &name.path, webapp).map_err(|problems| problems.to_string())?;
     let (named, given) = ((0, name.display().into()), (web, settings, config.development));
     let ground = Ground::open(named, webapp, given, None, Arc::default()).map_err(|error| error.to_string())?;
     let first = Generation::of_files(ground);
-    Ok(Context::new(name, first, (host, Arc::default())))
+    let of_host = OfHost { name: config.hosts[host].name.clone(), pages: HostPages::default() };
+    Ok(Context::new(name, first, Arc::new(of_host)))
 }

@@ -68,6 +68,30 @@ impl Snapshots {
         remove(folder);
     }
 
+    /// The folder of a context has another name. What lies at that one was of another context.
+    pub fn moved(&self, from: &Path, to: PathBuf) {
+        let Some(kept) = lock(&self.kept).remove(from) else { return };
+        let mut place = lock(&kept.place);
+        remove(&to);
+        let made = to.parent().map_or(Ok(()), |above| DirBuilder::new().recursive(true).mode(0o700).create(above));
+        match made.and_then(|()| std::fs::rename(from, &to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(context = %kept.context, "{} cannot be moved: {error}; it is written anew", from.display());
+                remove(from);
+                kept.sessions.set_changed();
+            }
+            _ => {}
+        }
+        let next = Kept {
+            context: kept.context.clone(),
+            folder: to.clone(),
+            sessions: kept.sessions.clone(),
+            place: Mutex::new(std::mem::replace(&mut place, Place::Gone)),
+            failed: Mutex::default(),
+        };
+        lock(&self.kept).insert(to, Arc::new(next));
+    }
+
     /// Removes, once for each host, what contexts have left that were removed while no server ran: those whose folder's name is not
     /// known. Sessions of a webapp are not those of another one that is put in its place later.
     pub fn forget_others(&self, host: &Path, is_known: impl Fn(&str) -> bool) {

@@ -63,7 +63,16 @@ fn jumps_forwards_and_backwards_while_it_serves() {
     );
     let serval = start(&home);
     answers(&serval, 1);
-    let _ = (LONG, Duration::ZERO, done as fn(&Home, &[&str]) -> String, becomes as fn(&Home, fn(&serde_json::Value) -> bool) -> _, context as fn(&'static serde_json::Value, &str) -> _, cpu_time(1).is_ok(), put as fn(&Home, u64), wait_until as fn(&str, fn() -> bool));
+    let _ = (
+        LONG,
+        Duration::ZERO,
+        done as fn(&Home, &[&str]) -> String,
+        becomes as fn(&Home, fn(&serde_json::Value) -> bool) -> _,
+        context as fn(&'static serde_json::Value, &str) -> _,
+        cpu_time(1).is_ok(),
+        put as fn(&Home, u64),
+        wait_until as fn(&str, fn() -> bool),
+    );
     let load = Steady::of(&serval);
     for (number, offset) in ["+5h", "-7h", "+300d", "+0h"].into_iter().enumerate() {
         set_clock(&home, offset);

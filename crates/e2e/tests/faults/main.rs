@@ -13,7 +13,8 @@ use e2e::serval::{self, Home, Serval};
 
 /// For what happens at once, on a machine that is busy.
 const SHORT: Duration = Duration::from_secs(30);
-const LONG: Duration = Duration::from_secs(180);
+/// Among others, for the first build of all that a webapp in Rust depends on.
+const LONG: Duration = Duration::from_secs(600);
 /// As in faults.c.
 const OWNED_BYTES: usize = 32 << 20;
 

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use e2e::commands::{becomes, context, done, serval, status};
@@ -34,12 +35,20 @@ fn home(switch: &str) -> Home {
 fn home_with(switch: &str, settings: &str) -> Home {
     let home = Home::new().unwrap();
     home.configure(&format!("[defaults.context]\n{settings}")).unwrap();
-    // A port that nobody has by now; the library asks for it at its first start.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port();
     let web = format!("switch = \"{switch}\"\n[params]\nport = \"{port}\"\n");
     home.write("webapps/shop/WEB-INF/web.toml", web).unwrap();
     compile(&home, &[]);
     home
+}
+
+/// A port that nobody has by now, for the library to ask for: below those that the system gives to whoever asks for any, since it is
+/// free again whenever the library ends.
+fn port() -> u16 {
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 1000) as u16 * 20;
+    let mut ports = std::iter::repeat_with(|| first + ASKED.fetch_add(1, Ordering::Relaxed));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn started(home: &Home) -> Serval {
@@ -100,19 +109,25 @@ fn a_library_that_owns_a_port_is_ended_before_the_next_one_starts() {
 
 #[test]
 fn a_call_that_does_not_end_keeps_its_generation() {
-    let settings = "settle_time = \"1m\"\ndrain_timeout = \"100ms\"\nqueue_timeout = \"1h\"";
+    let settings = "settle_time = \"1m\"\ndrain_timeout = \"1s\"\nqueue_timeout = \"1h\"";
     let home = home_with("stop-start", settings);
     let runs = started(&home);
     let mut held = Connection::open(runs.address(), LONG).unwrap();
     held.send(b"GET /shop/owner?hold HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     becomes(&home, |told| context(told, "/shop")["calls"] == 1);
     compile(&home, &["-DVERSION=\"2\""]);
-    let (code, _, error) = serval(&home, &["reload", "/shop"]);
-    let why = "/shop: the new generation is refused: calls still run in generation 1 after 100ms (drain_timeout)\n";
+    let (code, _, error) = std::thread::scope(|scope| {
+        let reload = scope.spawn(|| serval(&home, &["reload", "/shop"]));
+        becomes(&home, |told| context(told, "/shop")["next"]["state"] == "draining");
+        reload.join().unwrap()
+    });
+    let why = "/shop: the new generation is refused: calls still run in generation 1 after 1s (drain_timeout)\n";
     assert_eq!((code, &*error), (Some(3), why));
     assert_eq!(answer(&runs), (200, "1,0".to_owned()));
     home.write("var/work/localhost/shop/go", "").unwrap();
     assert_eq!(held.read_response().unwrap().body, b"1,0");
+    // A call may end after its answer.
+    becomes(&home, |told| context(told, "/shop")["calls"] == 0);
     done(&home, &["reload", "/shop"]);
     assert_eq!(answer(&runs), (200, "2,1".to_owned()));
     assert!(runs.stop().unwrap().success());
@@ -192,9 +207,9 @@ fn a_context_is_stopped_and_started() {
         let answer = Connection::open(runs.address(), LONG).unwrap().get(path).unwrap();
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{path}");
     }
-    let told = status(&home);
+    // It has ended; that its library is unloaded may come after.
+    let told = becomes(&home, |told| told["old"] == serde_json::json!([]));
     assert_eq!(context(&told, "/shop")["state"], "stopped");
-    assert_eq!(told["old"], serde_json::json!([]));
     assert_eq!(serval(&home, &["status"]).0, Some(3));
     done(&home, &["stop", "/shop"]);
     // Nothing wakes it but the command: neither a change, nor a reload.

@@ -138,7 +138,7 @@ fn nonsense_is_refused_with_a_reason() {
 fn web_toml_bounds_uploads_and_memory_stays_flat() {
     let web = "[multipart]\nfile_bytes_max = \"64MiB\"\nrequest_bytes_max = \"80MiB\"\npart_count_max = 3\n\
                [[servlet]]\nname = \"plain\"\nmultipart = true\n";
-    let (home, serval) = start(web, "");
+    let (home, serval) = start(web, "async_timeout = \"0s\"");
     let resident = || resident_kb(serval.program().id()).unwrap();
     assert_eq!(post(&serval, "/x/plain", MULTIPART, &body(10), 100).status, 200);
     let before = resident();

@@ -2,8 +2,10 @@
 //! asked, 1 if the server cannot be reached, 3 if it is not as asked: a webapp is not as it should be, a reload was refused, there is no
 //! such context.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use tokio::net::UnixStream;
 
 use super::{Folder, NAME};
 
-const NOT_AS_ASKED: u8 = 3;
+pub(super) const NOT_AS_ASKED: u8 = 3;
 /// What only asks has its answer at once. A reload takes as long as the library's init.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -52,7 +54,43 @@ pub struct Rollback {
     to: Option<u64>,
 }
 
-/// 3: a context is not ready, its last change was refused, or a webapp is not served.
+#[derive(Args)]
+pub struct Deploy {
+    /// An archive (.war, .zip) or the folder of a webapp; it is copied
+    file: PathBuf,
+    /// Where it is to be served: /, /shop, /a/b
+    #[arg(long)]
+    path: String,
+    /// Beside other versions of the same path, each with its sessions
+    #[arg(long)]
+    version: Option<String>,
+    /// The name of its host, if there is more than one
+    #[arg(long)]
+    host: Option<String>,
+    /// Return when it serves, or is refused: it does anyway
+    #[arg(long, hide = true)]
+    wait: bool,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Undeploy {
+    /// The context's path: /, /shop, /a/b
+    path: String,
+    /// Which version of it
+    #[arg(long)]
+    version: Option<String>,
+    /// The name of its host, if there is more than one
+    #[arg(long)]
+    host: Option<String>,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// 3: the configuration was refused, a context is not ready, its last change was refused, or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -64,7 +102,8 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    match list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
+    let is_good = told["configuration"]["refused"].is_null();
+    match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
     }
@@ -90,6 +129,51 @@ pub fn stop(named: &Named, config: &Server) -> ExitCode {
     of_context("/stop", named, None, config)
 }
 
+/// 3: it is refused, and what served before serves on.
+pub fn deploy(arguments: &Deploy, config: &Server) -> ExitCode {
+    let Deploy { file, path, version, host, wait: _, json } = arguments;
+    let file = match std::path::absolute(file).map(PathBuf::into_os_string).map(OsString::into_string) {
+        Ok(Ok(file)) => file,
+        _ => return unreached(&format!("{file:?} has no absolute path in UTF-8: copy it to another place")),
+    };
+    let context = full_name(path, version.as_deref());
+    let question = json!({ "file": file, "context": context, "host": host });
+    let done = |told: &Value| format!("{} serves generation {}\n", text(&told["context"]), told["generation"]);
+    place("/deploy", &question, *json, &done, config)
+}
+
+/// 3: there is no such context, or it is not for this command to remove.
+pub fn undeploy(arguments: &Undeploy, config: &Server) -> ExitCode {
+    let context = full_name(&arguments.path, arguments.version.as_deref());
+    let question = json!({ "context": context, "host": arguments.host });
+    let done = |told: &Value| {
+        let instead = match &*text(&told["instead"]) {
+            "" => String::new(),
+            other => format!("; {other}, which stood behind it, is served instead"),
+        };
+        format!("{}: {} is removed{instead}\n", text(&told["context"]), text(&told["removed"]))
+    };
+    place("/undeploy", &question, arguments.json, &done, config)
+}
+
+fn full_name(path: &str, version: Option<&str>) -> String {
+    version.map_or(path.to_owned(), |version| format!("{path}##{version}"))
+}
+
+fn place(command: &str, question: &Value, json: bool, done: &dyn Fn(&Value) -> String, config: &Server) -> ExitCode {
+    let (status, told) = match ask(config, Method::POST, command, question) {
+        Ok(answer) => answer,
+        Err(sentence) => return unreached(&sentence),
+    };
+    let is_done = status == StatusCode::OK;
+    match (json, is_done) {
+        (true, _) => say(&format!("{told}\n")),
+        (_, true) => say(&done(&told)),
+        _ => eprintln!("{}: {}", text(&question["context"]), text(&told["error"])),
+    }
+    if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
+}
+
 fn of_context(command: &str, arguments: &Named, to: Option<u64>, config: &Server) -> ExitCode {
     let question = json!({ "context": arguments.context, "host": arguments.host, "to": to });
     let (status, told) = match ask(config, Method::POST, command, &question) {
@@ -106,22 +190,22 @@ fn of_context(command: &str, arguments: &Named, to: Option<u64>, config: &Server
     if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOT_AS_ASKED) }
 }
 
-fn unreached(sentence: &str) -> ExitCode {
+pub(super) fn unreached(sentence: &str) -> ExitCode {
     eprintln!("{sentence}");
     ExitCode::FAILURE
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What libraries and folders are called must not move the cursor of a terminal.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     printable(value.as_str().unwrap_or_default())
 }
 
 /// Who reads may have read enough.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
@@ -151,8 +235,23 @@ fn table(told: &Value) -> String {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
+    let configuration = &told["configuration"];
+    if let Some(refused) = configuration["refused"].as_str() {
+        let _ = writeln!(out, "the configuration was refused, and the one before stays in force:");
+        for line in refused.lines() {
+            let _ = writeln!(out, "  {}", printable(line));
+        }
+    }
+    for key in list(&configuration["needs_restart"]) {
+        let _ = writeln!(out, "the configuration has another {}, which needs a restart", text(key));
+    }
     for problem in list(&told["problems"]) {
         let _ = writeln!(out, "{}", text(problem));
+    }
+    for context in contexts.iter().filter(|context| !context["next"].is_null()) {
+        let (name, next) = (host(context) + &text(&context["context"]), &context["next"]);
+        let (number, state) = (&next["generation"], text(&next["state"]));
+        let _ = writeln!(out, "{name}: the next generation {number} is {state} since {} s", next["seconds"]);
     }
     for context in contexts.iter().filter(|context| !context["refused"].is_null()) {
         let name = host(context) + &text(&context["context"]);
@@ -178,7 +277,12 @@ fn table(told: &Value) -> String {
 }
 
 /// Asks the server of this home; an error is a sentence.
-fn ask(config: &Server, method: Method, path: &str, question: &Value) -> Result<(StatusCode, Value), String> {
+pub(super) fn ask(
+    config: &Server,
+    method: Method,
+    path: &str,
+    question: &Value,
+) -> Result<(StatusCode, Value), String> {
     let socket = config.var.join("run").join(NAME);
     let unreached = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {

@@ -6,11 +6,17 @@
 //! | `POST /reload`, `{"context": "/shop", "host": "localhost"}` | 200 `{"generation": 3}` when that one serves; 404 no such context, or 409 more than one; 422 it is refused, and what served before serves on |
 //! | `POST /rollback`, the same and maybe `"to": 2` | as `/reload`; 409 nothing is kept to go back to |
 //! | `POST /stop`, `POST /start`, as `/reload` | 200 `{}` when nothing of it runs any more, and as `/reload`; 409 it is not stopped, or does not end |
+//! | `POST /deploy`, `{"file": "/absolute/shop.war", "context": "/shop##2", "host": "localhost"}` | 200 `{"context", "generation", "webapp"}` when it serves; 409 something is in the way, 422 it is refused: what served before serves on, and lies where it lay |
+//! | `POST /undeploy`, as `/reload` | 200 `{"context", "removed", "instead"}` when it is not served any more |
+//!
+//! | `GET /config` | 200: each value in force, and what of the files is not |
+//! | `POST /config` | 200 when what the files say is in force everywhere: what has changed, what needs a restart, which contexts have refused it; 422 it is refused as a whole |
 //!
 //! Every other answer than 200 is `{"error": "a sentence"}`. Only the user that the server runs as, and root, are let in. `host` may be
 //! left out where one host alone has the context.
 
 pub mod client;
+pub mod config;
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -26,10 +32,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::fs::{Mode, OFlags, chmod};
 use serde_json::{Value, json};
 use serval_config::Server;
-use serval_container::{Container, Named, ReloadError};
+use serval_container::{Container, Deployed, Named, PlaceError, ReloadError, Undeployed};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+use crate::live::Live;
 
 /// LIMIT: commands at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -80,7 +88,7 @@ pub fn bind(config: &Server) -> Result<Socket, String> {
 }
 
 /// Answers commands until `stopped` turns true, and those that are under way.
-pub async fn serve(socket: Socket, container: Arc<Container>, mut stopped: watch::Receiver<bool>) {
+pub async fn serve(socket: Socket, live: Arc<Live>, mut stopped: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut commands = JoinSet::new();
     loop {
@@ -92,10 +100,10 @@ pub async fn serve(socket: Socket, container: Arc<Container>, mut stopped: watch
         };
         match accepted {
             Ok((stream, _)) if is_let_in(&stream) => {
-                let container = container.clone();
+                let live = live.clone();
                 commands.spawn(async move {
                     let _place = place;
-                    converse(stream, container).await;
+                    converse(stream, live).await;
                 });
             }
             Ok(_) => tracing::warn!("another user was turned away from the control socket"),
@@ -115,10 +123,10 @@ fn is_let_in(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|other| [0, own].contains(&other.uid()))
 }
 
-async fn converse(stream: UnixStream, container: Arc<Container>) {
+async fn converse(stream: UnixStream, live: Arc<Live>) {
     let answer = service_fn(move |request| {
-        let container = container.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &container).await) }
+        let live = live.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &live).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false);
@@ -127,17 +135,24 @@ async fn converse(stream: UnixStream, container: Arc<Container>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, container: &Arc<Container>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, live: &Arc<Live>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let (status, answer) = match (&head.method, head.uri.path()) {
-        (&Method::GET, "/status") => (StatusCode::OK, told(container)),
+        (&Method::GET, "/status") => (StatusCode::OK, told(live)),
+        (&Method::GET, "/config") => (StatusCode::OK, config::in_force(live).await),
+        (&Method::POST, "/config") => config::reload(live).await,
         (&Method::POST, command @ ("/reload" | "/rollback" | "/start" | "/stop")) => match question(body).await {
-            Ok(question) => of_context(command, &question, container).await,
+            Ok(question) => of_context(command, &question, &live.container).await,
             Err(sentence) => (StatusCode::BAD_REQUEST, json!({ "error": sentence })),
         },
-        (_, path @ ("/status" | "/reload" | "/rollback" | "/start" | "/stop")) => {
-            (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": format!("{path} is asked by another method") }))
-        }
+        (&Method::POST, command @ ("/deploy" | "/undeploy")) => match question(body).await {
+            Ok(question) => placed(command, &question, &live.container).await,
+            Err(sentence) => (StatusCode::BAD_REQUEST, json!({ "error": sentence })),
+        },
+        (
+            _,
+            path @ ("/status" | "/config" | "/reload" | "/rollback" | "/start" | "/stop" | "/deploy" | "/undeploy"),
+        ) => (StatusCode::METHOD_NOT_ALLOWED, json!({ "error": format!("{path} is asked by another method") })),
         (_, path) => (StatusCode::NOT_FOUND, json!({ "error": format!("this server has no command {path}") })),
     };
     let mut response = Response::new(Full::from(format!("{answer}\n")));
@@ -146,8 +161,10 @@ async fn answer(request: Request<Incoming>, container: &Arc<Container>) -> Respo
     response
 }
 
-fn told(container: &Container) -> Value {
-    let mut told = serde_json::to_value(container.status()).unwrap_or_default();
+fn told(live: &Live) -> Value {
+    let mut told = serde_json::to_value(live.container.status()).unwrap_or_default();
+    let known = live.known();
+    told["configuration"] = json!({ "refused": known.refused, "needs_restart": known.needs_restart });
     told["version"] = env!("CARGO_PKG_VERSION").into();
     told["process"] = std::process::id().into();
     told
@@ -183,6 +200,36 @@ async fn of_context(command: &str, question: &Value, container: &Arc<Container>)
         ReloadError::Unknown(_) => StatusCode::NOT_FOUND,
         ReloadError::Ambiguous(_) | ReloadError::NotNow(_) => StatusCode::CONFLICT,
         ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, json!({ "error": error.to_string() }))
+}
+
+async fn placed(command: &str, question: &Value, container: &Arc<Container>) -> (StatusCode, Value) {
+    let Some(context) = question["context"].as_str() else {
+        return (StatusCode::BAD_REQUEST, json!({ "error": "the body has no `context`, such as \"/shop\"" }));
+    };
+    let named = Named { host: question["host"].as_str(), context };
+    let done = match (command, question["file"].as_str().map(PathBuf::from)) {
+        ("/undeploy", _) => container.undeploy(named).await.map(
+            |Undeployed { context, removed, instead }| json!({ "context": context, "removed": removed, "instead": instead }),
+        ),
+        (_, Some(file)) if file.is_absolute() => container.deploy(file, named).await.map(
+            |Deployed { context, generation, webapp }| json!({ "context": context, "generation": generation, "webapp": webapp }),
+        ),
+        _ => {
+            let why = "the body has no `file`, the absolute path of an archive or a folder";
+            return (StatusCode::BAD_REQUEST, json!({ "error": why }));
+        }
+    };
+    let error = match done {
+        Ok(told) => return (StatusCode::OK, told),
+        Err(error) => error,
+    };
+    let status = match error {
+        PlaceError::Wrong(_) => StatusCode::BAD_REQUEST,
+        PlaceError::Unknown(_) => StatusCode::NOT_FOUND,
+        PlaceError::InTheWay(_) => StatusCode::CONFLICT,
+        PlaceError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
     (status, json!({ "error": error.to_string() }))
 }

@@ -1,0 +1,147 @@
+//! The listeners that are open, and another list of them in the place of this one.
+//!
+//! Owned by `live`. Each accepts in a task of its own (`listener`), which goes on after it was removed until its connections have ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serval_config::Listener;
+use serval_container::Container;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::inherited::Inherited;
+use crate::listener::{bind, serve};
+use crate::run::{say, told};
+
+pub type Bound = (TcpListener, Arc<Listener>);
+
+pub struct Listeners {
+    container: Arc<Container>,
+    inherited: Arc<Inherited>,
+    open: Vec<Open>,
+    tasks: JoinSet<()>,
+}
+
+struct Open {
+    settings: watch::Sender<Arc<Listener>>,
+    /// Dropped, it stops too.
+    stop: watch::Sender<bool>,
+}
+
+/// What a new listener waits for.
+#[derive(PartialEq)]
+pub enum First {
+    Connections,
+    /// Until none is being loaded any more.
+    Servlets,
+}
+
+/// A list that can be put in force: all its addresses are open.
+pub struct Prepared {
+    /// By the place of each in `open`: its new settings; `None`: it goes.
+    kept: Vec<Option<Arc<Listener>>>,
+    new: Vec<Bound>,
+}
+
+impl Listeners {
+    pub fn new(container: Arc<Container>, inherited: Arc<Inherited>) -> Listeners {
+        Listeners { container, inherited, open: Vec::new(), tasks: JoinSet::new() }
+    }
+
+    pub fn add(&mut self, (socket, settings): Bound, first: First) {
+        let ((settings, new), (stop, mut stopped)) = (watch::channel(settings), watch::channel(false));
+        let container = self.container.clone();
+        self.tasks.spawn(async move {
+            if first == First::Servlets {
+                tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
+            }
+            serve(socket, new, container, stopped).await;
+        });
+        self.open.push(Open { settings, stop });
+    }
+
+    /// Opens the addresses that are new, and changes nothing. One that has only other settings stays open.
+    ///
+    /// # Errors
+    /// A sentence: one of them cannot be opened.
+    pub fn prepare(&self, wanted: &[Listener]) -> Result<Prepared, String> {
+        self.inherited.check(wanted)?;
+        let mut kept: Vec<Option<Arc<Listener>>> = vec![None; self.open.len()];
+        let mut new = Vec::new();
+        for settings in wanted {
+            let settings = Arc::new(settings.clone());
+            let same = |number: &usize| kept[*number].is_none() && self.address(*number) == settings.address;
+            match (0..self.open.len()).find(same) {
+                Some(number) => kept[number] = Some(settings),
+                None => new.push((self.bind(&settings)?, settings)),
+            }
+        }
+        Ok(Prepared { kept, new })
+    }
+
+    fn address(&self, number: usize) -> SocketAddr {
+        self.open[number].settings.borrow().address
+    }
+
+    fn bind(&self, settings: &Listener) -> Result<TcpListener, String> {
+        let in_the_way = (0..self.open.len()).map(|number| self.address(number));
+        let mut in_the_way = in_the_way.filter(|own| own.port() != 0 && own.port() == settings.address.port());
+        bind(settings, &self.inherited).map_err(|sentence| match in_the_way.next() {
+            Some(own) => format!(
+                "{} cannot be opened while this server listens on {own}: give it another port, or restart",
+                settings.address
+            ),
+            None => sentence,
+        })
+    }
+
+    /// Connections of those that go end by themselves: after their exchange, or at once, if they have none.
+    pub fn put_in_force(&mut self, Prepared { kept, new }: Prepared) {
+        for bound in new {
+            let address = bound.0.local_addr().unwrap_or(bound.1.address);
+            say(format_args!("listening on http://{address}"));
+            self.add(bound, First::Connections);
+        }
+        let mut kept = kept.into_iter();
+        self.open.retain(|open| match kept.next() {
+            Some(None) => {
+                let address = open.settings.borrow().address;
+                say(format_args!("no longer listening on http://{address}"));
+                open.stop.send_replace(true);
+                false
+            }
+            Some(Some(settings)) => {
+                open.settings.send_if_modified(|known| {
+                    let is_new = *known != settings;
+                    *known = settings;
+                    is_new
+                });
+                true
+            }
+            // One of the new ones.
+            None => true,
+        });
+    }
+
+    /// Waits for one that has ended as it never should.
+    pub async fn broken(&mut self) -> JoinError {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(error)) => return error,
+                // It was removed, and its last connection has ended.
+                Some(Ok(())) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops them all, and waits until their connections have ended.
+    pub async fn stop(mut self) {
+        for open in &self.open {
+            open.stop.send_replace(true);
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
