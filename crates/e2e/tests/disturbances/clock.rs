@@ -1,88 +1,96 @@
-//! A clock that is set while the server runs, by hours, forwards and backwards: sessions end by the time that passes and not by the
-//! clock, nothing waits for hours, and nothing turns without end. Needs libfaketime, which Debian has (`faketime`).
+//! A clock that is set while the server runs, by hours, forwards and backwards: what takes its time takes it by the time that passes and
+//! not by the clock; nothing waits for hours, and nothing turns without end. Needs `faketime`, a package of that name.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use e2e::commands::{becomes, context, done};
-use e2e::http_client::Connection;
 use e2e::process::cpu_time;
 use e2e::serval::{Home, Serval};
 
-use crate::{LONG, Steady, answers, ends_well, get, home, put, wait_until};
+use crate::{LONG, Steady, answers, ends_well, get, home, names, put, visit, wait_until};
 
-/// The library, as its package's own command finds it.
-fn libfaketime() -> PathBuf {
-    let output = Command::new("faketime").args(["+1h", "printenv", "LD_PRELOAD"]).output();
+const HOUR: i64 = 3600;
+
+/// The library that sets it, as the command of its package names it.
+fn libfaketime() -> String {
+    let output = Command::new("faketime").args(["-f", "+1h", "printenv", "LD_PRELOAD"]).output();
     let output = output.expect("this needs the command `faketime`, of the package of that name");
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn set_clock(home: &Home, offset: &str) {
-    home.write("clock.new", offset).unwrap();
+/// Sets the clock to so many hours after the true time.
+fn set_clock(home: &Home, hours: i64) {
+    home.write("clock.new", format!("{hours:+}h")).unwrap();
     fs::rename(home.path("clock.new"), home.path("clock")).unwrap();
 }
 
-/// Starts it with a clock that [`set_clock`] sets. Files have their true times: these were not set.
+/// Starts it with a clock that [`set_clock`] sets. Nobody sets the one that counts from the machine's start, nor the times of files.
 fn start(home: &Home) -> Serval {
-    set_clock(home, "+0h");
-    let variables = [
-        ("LD_PRELOAD", libfaketime().into_os_string()),
-        ("FAKETIME_TIMESTAMP_FILE", home.path("clock").into()),
-        ("FAKETIME_NO_CACHE", "1".into()),
-        ("DONT_FAKE_MONOTONIC", "1".into()),
-        ("NO_FAKE_STAT", "1".into()),
-    ];
-    let mut wrapper = vec!["env".into()];
-    wrapper.extend(variables.map(|(name, value)| {
-        let mut set = std::ffi::OsString::from(format!("{name}="));
-        set.push(value);
-        set
-    }));
+    set_clock(home, 0);
+    let file = home.path("clock");
+    let mut wrapper: Vec<OsString> =
+        ["env", "FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"].map(Into::into).to_vec();
+    wrapper.push(format!("FAKETIME_TIMESTAMP_FILE={}", file.display()).into());
+    wrapper.push(format!("LD_PRELOAD={}", libfaketime()).into());
     Serval::start_under(home, &wrapper).unwrap()
 }
 
-/// What the server says the time is, in seconds since 1970.
-fn date(serval: &Serval) -> i64 {
-    let answer = get(serval, "/files/page.txt");
-    let date = httpdate(answer.header("date").expect("a date"));
-    date
+/// What the clock says, in seconds since 1970.
+fn clock(serval: &Serval) -> i64 {
+    String::from_utf8(get(serval, "/x/step?clock").body).unwrap().parse().unwrap()
 }
 
-fn httpdate(_: &str) -> i64 {
-    0
+fn sessions(home: &Home, count: u64) {
+    becomes(home, |told| context(told, "/x")["sessions"] == count);
 }
 
 #[test]
-fn jumps_forwards_and_backwards_while_it_serves() {
+fn it_is_set_forwards_and_backwards() {
     let home = home(
         "[sessions]\nsnapshot_every = \"20ms\"\n[access_log]\nfile = \"access.log\"\nrotate = \"hour\"\n\
          [defaults.context]\nsettle_time = \"20ms\"\n",
     );
     let serval = start(&home);
     answers(&serval, 1);
-    let _ = (
-        LONG,
-        Duration::ZERO,
-        done as fn(&Home, &[&str]) -> String,
-        becomes as fn(&Home, fn(&serde_json::Value) -> bool) -> _,
-        context as fn(&'static serde_json::Value, &str) -> _,
-        cpu_time(1).is_ok(),
-        put as fn(&Home, u64),
-        wait_until as fn(&str, fn() -> bool),
-    );
-    let load = Steady::of(&serval);
-    for (number, offset) in ["+5h", "-7h", "+300d", "+0h"].into_iter().enumerate() {
-        set_clock(&home, offset);
-        println!("{:?} {}", get(&serval, "/files/page.txt").header("date"), date(&serval));
-        put(&home, number as u64 + 2);
-        answers(&serval, number as u64 + 2);
+    let (load, began) = (Steady::of(&serval), clock(&serval));
+    let (_, cookie) = visit(&serval, "a=b", "visit");
+    let log = home.path("var/log/access.log");
+    let mut version = 1;
+    for (round, hours) in [5, -7, 24 * 300, 0].into_iter().enumerate() {
+        // Half an hour after its last use its time is up, and that of the second one after a second.
+        visit(&serval, "a=b", "short");
+        set_clock(&home, hours);
+        wait_until("the clock is set", || (clock(&serval) - began - hours * HOUR).abs() < HOUR);
+        assert_eq!(visit(&serval, &cookie, "visit").0, round as u32 + 2, "{hours} hours");
+        sessions(&home, 1);
+        // A change is at rest after its time, and a command waits for it.
+        version += 1;
+        put(&home, version);
+        answers(&serval, version);
+        done(&home, &["reload", "/x"]);
+        // Lines are written on.
+        let before = fs::read(&log).map_or(0, |lines| lines.len());
+        load.goes_on();
+        wait_until("lines are written", || fs::read(&log).map_or(0, |lines| lines.len()) != before);
     }
+    // Forwards it is another hour; backwards, the lines of one hour only go on.
+    let logs = names(home.path("var/log"));
+    assert!((2..=5).contains(&logs.len()), "{logs:?}");
     load.was_well();
-    ends_well(&home, &serval, 5);
-    let lines = serval.stop_and_read().unwrap();
-    println!("{lines:#?}");
-    let _ = Connection::open;
+    ends_well(&home, &serval, version);
+    for hours in [-7, 24 * 300] {
+        set_clock(&home, hours);
+        wait_until("the clock is set", || (clock(&serval) - began - hours * HOUR).abs() < HOUR);
+        let before = cpu_time(serval.program().id()).unwrap();
+        let span = Duration::from_secs(1);
+        std::thread::sleep(span);
+        let used = cpu_time(serval.program().id()).unwrap() - before;
+        assert!(used < span / 2, "nobody asks for anything, and it has used {used:?} in {span:?}");
+    }
+    assert_eq!(visit(&serval, &cookie, "visit").0, 6);
+    assert!(serval.stop().unwrap().success());
+    let _ = LONG;
 }

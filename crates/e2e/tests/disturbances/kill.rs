@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use e2e::http_client::Connection;
 use e2e::serval::{Home, Serval};
 
-use crate::{LONG, Steady, answers, ends_well, get, home, is_tidy, library, named, names, put, started, wait_until};
+use crate::{
+    LONG, Steady, answers, ends_well, get, home, is_tidy, library, named, names, put, started, visit, wait_until,
+};
 
 const SETTINGS: &str = "[sessions]\nsnapshot_every = \"20ms\"\n[defaults.context]\nsettle_time = \"1ms\"\n";
 /// How often it is tried to hit the moment.
@@ -22,24 +24,13 @@ fn snapshot(home: &Home) -> PathBuf {
     home.path("var/sessions/localhost/x/snapshot")
 }
 
-/// Asks with a session, if the cookie names one, and returns its visits and its cookie.
-#[track_caller]
-fn visit(serval: &Serval, cookie: &str) -> (u32, String) {
-    let mut connection = Connection::open(serval.address(), LONG).unwrap();
-    connection.send(format!("GET /x/step?visit HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n").as_bytes()).unwrap();
-    let answer = connection.read_response().unwrap();
-    assert_eq!(answer.status, 200);
-    let set = answer.header("set-cookie").map_or(cookie, |set| set.split(';').next().unwrap());
-    (std::str::from_utf8(&answer.body).unwrap().parse().unwrap(), set.to_owned())
-}
-
 /// A visit that is in the snapshot.
 #[track_caller]
 fn visit_saved(home: &Home, serval: &Serval, cookie: &str) -> u32 {
     let snapshot = snapshot(home);
     wait_until("a snapshot", || snapshot.exists());
     let before = fs::read(&snapshot).unwrap();
-    let (visits, _) = visit(serval, cookie);
+    let (visits, _) = visit(serval, cookie, "visit");
     wait_until("another snapshot", || fs::read(&snapshot).unwrap() != before);
     visits
 }
@@ -47,7 +38,7 @@ fn visit_saved(home: &Home, serval: &Serval, cookie: &str) -> u32 {
 /// A session of two visits.
 #[track_caller]
 fn kept_session(home: &Home, serval: &Serval) -> String {
-    let (_, cookie) = visit(serval, "a=b");
+    let (_, cookie) = visit(serval, "a=b", "visit");
     assert_eq!(visit_saved(home, serval, &cookie), 2);
     cookie
 }
@@ -75,9 +66,9 @@ fn check(step: &str, begin: impl FnOnce(&Home, &Serval) -> Option<Connection>) {
     fs::remove_file(work(&home, &format!("hold-{step}"))).unwrap();
     let serval = started(&home);
     let load = Steady::of(&serval);
-    assert_eq!(visit(&serval, &cookie).0, 3, "{step}");
+    assert_eq!(visit(&serval, &cookie, "visit").0, 3, "{step}");
     ends_well(&home, &serval, 2);
-    assert_eq!(visit(&serval, &cookie).0, 4, "{step}");
+    assert_eq!(visit(&serval, &cookie, "visit").0, 4, "{step}");
     load.was_well();
     assert!(serval.stop().unwrap().success());
 }
@@ -216,7 +207,7 @@ fn while_sessions_are_saved() {
         let mut visits;
         loop {
             // A change that is to be saved.
-            visits = visit(&serval, &cookie).0;
+            visits = visit(&serval, &cookie, "visit").0;
             if (0..200).any(|_| half.exists()) {
                 break;
             }
@@ -264,7 +255,7 @@ fn while_it_is_built() {
     let serval = Serval::start(&home).unwrap();
     answers(&serval, 2);
     let load = Steady::of(&serval);
-    assert_eq!(visit(&serval, &cookie).0, 3);
+    assert_eq!(visit(&serval, &cookie, "visit").0, 3);
     fs::write(home.path("go"), "").unwrap();
     answers(&serval, 3);
     load.was_well();

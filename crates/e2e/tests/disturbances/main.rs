@@ -75,6 +75,17 @@ fn get(serval: &Serval, target: &str) -> Response {
     Connection::open(serval.address(), LONG).unwrap().get(target).unwrap()
 }
 
+/// Asks with a session, if the cookie names one, and returns its visits and its cookie.
+#[track_caller]
+fn visit(serval: &Serval, cookie: &str, query: &str) -> (u32, String) {
+    let mut connection = Connection::open(serval.address(), LONG).unwrap();
+    connection.send(format!("GET /x/step?{query} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n").as_bytes()).unwrap();
+    let answer = connection.read_response().unwrap();
+    assert_eq!(answer.status, 200);
+    let set = answer.header("set-cookie").map_or(cookie, |set| set.split(';').next().unwrap());
+    (std::str::from_utf8(&answer.body).unwrap().parse().unwrap(), set.to_owned())
+}
+
 #[track_caller]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const sv_host *host;
@@ -52,6 +53,7 @@ static int is(sv_exchange *exchange, const char *what) {
     return query.ptr != NULL && query.len == strlen(what) && memcmp(query.ptr, what, query.len) == 0;
 }
 
+/* The visits of a session; `short`: one that ends after a second. */
 static sv_status visit(sv_exchange *exchange) {
     char line[64];
     sv_session *session;
@@ -60,6 +62,9 @@ static sv_status visit(sv_exchange *exchange) {
     sv_status status = host->session(exchange, 1, &session);
     if (status != SV_OK) {
         return status;
+    }
+    if (is(exchange, "short")) {
+        host->session_set_max_inactive(session, 1);
     }
     if (host->session_attribute(session, SV_LIT("visits"), &value) == SV_OK) {
         memcpy(&visits, value.ptr, sizeof visits);
@@ -73,8 +78,13 @@ static sv_status visit(sv_exchange *exchange) {
 static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     (void)servlet;
     (void)task;
-    if (is(exchange, "visit")) {
+    if (is(exchange, "visit") || is(exchange, "short")) {
         return visit(exchange);
+    }
+    if (is(exchange, "clock")) {
+        char line[64];
+        snprintf(line, sizeof line, "%lld", (long long)time(NULL));
+        return host->write(exchange, line, strlen(line), NULL);
     }
     if (is(exchange, "drain")) {
         reach("drain");
