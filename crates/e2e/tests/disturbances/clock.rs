@@ -10,7 +10,7 @@ use e2e::commands::{becomes, context, done};
 use e2e::process::cpu_time;
 use e2e::serval::{Home, Serval};
 
-use crate::{LONG, Steady, answers, ends_well, get, home, names, put, visit, wait_until};
+use e2e::steady::{LONG, Steady, answers, ends_well, get, home, names, put, visit, wait_until};
 
 const HOUR: i64 = 3600;
 

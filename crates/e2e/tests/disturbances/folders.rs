@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::commands::{becomes, context, done, serval as command};
 use e2e::serval::Home;
 
-use crate::{LONG, Steady, answers, ends_well, get, home, is_tidy, library, names, put, started, wait_until};
+use e2e::steady::{LONG, Steady, answers, ends_well, get, home, is_tidy, library, names, put, started, wait_until};
 
 const QUICK: &str = "[defaults.context]\nsettle_time = \"1ms\"\n";
 

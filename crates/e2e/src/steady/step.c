@@ -81,6 +81,11 @@ static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     if (is(exchange, "visit") || is(exchange, "short")) {
         return visit(exchange);
     }
+    if (is(exchange, "parts")) {
+        size_t count;
+        sv_status status = host->part_count(exchange, &count);
+        return status != SV_OK ? status : host->write(exchange, SV_LIT("parts"), NULL);
+    }
     if (is(exchange, "clock")) {
         char line[64];
         snprintf(line, sizeof line, "%lld", (long long)time(NULL));
@@ -101,7 +106,7 @@ static sv_status check(void *servlet, sv_exchange *exchange, void **task) {
 
 static const sv_str step_patterns[] = {SV_STR("/step")};
 static const sv_str check_patterns[] = {SV_STR("/check")};
-static const sv_servlet step = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING, .name = SV_STR("step"),
+static const sv_servlet step = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING | SV_MULTIPART, .name = SV_STR("step"),
     .patterns = step_patterns, .pattern_count = 1, .service = service};
 static const sv_servlet checked = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING, .name = SV_STR("checked"),
     .patterns = check_patterns, .pattern_count = 1, .service = check};
