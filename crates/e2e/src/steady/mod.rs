@@ -175,9 +175,12 @@ pub fn is_tidy(home: &Home) {
     let x = context(&told, "/x");
     assert_eq!((&x["servlets"], &x["refused"]), (&2.into(), &serde_json::Value::Null), "{x:#}");
     let prefix = format!("g{}-", x["generation"]);
-    wait_until("one private copy is there", || {
-        let copies = names(home.path("var/run/generations/localhost/x"));
-        copies.len() == 1 && copies[0].starts_with(&prefix)
+    wait_until("only what it has is there", || {
+        let mut copies = names(home.path("var/run/generations/localhost/x"));
+        let are_its_own = copies.iter().all(|name| name.starts_with(&prefix));
+        // Of uploads.
+        copies.retain(|name| !name.ends_with(".temp"));
+        are_its_own && copies.len() == 1
     });
     wait_until("what is kept is whole", || {
         let kept = names(home.path("var/generations/localhost/x"));

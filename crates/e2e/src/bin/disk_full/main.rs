@@ -32,17 +32,23 @@ fn main() -> ExitCode {
 
 /// Runs this program anew where it may mount file systems.
 fn in_a_namespace() -> Result<()> {
-    let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    // The kernel ends it with this one.
-    command.args(["--mount", "--propagation", "private", "--kill-child"]);
-    command.arg(std::env::current_exe()?).env(INSIDE, "1");
-    let status = command.status().context("this program needs `unshare`, of util-linux")?;
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        // The kernel ends it with this one.
+        command.args(["--mount", "--propagation", "private", "--kill-child"]);
+        command
+    };
+    let tried = unshare().arg("true").output().context("this program needs `unshare`, of util-linux")?;
+    let why = String::from_utf8_lossy(&tried.stderr);
     ensure!(
-        status.success(),
-        "it ended with {status}; it needs root, or that users may have namespaces, to mount small file systems"
+        tried.status.success(),
+        "to mount file systems it has to be root, or users may have namespaces: {}",
+        why.trim()
     );
+    let status = unshare().arg(std::env::current_exe()?).env(INSIDE, "1").status()?;
+    ensure!(status.success(), "it ended with {status}");
     Ok(())
 }
