@@ -1,5 +1,5 @@
 /* A servlet that answers its version, which is in the file as `version 0000` and may be changed there. At each step of its life it waits
- * for as long as there is a file `hold-STEP` in its work folder, and says so by a file `at-STEP`. */
+ * for as long as there is a file `hold-STEP` in its work folder, and says so by a file `at-STEP`. Queries ask for what else a test needs. */
 #include <servlet.h>
 
 #include <fcntl.h>
@@ -77,9 +77,12 @@ static sv_status visit(sv_exchange *exchange) {
 
 static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     (void)servlet;
-    (void)task;
     if (is(exchange, "visit") || is(exchange, "short")) {
         return visit(exchange);
+    }
+    if (is(exchange, "never")) {
+        *task = (void *)version;
+        return SV_PENDING;
     }
     if (is(exchange, "parts")) {
         size_t count;
@@ -97,6 +100,13 @@ static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     return host->write(exchange, version, sizeof version - 1, NULL);
 }
 
+/* It waits for what never comes. */
+static sv_status wait_on(void *task, sv_exchange *exchange) {
+    (void)task;
+    (void)exchange;
+    return SV_PENDING;
+}
+
 static sv_status check(void *servlet, sv_exchange *exchange, void **task) {
     (void)servlet;
     (void)task;
@@ -107,7 +117,7 @@ static sv_status check(void *servlet, sv_exchange *exchange, void **task) {
 static const sv_str step_patterns[] = {SV_STR("/step")};
 static const sv_str check_patterns[] = {SV_STR("/check")};
 static const sv_servlet step = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING | SV_MULTIPART, .name = SV_STR("step"),
-    .patterns = step_patterns, .pattern_count = 1, .service = service};
+    .patterns = step_patterns, .pattern_count = 1, .service = service, .poll = wait_on};
 static const sv_servlet checked = {.struct_size = sizeof(sv_servlet), .flags = SV_BLOCKING, .name = SV_STR("checked"),
     .patterns = check_patterns, .pattern_count = 1, .service = check};
 static const sv_servlet *const servlets[] = {&step, &checked};

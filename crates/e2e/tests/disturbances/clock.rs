@@ -9,8 +9,7 @@ use std::time::Duration;
 use e2e::commands::{becomes, context, done};
 use e2e::process::cpu_time;
 use e2e::serval::{Home, Serval};
-
-use e2e::steady::{LONG, Steady, answers, ends_well, get, home, names, put, visit, wait_until};
+use e2e::steady::{Steady, answers, ends_well, get, home, names, put, visit, wait_until};
 
 const HOUR: i64 = 3600;
 
@@ -43,15 +42,11 @@ fn clock(serval: &Serval) -> i64 {
     String::from_utf8(get(serval, "/x/step?clock").body).unwrap().parse().unwrap()
 }
 
-fn sessions(home: &Home, count: u64) {
-    becomes(home, |told| context(told, "/x")["sessions"] == count);
-}
-
 #[test]
 fn it_is_set_forwards_and_backwards() {
     let home = home(
         "[sessions]\nsnapshot_every = \"20ms\"\n[access_log]\nfile = \"access.log\"\nrotate = \"hour\"\n\
-         [defaults.context]\nsettle_time = \"20ms\"\n",
+         [defaults.context]\nsettle_time = \"20ms\"\nasync_timeout = \"300ms\"\n",
     );
     let serval = start(&home);
     answers(&serval, 1);
@@ -60,17 +55,21 @@ fn it_is_set_forwards_and_backwards() {
     let log = home.path("var/log/access.log");
     let mut version = 1;
     for (round, hours) in [5, -7, 24 * 300, 0].into_iter().enumerate() {
-        // Half an hour after its last use its time is up, and that of the second one after a second.
-        visit(&serval, "a=b", "short");
+        // Its time is up half an hour after its last use, and that of another one after a second.
+        if hours < 0 {
+            visit(&serval, "a=b", "short");
+        }
         set_clock(&home, hours);
         wait_until("the clock is set", || (clock(&serval) - began - hours * HOUR).abs() < HOUR);
         assert_eq!(visit(&serval, &cookie, "visit").0, round as u32 + 2, "{hours} hours");
-        sessions(&home, 1);
+        becomes(&home, |told| context(told, "/x")["sessions"] == 1);
         // A change is at rest after its time, and a command waits for it.
         version += 1;
         put(&home, version);
         answers(&serval, version);
         done(&home, &["reload", "/x"]);
+        // What does not come is waited for until its time is up.
+        assert_eq!(get(&serval, "/x/step?never").status, 500);
         // Lines are written on.
         let before = fs::read(&log).map_or(0, |lines| lines.len());
         load.goes_on();
@@ -92,5 +91,4 @@ fn it_is_set_forwards_and_backwards() {
     }
     assert_eq!(visit(&serval, &cookie, "visit").0, 6);
     assert!(serval.stop().unwrap().success());
-    let _ = LONG;
 }

@@ -4,9 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use e2e::commands::{becomes, context, done, serval as command};
-use e2e::serval::Home;
-
-use e2e::steady::{LONG, Steady, answers, ends_well, get, home, is_tidy, library, names, put, started, wait_until};
+use e2e::steady::{Steady, answers, ends_well, get, home, is_tidy, library, names, put, started, wait_until};
 
 const QUICK: &str = "[defaults.context]\nsettle_time = \"1ms\"\n";
 
@@ -154,5 +152,4 @@ fn names_of_what_is_being_written_are_not_served() {
     ends_well(&home, &serval, 1);
     load.was_well();
     assert!(serval.stop().unwrap().success());
-    let _ = (Home::new, LONG);
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use e2e::http_client::Connection;
 use e2e::serval::{Home, Serval};
-
 use e2e::steady::{
     LONG, Steady, answers, ends_well, get, home, is_tidy, library, named, names, put, started, visit, wait_until,
 };

@@ -9,7 +9,6 @@ use std::process::Command;
 
 use e2e::commands::{becomes, context, serval as command};
 use e2e::serval::{Home, Serval, binary};
-
 use e2e::steady::{LONG, Steady, answers, ends_well, get, home, put, wait_until};
 
 /// What the server runs beneath.

@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use e2e::serval::Serval;
-use rustix::process::{Pid, Signal, kill_process};
-
 use e2e::steady::{LONG, Steady, answers, ends_well, home, library, started, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What the server says when it looks without having been told of anything.
 const ANYWAY: &str = "nothing was told for";
