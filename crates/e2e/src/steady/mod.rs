@@ -10,10 +10,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::commands::{becomes, context};
+use crate::commands::{becomes, context, status};
 use crate::http_client::{Connection, Response};
 use crate::load::{Load, Outcome};
 use crate::serval::{Home, Serval, repository};
+use serde_json::json;
 
 pub const LONG: Duration = Duration::from_secs(60);
 /// Of the library of `step.c`, which answers it.
@@ -166,32 +167,43 @@ pub fn ends_well(home: &Home, serval: &Serval, version: u64) {
     is_tidy(home);
 }
 
+/// Waits until the status tells of no trouble with `/x`, and nothing is left of what it does not have, nor half of anything.
 #[track_caller]
 pub fn is_tidy(home: &Home) {
-    let told = becomes(home, |told| {
-        told["old"].as_array().is_some_and(Vec::is_empty) && context(told, "/x")["state"] == "ready"
-    });
-    assert_eq!((&told["left_mapped"], &told["problems"]), (&0.into(), &serde_json::json!([])), "{told:#}");
+    let mut last = String::new();
+    let deadline = Instant::now() + LONG;
+    while let Some(why) = untidy(home) {
+        assert!(Instant::now() < deadline, "{why}, {last}");
+        last = format!("and before: {why}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What is not as it should be at the end.
+fn untidy(home: &Home) -> Option<String> {
+    let told = status(home);
     let x = context(&told, "/x");
-    assert_eq!((&x["servlets"], &x["refused"]), (&2.into(), &serde_json::Value::Null), "{x:#}");
+    let is_well = x["state"] == "ready" && x["servlets"] == 2 && x["refused"].is_null();
+    if !is_well || told["old"] != json!([]) || told["problems"] != json!([]) || told["left_mapped"] != 0 {
+        return Some(format!("{told:#}"));
+    }
+    // Beside the private copy there may be the folder of its uploads.
+    let copies = names(home.path("var/run/generations/localhost/x"));
     let prefix = format!("g{}-", x["generation"]);
-    wait_until("only what it has is there", || {
-        let mut copies = names(home.path("var/run/generations/localhost/x"));
-        let are_its_own = copies.iter().all(|name| name.starts_with(&prefix));
-        // Of uploads.
-        copies.retain(|name| !name.ends_with(".temp"));
-        are_its_own && copies.len() == 1
-    });
-    wait_until("what is kept is whole", || {
-        let kept = names(home.path("var/generations/localhost/x"));
-        let is_whole = |name: &String| {
-            let folder = home.path("var/generations/localhost/x").join(name);
-            let record = std::fs::read_to_string(folder.join("kept.json")).unwrap_or_default();
-            let has_library = folder.join("lib/step.so").is_file();
-            name.parse::<u64>().is_ok() && !record.is_empty() && record.contains("step.so") == has_library
-        };
-        !kept.is_empty() && kept.iter().all(is_whole)
-    });
-    let unfinished = |name: &String| name.contains(".new") || name.contains(".tmp") || name.contains(".damaged");
-    assert!(!names(home.path("var/sessions/localhost/x")).iter().any(unfinished));
+    let count = copies.iter().filter(|name| !name.ends_with(".temp")).count();
+    if count != 1 || !copies.iter().all(|name| name.starts_with(&prefix)) {
+        return Some(format!("there are the private copies {copies:?}"));
+    }
+    let kept = home.path("var/generations/localhost/x");
+    let is_whole = |name: &String| {
+        let record = std::fs::read_to_string(kept.join(name).join("kept.json")).unwrap_or_default();
+        let has_library = kept.join(name).join("lib/step.so").is_file();
+        name.parse::<u64>().is_ok() && !record.is_empty() && record.contains("step.so") == has_library
+    };
+    let all = names(kept.clone());
+    if all.is_empty() || !all.iter().all(is_whole) {
+        return Some(format!("of {all:?} not all are kept whole"));
+    }
+    let sessions = names(home.path("var/sessions/localhost/x"));
+    sessions.iter().any(|name| name != "snapshot").then(|| format!("of sessions there are {sessions:?}"))
 }

@@ -67,7 +67,8 @@ fn a_webapp_that_is_removed_while_it_starts_is_gone() {
 /// Copied file by file, the libraries last and the web.toml in the middle.
 #[test]
 fn a_tree_that_is_copied_slowly() {
-    let home = home("[defaults.context]\nsettle_time = \"300ms\"\n");
+    // So long that it is not over between two pieces on a busy machine.
+    let home = home("[defaults.context]\nsettle_time = \"2s\"\n");
     let serval = started(&home);
     let load = Steady::of(&serval);
     let whole = library(1);
