@@ -72,6 +72,12 @@ fn check(step: &str, begin: impl FnOnce(&Home, &Serval) -> Option<Connection>) {
     assert!(serval.stop().unwrap().success());
 }
 
+/// In its constructor, which holds the linker of the whole process: no thread of the server may need that.
+#[test]
+fn while_the_next_one_is_loaded() {
+    check("load", |_, _| None);
+}
+
 #[test]
 fn while_the_next_one_starts() {
     check("init", |_, _| None);
@@ -97,6 +103,7 @@ fn while_the_old_one_is_destroyed() {
     check("destroy", |_, _| None);
 }
 
+/// In its finalizer, as with the constructor.
 #[test]
 fn while_the_old_one_is_unloaded() {
     check("unload", |_, _| None);
