@@ -4,6 +4,7 @@
 //! Its library (`step.c`) waits at a step of its life while a file is there. Like all that is for tests, it panics where something is not
 //! as it should be.
 
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,8 +15,8 @@ use crate::commands::{becomes, context, status};
 use crate::http_client::{Connection, Response};
 use crate::load::{Load, Outcome};
 use crate::serval::{Home, Serval, repository};
-use serde_json::json;
 
+/// For whatever comes at all, on a machine that is busy.
 pub const LONG: Duration = Duration::from_secs(60);
 /// Of the library of `step.c`, which answers it.
 const VERSION: &[u8] = b"version 0000";
@@ -60,17 +61,20 @@ pub fn put(home: &Home, version: u64) {
         .unwrap();
 }
 
+/// Starts it, and waits until the servlets of `/x` are there.
 pub fn started(home: &Home) -> Serval {
     let serval = Serval::start(home).unwrap();
     becomes(home, |told| context(told, "/x")["servlets"] == 2);
     serval
 }
 
+/// Asks on a connection of its own.
 pub fn get(serval: &Serval, target: &str) -> Response {
     Connection::open(serval.address(), LONG).unwrap().get(target).unwrap()
 }
 
-/// Asks with a session, if the cookie names one, and returns its visits and its cookie.
+/// Asks `/x` with a session, if the cookie names one, and returns its visits and its cookie. The query is `visit`, or `short`: then its time
+/// is a second.
 #[track_caller]
 pub fn visit(serval: &Serval, cookie: &str, query: &str) -> (u32, String) {
     let mut connection = Connection::open(serval.address(), LONG).unwrap();
@@ -81,6 +85,7 @@ pub fn visit(serval: &Serval, cookie: &str, query: &str) -> (u32, String) {
     (std::str::from_utf8(&answer.body).unwrap().parse().unwrap(), set.to_owned())
 }
 
+/// Asks until it is so.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;
@@ -90,6 +95,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until `/x` answers that version.
 #[track_caller]
 pub fn answers(serval: &Serval, version: u64) {
     wait_until(&named(version), || get(serval, "/x/step").body == named(version).as_bytes());

@@ -26,11 +26,11 @@ fn snapshot(home: &Home) -> PathBuf {
 /// A visit that is in the snapshot.
 #[track_caller]
 fn visit_saved(home: &Home, serval: &Serval, cookie: &str) -> u32 {
-    let snapshot = snapshot(home);
-    wait_until("a snapshot", || snapshot.exists());
-    let before = fs::read(&snapshot).unwrap();
     let (visits, _) = visit(serval, cookie, "visit");
-    wait_until("another snapshot", || fs::read(&snapshot).unwrap() != before);
+    // The attribute: its name, and behind a length its value.
+    let saved = [b"visits", &4_u32.to_le_bytes()[..], &visits.to_le_bytes()].concat();
+    let has = |bytes: Vec<u8>| bytes.windows(saved.len()).any(|window| window == saved);
+    wait_until("it is in the snapshot", || fs::read(snapshot(home)).is_ok_and(has));
     visits
 }
 
@@ -53,11 +53,8 @@ fn check(step: &str, begin: impl FnOnce(&Home, &Serval) -> Option<Connection>) {
     let held = begin(&home, &serval);
     put(&home, 2);
     wait_until(step, || work(&home, &format!("at-{step}")).exists());
-    if ["drain", "destroy", "unload"].contains(&step) {
-        answers(&serval, 2);
-    } else {
-        assert_eq!(get(&serval, "/x/step").body, b"version 0001", "{step}");
-    }
+    let serves = if ["drain", "destroy", "unload"].contains(&step) { 2 } else { 1 };
+    answers(&serval, serves);
     load.was_well();
     // Killed.
     drop(serval);
