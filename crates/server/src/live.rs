@@ -42,6 +42,8 @@ pub struct Loaded {
     pub stamp: Stamp,
 }
 
+pub type ReadServer = Read<(Server, Vec<Setting>)>;
+
 /// The files that a configuration depends on.
 pub struct Files {
     pub all: BTreeSet<PathBuf>,
@@ -293,7 +295,7 @@ impl Keeper {
     }
 
     /// Reads the files, and remembers how they lay there. An error is a sentence.
-    async fn read(&mut self, before: &Arc<Server>) -> Result<Read<(Server, Vec<Setting>)>, String> {
+    async fn read(&mut self, before: &Arc<Server>) -> Result<ReadServer, String> {
         let (config, known) = (before.clone(), self.files.all.clone());
         let read = tokio::task::spawn_blocking(move || read_as_one(&config.file, &config.home, &known)).await;
         let (read, stamp) = read.map_err(|error| format!("it could not be read: {error}; please report it"))?;
@@ -304,11 +306,7 @@ impl Keeper {
 
 /// Reads the files as they lie there at one time, which is the second: some as before a change and others as behind it would be what
 /// nobody has written. `known`: what is watched besides those that they name. An error is a sentence.
-pub fn read_as_one(
-    file: &Path,
-    home: &Path,
-    known: &BTreeSet<PathBuf>,
-) -> (Result<Read<(Server, Vec<Setting>)>, String>, Stamp) {
+pub fn read_as_one(file: &Path, home: &Path, known: &BTreeSet<PathBuf>) -> (Result<ReadServer, String>, Stamp) {
     let mut files = known.clone();
     let mut stamp = Stamp::of(&files, file);
     for _ in 0..READS_MAX {
