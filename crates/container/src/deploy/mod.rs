@@ -318,6 +318,7 @@ impl Container {
         let of = Of { config, host: &host.name, path: &name.path };
         let now = Inputs::of(webapp)?.given(&of, &Inputs::default());
         let store = Store(self.deployment.folder_in("generations", &host.name, &name.folder()));
+        store.sweep();
         let pinned = store.pinned(&now).map(|kept| Inputs::of_kept(webapp, &kept.inside)).transpose()?;
         let first = pinned.as_ref().map(|pinned| pinned.clone().given(&of, &Inputs::default()));
         let hosts = self.hosts.load();

@@ -73,6 +73,12 @@ pub unsafe extern "C" fn __cxa_thread_atexit_impl(
         records::add_destructor(owner, destructor, object);
         return 0;
     }
+    // libc waits for the linker to count it, which a library holds while its constructors and finalizers run: for so long no thread of
+    // the server could begin, or use a thread-local for the first time.
+    if records::is_used() && objects::is_program(dso.addr()) {
+        records::add_destructor(records::PROGRAM, destructor, object);
+        return 0;
+    }
     // SAFETY: this is the type that libc gives it.
     let next = unsafe { std::mem::transmute::<*mut c_void, AtExit>(THREAD_ATEXIT.get()) };
     // SAFETY: the caller's promise.
