@@ -33,6 +33,9 @@ const READS_MAX: usize = 5;
 /// LIMIT: keys that the log names of one change.
 const NAMED_MAX: usize = 20;
 
+/// The configuration of all files, with each value's origin.
+type WholeRead = Read<(Server, Vec<Setting>)>;
+
 /// A configuration, where its values are from, and the files that it depends on.
 pub struct Loaded {
     pub server: Server,
@@ -304,11 +307,7 @@ impl Keeper {
 
 /// Reads the files as they lie there at one time, which is the second: some as before a change and others as behind it would be what
 /// nobody has written. `known`: what is watched besides those that they name. An error is a sentence.
-pub fn read_as_one(
-    file: &Path,
-    home: &Path,
-    known: &BTreeSet<PathBuf>,
-) -> (Result<Read<(Server, Vec<Setting>)>, String>, Stamp) {
+pub fn read_as_one(file: &Path, home: &Path, known: &BTreeSet<PathBuf>) -> (Result<WholeRead, String>, Stamp) {
     let mut files = known.clone();
     let mut stamp = Stamp::of(&files, file);
     for _ in 0..READS_MAX {
