@@ -227,8 +227,8 @@ struct Events {
 
 impl Events {
     fn new(mut news: watch::Receiver<News>, stopped: watch::Receiver<bool>) -> Events {
-        news.mark_changed();
-        Events { first: Some(Bytes::from_static(b"retry: 500\n\n")), waiting: Some(next(news, stopped)) }
+        let first = format!("retry: 500\n\ndata: {}\n\n", news.borrow_and_update().shown());
+        Events { first: Some(first.into()), waiting: Some(next(news, stopped)) }
     }
 }
 
