@@ -293,7 +293,9 @@ impl Container {
             return Some(Ok(entry.context.current.load().number));
         }
         let refused = entry.refused.as_ref().filter(|_| entry.tried.is_of_folder(&folder));
-        refused.map(|failure| Err(failure.reason.clone()))
+        let refused = refused.map(|failure| failure.reason.clone());
+        // What cannot be looked at is not even tried.
+        refused.or_else(|| self.deployment.complaint_of(&[&folder])).map(Err)
     }
 
     /// Without the time that a pass gives to what may be on its way to the same place.

@@ -105,6 +105,8 @@ fn what_is_refused_is_taken_back() {
     home.write("new/site/index.html", "a site").unwrap();
     home.write("new/wrong/WEB-INF/web.toml", "chek = \"/\"").unwrap();
     home.write("new/page.html", "no archive").unwrap();
+    home.write("new/lib.war", Made::new().file("WEB-INF/lib", "a file").bytes()).unwrap();
+    home.write("new/lib/WEB-INF/lib", "a file").unwrap();
     symlink("/dev/zero", home.path("new/zero.war")).unwrap();
     let serval_runs = Serval::start(&home).unwrap();
     assert_eq!(deploy(&home, "new/good.war", &["--path", "/shop"]).0, Some(0));
@@ -120,6 +122,9 @@ fn what_is_refused_is_taken_back() {
         ("new/zero.war", &["--path", "/shop"], "the archive is not an ordinary file"),
         ("new/wrong", &["--path", "/site"], "did you mean `check`?"),
         ("new/wrong", &["--path", "/other"], "did you mean `check`?"),
+        ("new/lib.war", &["--path", "/shop"], "WEB-INF/lib cannot be read: "),
+        ("new/lib.war", &["--path", "/other"], "WEB-INF/lib cannot be read: "),
+        ("new/lib", &["--path", "/site"], "WEB-INF/lib cannot be read: "),
         ("new/none.war", &["--path", "/shop"], "none.war cannot be read: No such file"),
         ("new/page.html", &["--path", "/shop"], "neither a folder nor an archive"),
         ("new/site", &["--path", "/shop"], "a folder beside it would not be served: undeploy it before"),
