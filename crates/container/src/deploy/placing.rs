@@ -181,7 +181,9 @@ impl Container {
             let serves = |other: &ContextName| {
                 let entry = mounted.get(&(host.name.clone(), other.clone()));
                 entry.is_some_and(|entry| {
-                    !entry.has_never_served() && entry.context.waiting() == Waiting::No && entry.load.is_none()
+                    let is_in_use = entry.context.waiting() == Waiting::No && entry.load.is_none();
+                    // Behind a gate nobody is served, as with a newer version that an operator has stopped.
+                    is_in_use && !entry.has_never_served() && entry.context.current.load().gate.is_none()
                 })
             };
             let has_newer =

@@ -232,3 +232,28 @@ fn an_old_version_goes_when_nobody_has_a_session_with_it() {
     becomes(&home, |told| told["contexts"].as_array().unwrap().len() == 1);
     assert!(serval_runs.stop().unwrap().success());
 }
+
+#[test]
+fn an_old_version_stays_while_the_newer_one_is_stopped() {
+    let (home, shop) = (home(), Shop::new());
+    home.configure("[[host]]\nundeploy_old_versions = true").unwrap();
+    put(&home, "shop##1.war", shop.archive("1"));
+    home.write("new/page.war", page("a page")).unwrap();
+    let serval_runs = Serval::start(&home).unwrap();
+    let first = get(&serval_runs, "/shop/visit?in");
+    let cookie = first.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    put(&home, "shop##2.war", shop.archive("2"));
+    answers(&serval_runs, "/shop/visit", 200, "2 0");
+    assert_eq!(serval(&home, &["stop", "/shop##2"]).0, Some(0));
+    let mut connection = Connection::open(serval_runs.address(), LONG).unwrap();
+    let request = format!("GET /shop/visit?quit HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
+    connection.send(request.as_bytes()).unwrap();
+    assert_eq!(connection.read_response().unwrap().body, b"1 2");
+    // It makes passes, and waits for them: each would have removed the old version.
+    assert_eq!(deploy(&home, "new/page.war", &["--path", "/page"]).0, Some(0));
+    assert_eq!(deploy(&home, "new/page.war", &["--path", "/page2"]).0, Some(0));
+    assert!(home.path("webapps/shop##1.war").exists());
+    assert_eq!(serval(&home, &["start", "/shop##2"]).0, Some(0));
+    wait_until(&serval_runs, || !home.path("webapps/shop##1.war").exists());
+    assert!(serval_runs.stop().unwrap().success());
+}
