@@ -111,15 +111,7 @@ impl Container {
         let (place, before) = place_for(&host, &key.1, file)?;
         let (way, mark) = (beside(place.path(), ON_ITS_WAY), beside(place.path(), MARK));
         let (from, at, limits) = (file.to_owned(), place.path().to_owned(), limits(&self.deployment.config.load()));
-        let copied = tokio::task::spawn_blocking(move || {
-            let (to, mark) = (beside(&at, ON_ITS_WAY), beside(&at, MARK));
-            let unmarked = |error| PlaceError::Refused(format!("{} cannot be written: {error}", mark.display()));
-            remove_any(&to);
-            let copied = copy(&from, &to, &limits);
-            let marked =
-                copied.and_then(|()| if before { write_mark(&mark, &at, &to).map_err(unmarked) } else { Ok(()) });
-            marked.inspect_err(|_| [&to, &mark].into_iter().for_each(|path| remove_any(path)))
-        });
+        let copied = tokio::task::spawn_blocking(move || copy_beside(&from, &at, before, &limits));
         copied.await.unwrap_or_else(|_| Err(PlaceError::Refused(FAULT.to_owned())))?;
         let number = self.generation_of(&key).await;
         swap(&way, place.path(), before).map_err(|error| {
@@ -127,26 +119,23 @@ impl Container {
             PlaceError::Refused(format!("{} cannot be written: {error}", place.path().display()))
         })?;
         let outcome = self.becomes(&key, &place).await;
-        let mut is_known = true;
-        if outcome.is_err() {
-            let back = match before {
-                true => swap_back(&way, place.path()),
-                false => fs::rename(place.path(), &way),
-            };
-            if let Err(error) = back {
-                is_known = !before;
-                tracing::error!("{} cannot be put back: {error}", place.path().display());
-            }
-            match before {
-                true => self.is_as_before(&key).await,
-                false => self.unmount_at_once(&key).await,
-            }
-        } else if let Some(number) = number {
-            self.linger(&key, number).await;
+        let back = match &outcome {
+            Ok(_) => Ok(()),
+            Err(_) if before => swap_back(&way, place.path()),
+            Err(_) => fs::rename(place.path(), &way),
+        };
+        match &back {
+            Ok(()) => remove_any(&mark),
+            Err(error) => tracing::error!("{} cannot be put back: {error}", place.path().display()),
         }
-        // What could not be put back is tried again at the next start.
-        if is_known {
-            remove_any(&mark);
+        match (&outcome, number) {
+            (Err(_), _) if before => self.is_as_before(&key).await,
+            (Err(_), _) => self.unmount_at_once(&key).await,
+            (Ok(_), Some(number)) => self.linger(&key, number).await,
+            (Ok(_), None) => {}
+        }
+        // What could not be put back stays, and is tried again at the next start.
+        if back.is_ok() {
             remove_in_the_background(way);
         }
         let generation = outcome.map_err(PlaceError::Refused)?;
@@ -401,14 +390,19 @@ pub fn sweep(webapps: &Path) {
         let entries = fs::read_dir(webapps).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).filter_map(move |path| Some((place_beside(&path, end)?, path)))
     };
+    let mut is_done = true;
     for (place, mark) in left(MARK) {
-        if let Err(error) = take_back(&place, &mark) {
-            // With what is to be put there, for the next start.
-            return tracing::error!("{} cannot be put back: {error}", place.display());
+        match take_back(&place, &mark) {
+            Ok(()) => remove_any(&mark),
+            Err(error) => {
+                is_done = false;
+                tracing::error!("{} cannot be put back: {error}; it is tried again at the next start", place.display());
+            }
         }
-        remove_any(&mark);
     }
-    left(ON_ITS_WAY).for_each(|(_, path)| remove_any(&path));
+    if is_done {
+        left(ON_ITS_WAY).for_each(|(_, path)| remove_any(&path));
+    }
 }
 
 fn place_beside(path: &Path, end: &str) -> Option<PathBuf> {
@@ -425,7 +419,8 @@ fn write_mark(mark: &Path, place: &Path, new: &Path) -> io::Result<()> {
 /// Puts back what a deployment has replaced of which nobody knows whether it serves: the process has ended before, or could not put it
 /// back. Nothing that has been changed since then is touched.
 fn take_back(place: &Path, mark: &Path) -> io::Result<()> {
-    let marked = fs::read_to_string(mark)?;
+    let marked = fs::read(mark)?;
+    let marked = String::from_utf8_lossy(&marked);
     let mut lines = marked.lines();
     let (Some(was), Some(new)) = (lines.next(), lines.next()) else { return Ok(()) };
     let is = |path: &Path, known: &str| identity(path).is_ok_and(|now| now == known);
@@ -479,6 +474,19 @@ fn swap_back(old: &Path, place: &Path) -> io::Result<()> {
     }
 }
 
+/// Copies it to beside its place, and marks what it is to replace there. An error leaves nothing.
+fn copy_beside(from: &Path, place: &Path, replaces: bool, limits: &Limits) -> Result<(), PlaceError> {
+    let (way, mark) = (beside(place, ON_ITS_WAY), beside(place, MARK));
+    let unwritten = |error| PlaceError::Refused(format!("{} cannot be written: {error}", mark.display()));
+    remove_any(&way);
+    let copied = copy(from, &way, limits);
+    let marked = copied.and_then(|()| match replaces {
+        true => write_mark(&mark, place, &way).map_err(unwritten),
+        false => Ok(()),
+    });
+    marked.inspect_err(|_| [&way, &mark].into_iter().for_each(|path| remove_any(path)))
+}
+
 /// Copies an archive that is as it should be, or a folder.
 fn copy(from: &Path, to: &Path, limits: &Limits) -> Result<(), PlaceError> {
     if from.is_dir() {
@@ -528,4 +536,57 @@ fn copy_file(from: &Path, to: &Path, most: u64) -> io::Result<u64> {
 /// Nobody waits: what the end of the process leaves is swept at the next start.
 fn remove_in_the_background(path: PathBuf) {
     drop(tokio::task::spawn_blocking(move || remove_any(&path)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder in which a deployment of "new" over "old" was cut off.
+    fn cut_off() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let webapps = tempfile::tempdir().unwrap();
+        let place = webapps.path().join("shop.war");
+        let (way, mark) = (beside(&place, ON_ITS_WAY), beside(&place, MARK));
+        fs::write(&place, "old").unwrap();
+        fs::write(&way, "new").unwrap();
+        write_mark(&mark, &place, &way).unwrap();
+        swap(&way, &place, true).unwrap();
+        (webapps, place, way)
+    }
+
+    #[track_caller]
+    fn leaves(webapps: &tempfile::TempDir, place: &Path, text: Option<&str>) {
+        sweep(webapps.path());
+        assert_eq!(fs::read_to_string(place).ok().as_deref(), text);
+        assert_eq!(fs::read_dir(webapps.path()).unwrap().count(), usize::from(text.is_some()));
+    }
+
+    #[test]
+    fn what_was_cut_off_is_taken_back_and_what_came_later_stays() {
+        let (webapps, place, _) = cut_off();
+        leaves(&webapps, &place, Some("old"));
+        leaves(&webapps, &place, Some("old"));
+
+        let (webapps, place, way) = cut_off();
+        swap(&way, &place, true).unwrap();
+        leaves(&webapps, &place, Some("old"));
+
+        // Where the file system cannot exchange: both are beside it for a moment.
+        let (webapps, place, way) = cut_off();
+        fs::rename(&way, aside(&way)).unwrap();
+        fs::rename(&place, &way).unwrap();
+        leaves(&webapps, &place, Some("old"));
+
+        let (webapps, place, _) = cut_off();
+        fs::write(&place, "a later one").unwrap();
+        leaves(&webapps, &place, Some("a later one"));
+
+        let (webapps, place, _) = cut_off();
+        fs::remove_file(&place).unwrap();
+        leaves(&webapps, &place, None);
+
+        let (webapps, place, _) = cut_off();
+        fs::write(beside(&place, MARK), [0xff, 0]).unwrap();
+        leaves(&webapps, &place, Some("new"));
+    }
 }
