@@ -6,7 +6,6 @@
 //! `raw` calls it. The values of all files lie in one range of places: those of each file behind those of the one before.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::problem::{Problem, Problems, quoted};
 use crate::raw;
+use crate::substitute::Named;
 
 /// LIMIT: nobody splits a configuration into so many files; a folder of something else is not read whole.
 const FILES_MAX: usize = 1000;
@@ -39,24 +39,46 @@ impl File {
 
 /// Returns the file and its text, and behind it those of the folder, by their names. `Ok` without any: there is no such file. `named`
 /// gets them all, also those that cannot be read.
-pub(crate) fn read(path: &Path, named: &RefCell<BTreeSet<PathBuf>>) -> Result<Vec<File>, Problems> {
-    named.borrow_mut().insert(path.to_owned());
-    let Some(text) = raw::read(path)? else { return Ok(Vec::new()) };
-    let mut files = vec![File { path: path.to_owned(), text, begins: 0 }];
-    let mut problems = Vec::new();
-    for path in beside(path)? {
-        named.borrow_mut().insert(path.clone());
+pub(crate) fn read(path: &Path, named: &RefCell<Named>) -> Result<Vec<File>, Problems> {
+    let (files, problems) = read_all(path, named);
+    if problems.is_empty() { Ok(files) } else { Err(Problems(problems)) }
+}
+
+/// Returns those that can be read, and why the others cannot.
+pub(crate) fn read_all(path: &Path, named: &RefCell<Named>) -> (Vec<File>, Vec<Problem>) {
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    let mut read = |path: PathBuf| {
+        let mut named = named.borrow_mut();
+        named.all.insert(path.clone());
         match raw::read(&path) {
             Ok(Some(text)) => {
-                let begins = files.last().map_or(0, File::end) + 1;
+                if text.is_empty() {
+                    named.empty.insert(path.clone());
+                }
+                let begins = files.last().map_or(0, |last: &File| last.end() + 1);
                 files.push(File { path, text, begins });
+                true
             }
-            // Removed since the folder was listed.
-            Ok(None) => {}
-            Err(Problems(mut of_file)) => problems.append(&mut of_file),
+            Ok(None) => false,
+            Err(Problems(mut of_file)) => {
+                problems.append(&mut of_file);
+                true
+            }
         }
+    };
+    if !read(path.to_owned()) {
+        return (files, problems);
     }
-    if problems.is_empty() { Ok(files) } else { Err(Problems(problems)) }
+    match beside(path) {
+        // One that is not there was removed since the folder was listed.
+        Ok(paths) => {
+            for path in paths {
+                read(path);
+            }
+        }
+        Err(Problems(mut of_folder)) => problems.append(&mut of_folder),
+    }
+    (files, problems)
 }
 
 /// The files of the folder by their names: `*.toml`, but for hidden ones, which editors leave.
@@ -206,7 +228,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::server::{Server, load_server, read_server};
+    use crate::server::{Server, load_server, of_running, read_server};
 
     /// A home with `webapps/` and these files in `conf/`.
     fn home(files: &[(&str, &str)]) -> TempDir {
@@ -364,6 +386,10 @@ conf/conf.d/b.toml: cannot be read: Too many levels of symbolic links (os error 
 conf/conf.d/c.toml: is a link to a file that does not exist; correct the link, or remove it
 conf/conf.d/d.toml:1:6: a byte that is not UTF-8; save the file as UTF-8";
         assert_eq!(read_in(&home).unwrap_err(), expected.trim());
+        // Where its server runs is known from those that can be read.
+        fs::write(home.path().join("conf/server.toml"), "[server]\nvar = \"elsewhere\"\n").unwrap();
+        let running = of_running(&home.path().join("conf/server.toml"), home.path());
+        assert_eq!(running.var, home.path().join("elsewhere"));
         fs::remove_dir_all(&folder).unwrap();
         read_in(&home).unwrap();
         fs::write(&folder, "").unwrap();

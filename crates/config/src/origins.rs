@@ -14,6 +14,8 @@ use crate::substitute::references;
 pub enum Origin {
     /// No file sets it.
     Default,
+    /// The command that started the server does, as it is written, whatever the files say.
+    Command(&'static str),
     /// A file sets it.
     File {
         file: PathBuf,

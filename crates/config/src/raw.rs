@@ -196,7 +196,7 @@ impl<'a> Document<'a> {
 
     /// Notes that the settings depend on a file that a value names.
     pub(crate) fn depends_on(&self, file: &Path) {
-        self.sources.files.borrow_mut().insert(file.to_owned());
+        self.sources.files.borrow_mut().all.insert(file.to_owned());
     }
 
     /// Notes that something is wrong at a byte of the file, or, without one, with the file as a whole.

@@ -23,7 +23,7 @@ use crate::origins::Origins;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{Document, Table, Text};
 use crate::settings::{self, Setting};
-use crate::substitute::{Sources, substitute};
+use crate::substitute::{Named, Sources, substitute};
 use crate::uri_rules::{UriRules, uri_rules};
 use crate::value::is_token;
 use crate::values::{self, Given, Values};
@@ -171,14 +171,16 @@ pub struct ContextEntry {
 }
 
 impl Server {
-    /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys.
-    pub fn keep_until_restart(&mut self, in_force: &Server) {
+    /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys. `settings`, its own,
+    /// change with it where the value of another key goes with those.
+    pub fn keep_until_restart(&mut self, settings: &mut [Setting], in_force: &Server) {
         // Where they lie by default goes with `var`.
         let (logs, own) = (self.var.join("log"), in_force.var.join("log"));
-        for log in self.hosts.iter_mut().filter_map(|host| host.access_log.as_mut()) {
-            if log.folder == logs {
-                log.folder.clone_from(&own);
-            }
+        for (number, host) in self.hosts.iter_mut().enumerate() {
+            let Some(log) = host.access_log.as_mut().filter(|log| log.folder == logs) else { continue };
+            log.folder.clone_from(&own);
+            let table = format!("host[{number}].access_log");
+            settings::set_path(settings, (&table, "folder"), &own);
         }
         self.var.clone_from(&in_force.var);
         (self.io_threads, self.log.format) = (in_force.io_threads, in_force.log.format);
@@ -199,9 +201,9 @@ impl Server {
         let none = Values::default();
         let entry = host.entry(context_path);
         let (params, env) = entry.map_or((&none, &none), |entry| (&entry.params, &entry.env));
-        let (files, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
-        let settings = web::load(file, &webapp.join("WEB-INF"), Some(given), &files);
-        Read { settings, files: files.into_inner() }
+        let (named, given) = (RefCell::default(), Given { params, env, resources: &self.resources });
+        let settings = web::load(file, &webapp.join("WEB-INF"), Some(given), &named);
+        Read::new(settings, named)
     }
 }
 
@@ -255,6 +257,15 @@ pub struct Read<T> {
     /// Each file that the settings depend on, or would, if it were there; absolute, but for those of a relative path that was handed
     /// in. Not the folder `conf.d` itself.
     pub files: BTreeSet<PathBuf>,
+    /// Those of them that have been read, and had not one byte. Not a web.toml.
+    pub empty: BTreeSet<PathBuf>,
+}
+
+impl<T> Read<T> {
+    fn new(settings: Result<T, Problems>, named: RefCell<Named>) -> Read<T> {
+        let Named { all, empty } = named.into_inner();
+        Read { settings, files: all, empty }
+    }
 }
 
 /// Reads a server.toml, with the files of `conf.d` beside it. Relative paths in them, `${file:...}` too, lie in `home`.
@@ -268,7 +279,7 @@ pub fn load_server(path: &Path, home: &Path) -> Result<Server, Problems> {
 pub fn of_running(path: &Path, home: &Path) -> Server {
     let (file, home) = (absolute(path).unwrap_or(path.into()), absolute(home).unwrap_or(home.into()));
     let named = RefCell::default();
-    let files = join::read(path, &named).unwrap_or_default();
+    let (files, _) = join::read_all(path, &named);
     let sources = Sources { environment: &|name| std::env::var(name), folder: &home, files: &named };
     // What it says of `var`, as it was read before something that is wrong.
     let var = files.iter().find_map(|file| {
@@ -289,10 +300,10 @@ pub fn of_running(path: &Path, home: &Path) -> Server {
 pub fn read_server(path: &Path, home: &Path) -> Read<(Server, Vec<Setting>)> {
     let named = RefCell::default();
     let settings = read(path, home, &named);
-    Read { settings, files: named.into_inner() }
+    Read::new(settings, named)
 }
 
-fn read(path: &Path, home: &Path, named: &RefCell<BTreeSet<PathBuf>>) -> Result<(Server, Vec<Setting>), Problems> {
+fn read(path: &Path, home: &Path, named: &RefCell<Named>) -> Result<(Server, Vec<Setting>), Problems> {
     let unreadable = |what: &str, instead: String| {
         Problems(vec![Problem { file: path.into(), line: None, column: None, what: what.into(), instead }])
     };
@@ -538,9 +549,10 @@ fn address_advice(written: &str) -> String {
 
 /// Returns true if the system would refuse the second of two addresses.
 fn cannot_both_listen(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_family = one.is_ipv4() == other.is_ipv4();
-    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || (same_family && any))
+    // `[::]` takes the connections of IPv4 as well.
+    let takes = |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    let (here, there) = (one.ip(), other.ip());
+    one.port() != 0 && one.port() == other.port() && (here == there || takes(here, there) || takes(there, here))
 }
 
 fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) -> Vec<Host> {
@@ -1093,6 +1105,23 @@ address = "127.0.0.1:0"
 ----
 server.toml:4:11: a second [[listener]] at `127.0.0.1:8080`; give it another port, or remove it
 server.toml:6:11: the listener `0.0.0.0:8080` takes the port of `127.0.0.1:8080`; give it another port, or remove it
+"#,
+        );
+        check(
+            r#"
+listener = [
+    { address = "[::]:8080" },
+    { address = "0.0.0.0:8080" },
+    { address = "127.0.0.1:8081" },
+    { address = "[::]:8081" },
+    { address = "0.0.0.0:8082" },
+    { address = "[::1]:8082" },
+    { address = "127.0.0.1:8083" },
+    { address = "[::1]:8083" },
+]
+----
+server.toml:4:17: the listener `0.0.0.0:8080` takes the port of `[::]:8080`; give it another port, or remove it
+server.toml:6:17: the listener `[::]:8081` takes the port of `127.0.0.1:8081`; give it another port, or remove it
 "#,
         );
         check(

@@ -79,6 +79,15 @@ fn path(path: &std::path::Path) -> String {
     text(&path.display().to_string())
 }
 
+/// Puts another path in the place of one that is shown.
+pub(crate) fn set_path(settings: &mut [Setting], (table, key): (&str, &str), other: &std::path::Path) {
+    for setting in settings.iter_mut().filter(|setting| setting.table == table && setting.key == key) {
+        if let Value::Shown(value) = &mut setting.value {
+            *value = path(other);
+        }
+    }
+}
+
 fn texts<T: ToString>(items: &[T]) -> String {
     format!("[{}]", items.iter().map(|item| text(&item.to_string())).collect::<Vec<_>>().join(", "))
 }
@@ -347,6 +356,7 @@ mod tests {
             };
             let from = match setting.from {
                 Origin::Default => "default".to_owned(),
+                Origin::Command(command) => (*command).to_owned(),
                 Origin::File { file, line, put_in } => format!("{}:{line} {}", file.display(), put_in.join(" ")),
             };
             format!("{}.{} {value} <- {}", setting.table, setting.key, from.trim_end()).replace(&below, "")
@@ -427,12 +437,14 @@ db = { resource = "database" }
             fs::write(home.path().join("server.toml"), "[resources]\na = \"${file:secret}\"\n").unwrap();
             let read = read_server(&home.path().join("server.toml"), home.path());
             assert!(read.files.contains(&home.path().join("secret")), "{:?}", read.files);
+            assert_eq!(read.empty.contains(&home.path().join("secret")), secret.is_empty());
             let resource = |setting: &Setting| setting.table == "resources";
             let (_, settings) = read.settings.unwrap();
             settings.into_iter().find(resource).unwrap()
         };
         assert_eq!(read("a"), read("a"));
         assert_ne!(read("a"), read("b"));
+        assert_eq!(read(""), read("\n"));
         let shown = format!("{:?}", read("s3cret"));
         assert!(!shown.contains("s3cret"), "{shown}");
     }

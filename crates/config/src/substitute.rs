@@ -19,8 +19,16 @@ pub(crate) struct Sources<'a> {
     pub environment: &'a dyn Fn(&str) -> Result<String, VarError>,
     /// The folder that a relative `${file:...}` lies in.
     pub folder: &'a Path,
-    /// Each file that was asked for, whether it is there or not.
-    pub files: &'a RefCell<BTreeSet<PathBuf>>,
+    pub files: &'a RefCell<Named>,
+}
+
+/// Files that settings depend on.
+#[derive(Default)]
+pub(crate) struct Named {
+    /// Each that was asked for, whether it is there or not.
+    pub all: BTreeSet<PathBuf>,
+    /// Those that were read, and had not one byte.
+    pub empty: BTreeSet<PathBuf>,
 }
 
 /// Why a value cannot be put in: what is wrong, and what to write instead.
@@ -78,8 +86,8 @@ fn look_up(inner: &str, sources: Sources<'_>) -> Result<String, Refusal> {
     }
     if let Some(path) = inner.strip_prefix("file:") {
         let path = sources.folder.join(path);
-        sources.files.borrow_mut().insert(path.clone());
-        return file_value(&path);
+        sources.files.borrow_mut().all.insert(path.clone());
+        return file_value(&path, sources.files);
     }
     Err((
         format!("{} names no value", crate::problem::quoted(&format!("${{{inner}}}"))),
@@ -120,7 +128,7 @@ fn environment_value(
 }
 
 /// Returns the file's text without the newline at its end, which editors and `echo` add.
-fn file_value(path: &Path) -> Result<String, Refusal> {
+fn file_value(path: &Path, named: &RefCell<Named>) -> Result<String, Refusal> {
     let refuse = |why: &str, instead: &str| {
         Err((format!("{} {why}", crate::problem::quoted(&path.display().to_string())), instead.to_owned()))
     };
@@ -136,6 +144,7 @@ fn file_value(path: &Path) -> Result<String, Refusal> {
         Ok(len) if len as u64 > FILE_BYTES_MAX => {
             return refuse("is larger than 64KiB", "name a file with nothing but the value in it");
         }
+        Ok(0) => drop(named.borrow_mut().empty.insert(path.to_owned())),
         Ok(_) => {}
     }
     let Ok(mut text) = String::from_utf8(bytes) else { return refuse("is not UTF-8", "name a text file") };

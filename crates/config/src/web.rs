@@ -1,8 +1,7 @@
 //! `WEB-INF/web.toml`: what a webapp overrides of, and adds to, what its libraries declare.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cookies::{WebCookies, cookies};
 use crate::error_pages::{WebErrorPage, error_pages, error_report};
@@ -14,7 +13,7 @@ use crate::problem::Problems;
 use crate::raw::{self, Document, Table};
 use crate::servlets::{WebServlet, servlets};
 use crate::session::{WebSession, session};
-use crate::substitute::Sources;
+use crate::substitute::{Named, Sources};
 use crate::values::{self, Given, Values};
 
 /// The welcome files of a webapp that names none.
@@ -96,7 +95,7 @@ pub(crate) fn load(
     path: &Path,
     folder: &Path,
     given: Option<Given<'_>>,
-    named: &RefCell<BTreeSet<PathBuf>>,
+    named: &RefCell<Named>,
 ) -> Result<Web, Problems> {
     let none = Values::default();
     let (params, env) = given.map_or((&none, &none), |given| (given.params, given.env));

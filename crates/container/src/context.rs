@@ -151,7 +151,11 @@ impl Context {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// `None`: it is not there any more, so what serves is as it should be.
     pub fn set_refused(&self, why: Option<String>) {
+        if why.is_none() && self.waiting() == Waiting::Failed {
+            self.set_waiting(Waiting::No);
+        }
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 

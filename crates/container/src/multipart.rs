@@ -262,7 +262,11 @@ impl Reader {
             return too_large(format!("the part {name:?} is longer than {most} bytes (file_bytes_max)"));
         }
         let failed = |error: std::io::Error| {
-            Bad(StatusCode::INTERNAL_SERVER_ERROR, format!("a part could not be written to a file: {error}"))
+            let status = match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Bad(status, format!("a part could not be written to a file: {error}"))
         };
         if begun.file.is_none() && begun.data.len() + bytes.len() > self.limits.memory_bytes_max {
             let (mut file, path) = spill(&self.folder).map_err(failed)?;

@@ -181,6 +181,11 @@ fn context_name(host: &Host, webapp: &Found) -> Result<Option<ContextName>, Stri
 pub struct Identity(Option<(u64, u64, Option<SystemTime>)>);
 
 impl Identity {
+    /// Without the device, which has another number after the next start of the machine.
+    fn lasting(&self) -> Option<(u64, Option<SystemTime>)> {
+        self.0.map(|(_, inode, created)| (inode, created))
+    }
+
     pub fn of(webapp: &Path) -> Identity {
         let folder = std::fs::metadata(webapp).ok();
         Identity(folder.map(|folder| (folder.dev(), folder.ino(), folder.created().ok())))
@@ -258,7 +263,7 @@ impl Inputs {
 
     /// The files as text: equal where the same ones lie there. Nothing of what the configuration gives, which may be secret.
     pub fn shown(&self) -> String {
-        format!("{:?}", (&self.webapp, &self.inside, &self.folder, &self.libraries, &self.web))
+        format!("{:?}", (&self.webapp, &self.inside, self.folder.lasting(), &self.libraries, &self.web))
     }
 
     /// The same places, as they are now.

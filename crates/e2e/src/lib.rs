@@ -18,4 +18,6 @@ pub mod http_client;
 
 pub mod load;
 
+pub mod steady;
+
 pub mod conformance;

@@ -19,7 +19,7 @@ use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
-use serval_config::Server;
+use serval_config::{Origin, Server, Setting, Value as SettingValue};
 use serval_container::{Answering, BodyError, Event};
 use tokio::sync::watch;
 
@@ -90,11 +90,17 @@ pub fn tell(event: &Event) {
     });
 }
 
-/// The configuration as it counts: in a server of who develops, reasons are shown and sources are built, whatever it says.
-pub fn adapted(server: Server) -> Server {
-    match DEV.get() {
-        Some(_) => Server { development: true, sources: true, ..server },
-        None => server,
+/// Makes a configuration that was read, and what is told of it, as it counts: in a server of who develops, reasons are shown and sources
+/// are built, whatever it says.
+pub fn adapt(server: &mut Server, settings: &mut [Setting]) {
+    if DEV.get().is_none() {
+        return;
+    }
+    (server.development, server.sources) = (true, true);
+    for setting in settings {
+        if let ("server", "development") | ("build", "sources") = (&*setting.table, &*setting.key) {
+            (setting.value, setting.from) = (SettingValue::Shown("true".to_owned()), Origin::Command("serval dev"));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serval_config::Listener;
 use serval_container::{Container, Peer};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::connection;
@@ -38,14 +38,14 @@ pub fn bind(settings: &Listener, inherited: &Inherited) -> Result<TcpListener, S
     })
 }
 
-/// Accepts until `stopped` turns true, then waits for its connections to end. New settings are those of connections from then on.
+/// Accepts until `stopped` turns true, and those that have come by then, and waits for its connections to end. New settings are those of
+/// connections from then on.
 pub async fn serve(
     socket: TcpListener,
     mut settings: watch::Receiver<Arc<Listener>>,
     container: Arc<Container>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let mut now = settings.borrow_and_update().clone();
     let mut places = Places::new(now.connections_max);
     let mut said: Option<Instant> = None;
@@ -78,15 +78,36 @@ pub async fn serve(
                 continue;
             }
         };
-        let local = stream.local_addr().unwrap_or(now.address);
-        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let peer = Arc::new(Peer::new(remote, local, number, now.secure, now.clone()));
-        let io = connection::serve(stream, peer, container.clone(), stopped.clone(), place);
-        tokio::spawn(io.run());
+        begin((stream, remote), &now, &container, &stopped, place);
     }
-    drop(socket);
+    // The system has let them in: with the socket, they would be reset. More than can have waited have come since, and are too many.
+    if let Ok(socket) = socket.into_std() {
+        for _ in 0..=now.backlog {
+            let Some(place) = places.at_once() else { break };
+            let Ok((stream, remote)) = socket.accept() else { break };
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                begin((stream, remote), &now, &container, &stopped, place);
+            }
+        }
+    }
     // Each connection has a place, whatever task it runs in, and gives it back at its end.
     places.all_given_back().await;
+}
+
+/// Serves a connection in a task of its own.
+fn begin(
+    (stream, remote): (TcpStream, SocketAddr),
+    settings: &Arc<Listener>,
+    container: &Arc<Container>,
+    stopped: &watch::Receiver<bool>,
+    place: OwnedSemaphorePermit,
+) {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+    let local = stream.local_addr().unwrap_or(settings.address);
+    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+    let peer = Arc::new(Peer::new(remote, local, number, settings.secure, settings.clone()));
+    let io = connection::serve(stream, peer, container.clone(), stopped.clone(), place);
+    tokio::spawn(io.run());
 }
 
 /// The places of a listener's connections, of which there may come to be more or fewer.
@@ -108,6 +129,18 @@ impl Places {
             let place = self.free.clone().acquire_owned().await?;
             if self.surplus == 0 {
                 return Ok(place);
+            }
+            place.forget();
+            self.surplus -= 1;
+        }
+    }
+
+    /// `None`: there is none that is free.
+    fn at_once(&mut self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let place = self.free.clone().try_acquire_owned().ok()?;
+            if self.surplus == 0 {
+                return Some(place);
             }
             place.forget();
             self.surplus -= 1;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serval_config::{Read, Server, Setting, read_server};
 use serval_container::{Container, NotTaken};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -22,20 +22,34 @@ use crate::{dev, home, run};
 
 /// How long the files must be at rest: editors write in pieces, and by way of other names.
 const SETTLE: Duration = Duration::from_millis(200);
+/// What was refused may be so for a reason that no file has: a port that is taken, a folder that is to be made.
+const TRIED_AGAIN: Duration = Duration::from_secs(10);
 /// Files that keep changing for so long are named in the log.
 const RESTLESS: Duration = Duration::from_secs(5);
 /// LIMIT: those who ask at once and wait.
 const ASKS_MAX: usize = 64;
-/// LIMIT: how often files are read anew, since they name other ones.
+/// LIMIT: how often files are read anew, since they name other ones, or have changed meanwhile.
 const READS_MAX: usize = 5;
 /// LIMIT: keys that the log names of one change.
 const NAMED_MAX: usize = 20;
+
+/// The configuration of all files, with each value's origin.
+type WholeRead = Read<(Server, Vec<Setting>)>;
 
 /// A configuration, where its values are from, and the files that it depends on.
 pub struct Loaded {
     pub server: Server,
     pub settings: Vec<Setting>,
-    pub files: BTreeSet<PathBuf>,
+    pub files: Files,
+    /// How they lay there.
+    pub stamp: Stamp,
+}
+
+/// The files that a configuration depends on.
+pub struct Files {
+    pub all: BTreeSet<PathBuf>,
+    /// Those that had nothing in them.
+    pub empty: BTreeSet<PathBuf>,
 }
 
 /// What the commands ask.
@@ -74,15 +88,15 @@ pub struct Keeper {
     listeners: Listeners,
     hangups: Signal,
     /// Those of the configuration in force.
-    files: BTreeSet<PathBuf>,
+    files: Files,
     /// What was tried last: these files, as they lay there.
     tried: Stamp,
+    /// When that was refused.
+    refused: Option<Instant>,
     /// Asks for a pass of the deployment.
     deploy: Arc<Notify>,
     /// Those who wait for generations.
     waiting: JoinSet<()>,
-    /// The configuration in force is of an empty file.
-    is_of_nothing: bool,
 }
 
 impl Live {
@@ -111,25 +125,14 @@ impl Keeper {
         container: Arc<Container>,
         listeners: Listeners,
         settings: Vec<Setting>,
-        files: BTreeSet<PathBuf>,
+        (files, tried): (Files, Stamp),
         deploy: Arc<Notify>,
-    ) -> std::io::Result<Keeper> {
-        let hangups = signal(SignalKind::hangup())?;
+        hangups: Signal,
+    ) -> Keeper {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let known = Known { settings: Arc::new(settings), refused: None, needs_restart: Vec::new() };
-        let file = container.config().file.clone();
         let live = Arc::new(Live { container, known: Mutex::new(known), asks });
-        Ok(Keeper {
-            live,
-            asks: asked,
-            listeners,
-            hangups,
-            tried: Stamp::of(&files, &file),
-            files,
-            deploy,
-            waiting: JoinSet::new(),
-            is_of_nothing: is_empty(&file),
-        })
+        Keeper { live, asks: asked, listeners, hangups, files, tried, refused: None, deploy, waiting: JoinSet::new() }
     }
 
     pub fn live(&self) -> Arc<Live> {
@@ -143,7 +146,7 @@ impl Keeper {
         // Something may have changed since the start has read it.
         let mut again = Some(Duration::ZERO);
         loop {
-            let anyway = folders.anyway();
+            let anyway = folders.anyway().min(self.tries_again().unwrap_or(Duration::MAX));
             let is_new = folders.follow(&self.folders());
             tokio::select! {
                 () = folders.changed(), if !is_new => {}
@@ -163,13 +166,18 @@ impl Keeper {
             }
             let now = self.stamp();
             again = rest.look(&now, &self.tried, &self.main());
-            if again.is_none() && now != self.tried {
+            if again.is_none() && (now != self.tried || self.tries_again().is_some_and(|left| left.is_zero())) {
                 drop(self.renew().await);
             }
         }
         self.waiting.shutdown().await;
         self.listeners.stop().await;
         Ok(())
+    }
+
+    /// `None`: nothing is refused.
+    fn tries_again(&self) -> Option<Duration> {
+        self.refused.map(|refused| TRIED_AGAIN.saturating_sub(refused.elapsed()))
     }
 
     fn main(&self) -> PathBuf {
@@ -213,6 +221,7 @@ impl Keeper {
     /// Reads the files, and puts in force what they say.
     async fn renew(&mut self) -> Outcome {
         let outcome = self.apply().await;
+        self.refused = outcome.is_err().then(Instant::now);
         match &outcome {
             Err(sentence) => {
                 let before = self.live.known().refused;
@@ -247,14 +256,9 @@ impl Keeper {
     async fn apply(&mut self) -> Outcome {
         let before = self.live.container.config();
         let read = self.read(&before).await?;
-        let (server, mut settings) = read.settings.map_err(|problems| problems.to_string())?;
-        let mut server = dev::adapted(server);
-        if !self.is_of_nothing && is_empty(&before.file) {
-            return Err(format!(
-                "{} is empty, as a file is that is being written; to have all defaults, write a comment into it",
-                before.file.display()
-            ));
-        }
+        self.refuse_emptied(&read.empty, &before.file)?;
+        let (mut server, mut settings) = read.settings.map_err(|problems| problems.to_string())?;
+        dev::adapt(&mut server, &mut settings);
         let known = self.live.known();
         let needs_restart = keep_what_needs_restart(&mut server, &mut settings, (&before, &known.settings));
         let level = run::level_filter(&server.log.level)?;
@@ -272,33 +276,54 @@ impl Keeper {
         }
         let changed = changed(&known.settings, &settings);
         self.live.change(|known| known.settings = Arc::new(settings));
-        (self.files, self.is_of_nothing) = (read.files, is_empty(&server.file));
+        self.files = Files { all: read.files, empty: read.empty };
         self.deploy.notify_one();
         Ok(Applied { changed, needs_restart, not_taken: Vec::new() })
     }
 
+    /// A file that had something in it and has nothing now is being written, as by `make > file`.
+    fn refuse_emptied(&self, empty: &BTreeSet<PathBuf>, main: &Path) -> Result<(), String> {
+        let emptied = |file: &&PathBuf| self.files.all.contains(*file) && !self.files.empty.contains(*file);
+        let Some(file) = empty.iter().find(emptied) else { return Ok(()) };
+        let instead = match file {
+            file if file == main => "to have all defaults, write a comment into it",
+            file if file.parent() == Some(&beside(main)) => {
+                "to have nothing of it, write a comment into it, or remove it"
+            }
+            _ => "to have an empty value, write an empty line into it",
+        };
+        Err(format!("{} is empty, as a file is that is being written; {instead}", file.display()))
+    }
+
     /// Reads the files, and remembers how they lay there. An error is a sentence.
     async fn read(&mut self, before: &Arc<Server>) -> Result<Read<(Server, Vec<Setting>)>, String> {
-        let mut files = self.files.clone();
-        for _ in 0..READS_MAX {
-            // Before they are read: what is written from now on is seen at the next look.
-            self.tried = Stamp::of(&files, &before.file);
-            let config = before.clone();
-            let read = tokio::task::spawn_blocking(move || read_server(&config.file, &config.home)).await;
-            let read = read.map_err(|error| format!("it could not be read: {error}; please report it"))?;
-            let all: BTreeSet<PathBuf> = self.files.union(&read.files).cloned().collect();
-            if all.is_subset(&files) {
-                return Ok(read);
-            }
-            files = all;
-        }
-        Err("its files keep naming other ones".to_owned())
+        let (config, known) = (before.clone(), self.files.all.clone());
+        let read = tokio::task::spawn_blocking(move || read_as_one(&config.file, &config.home, &known)).await;
+        let (read, stamp) = read.map_err(|error| format!("it could not be read: {error}; please report it"))?;
+        self.tried = stamp;
+        read
     }
 }
 
-/// Whether a file has nothing in it.
-fn is_empty(file: &Path) -> bool {
-    std::fs::metadata(file).is_ok_and(|found| found.len() == 0)
+/// Reads the files as they lie there at one time, which is the second: some as before a change and others as behind it would be what
+/// nobody has written. `known`: what is watched besides those that they name. An error is a sentence.
+pub fn read_as_one(file: &Path, home: &Path, known: &BTreeSet<PathBuf>) -> (Result<WholeRead, String>, Stamp) {
+    let mut files = known.clone();
+    let mut stamp = Stamp::of(&files, file);
+    for _ in 0..READS_MAX {
+        let read = read_server(file, home);
+        let all: BTreeSet<PathBuf> = known.union(&read.files).cloned().collect();
+        if all.is_subset(&files) && Stamp::of(&files, file) == stamp {
+            return (Ok(read), stamp);
+        }
+        if all.is_subset(&files) {
+            std::thread::sleep(SETTLE);
+        }
+        files = all;
+        // Before they are read: what is written from now on is seen at the next look.
+        stamp = Stamp::of(&files, file);
+    }
+    (Err("the files of the configuration keep changing while they are read".to_owned()), stamp)
 }
 
 /// The folder of further files.
@@ -312,7 +337,7 @@ fn keep_what_needs_restart(
     settings: &mut [Setting],
     (before, known): (&Server, &[Setting]),
 ) -> Vec<String> {
-    server.keep_until_restart(before);
+    server.keep_until_restart(settings, before);
     let mut keys = Vec::new();
     for setting in settings.iter_mut().filter(|setting| setting.needs_restart()) {
         let in_force = known.iter().find(|known| (&known.table, &known.key) == (&setting.table, &setting.key));
@@ -346,7 +371,7 @@ fn shown(keys: &[String]) -> String {
 
 /// How files lay there: device, number, length, and the times of content and record. None: one is not there, or cannot be seen.
 #[derive(Clone, PartialEq)]
-struct Stamp(Vec<(PathBuf, Option<[i64; 7]>)>);
+pub struct Stamp(Vec<(PathBuf, Option<[i64; 7]>)>);
 
 impl Stamp {
     fn of(files: &BTreeSet<PathBuf>, main: &Path) -> Stamp {

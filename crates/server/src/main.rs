@@ -25,6 +25,7 @@ mod sources;
 mod stack;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -127,7 +128,7 @@ fn main() -> ExitCode {
             }
             Some(Command::Dev) => {
                 dev::begin();
-                loaded.server = dev::adapted(loaded.server);
+                dev::adapt(&mut loaded.server, &mut loaded.settings);
                 run::run(loaded)
             }
             _ => run::run(loaded),
@@ -163,9 +164,10 @@ impl Files {
                 self.file.display()
             ));
         }
-        let serval_config::Read { settings, files } = serval_config::read_server(&self.file, &self.home);
+        let (read, stamp) = live::read_as_one(&self.file, &self.home, &BTreeSet::new());
+        let serval_config::Read { settings, files, empty } = read?;
         let (server, settings) = settings.map_err(|problems| problems.to_string())?;
-        Ok(live::Loaded { server, settings, files })
+        Ok(live::Loaded { server, settings, files: live::Files { all: files, empty }, stamp })
     }
 }
 

@@ -102,13 +102,15 @@ fn start_log(config: &Server) {
 }
 
 async fn serve(
-    Loaded { server: config, settings, files }: Loaded,
+    Loaded { server: config, settings, files, stamp }: Loaded,
     inherited: Arc<Inherited>,
 ) -> Result<ExitCode, String> {
     let (began, config) = (Instant::now(), Arc::new(config));
     let notify = Notify::from_env();
     let no_signals = |error| format!("signals cannot be received: {error}");
     let mut signals = Signals::new().map_err(no_signals)?;
+    // From here on it asks for the files to be read: until then, it ends the process.
+    let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
         bound.push((listener::bind(settings, &inherited)?, Arc::new(settings.clone())));
@@ -127,7 +129,7 @@ async fn serve(
         let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
         listeners.add(bound, first);
     }
-    let keeper = Keeper::new(container.clone(), listeners, settings, files, deploy.clone()).map_err(no_signals)?;
+    let keeper = Keeper::new(container.clone(), listeners, settings, (files, stamp), deploy.clone(), hangups);
     let live = keeper.live();
     let of_keeper = stopped.clone();
     tasks.spawn(async move {

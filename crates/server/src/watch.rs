@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -38,7 +39,11 @@ pub async fn watch(
         tokio::select! {
             () = folders.changed() => {}
             () = asked.notified() => {}
-            () = tokio::time::sleep(pass.again_after.unwrap_or(if queued { anyway } else { RETRY })) => {}
+            () = tokio::time::sleep(pass.again_after.unwrap_or(if queued { anyway } else { RETRY })) => {
+                if pass.again_after.is_none() && queued {
+                    tracing::debug!("nothing was told for {anyway:?}: all folders are looked at anyway");
+                }
+            }
             () = crate::run::told(&mut stopped) => return,
         }
         pass = container.deploy_pass().await;
@@ -50,13 +55,20 @@ pub struct Folders {
     /// None: the system does not let us.
     watcher: Option<notify::RecommendedWatcher>,
     happened: mpsc::Receiver<()>,
+    /// The system has told that it did not tell of everything.
+    overflowed: Arc<AtomicBool>,
     watched: Watched,
 }
 
 impl Folders {
     pub fn new() -> Folders {
         let (events, happened) = mpsc::channel(1);
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let overflows = overflowed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.as_ref().is_ok_and(notify::Event::need_rescan) {
+                overflows.store(true, Ordering::Relaxed);
+            }
             // Reading is no change, and one waiting event is as good as many.
             if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(notify::event::AccessKind::Open(_)))) {
                 let _ = events.try_send(());
@@ -69,13 +81,26 @@ impl Folders {
                 None
             }
         };
-        Folders { watcher, happened, watched: HashMap::new() }
+        Folders { watcher, happened, overflowed, watched: HashMap::new() }
     }
 
     /// Watches these and no others; the flag says: with all below. Returns whether there are new ones: something may have happened in
     /// them between the last look and the watch.
     pub fn follow(&mut self, wanted: &[(PathBuf, bool)]) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
+        if self.overflowed.swap(false, Ordering::Relaxed) {
+            tracing::info!(
+                "more has changed than the system tells of at once (fs.inotify.max_queued_events): all folders are looked at"
+            );
+            // Nor is what was made in them watched yet: they are watched anew.
+            self.watched.retain(|folder, (below, _)| {
+                if *below {
+                    // It may be gone already.
+                    let _ = watcher.unwatch(folder);
+                }
+                !*below
+            });
+        }
         match follow(watcher, &mut self.watched, wanted) {
             Ok(new) => new,
             Err(why) => {

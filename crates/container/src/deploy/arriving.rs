@@ -30,6 +30,8 @@ const UNPACKING_LOOK: Duration = Duration::from_millis(50);
 pub struct Arriving {
     /// Hosts of which there was a pass before: what comes now may be half of what is to come.
     pub passed: HashSet<String>,
+    /// What an earlier process has left was removed.
+    pub has_swept: bool,
     folders: HashMap<PathBuf, Folder>,
     archives: HashMap<Key, Archive>,
     /// How many contexts' artefacts were removed.
@@ -38,6 +40,7 @@ pub struct Arriving {
 
 /// A folder that is new under its name.
 struct Folder {
+    host: String,
     tree: Tree,
     since: Instant,
     first: Instant,
@@ -80,6 +83,7 @@ impl Arriving {
     pub fn forget_hosts(&mut self, is_known: impl Fn(&str) -> bool) {
         self.archives.retain(|(host, _), _| is_known(host));
         self.passed.retain(|host| is_known(host));
+        self.folders.retain(|_, folder| is_known(&folder.host));
     }
 
     /// Forgets what is not there any more, and removes the artefacts of archives that are gone, once no generation has them.
@@ -90,7 +94,9 @@ impl Arriving {
         mounted: &HashMap<Key, Mounted>,
         pass: &mut Pass,
     ) {
-        self.folders.retain(|folder, _| folder.is_dir());
+        let is_wanted =
+            |folder: &Path| wanted.values().any(|found| matches!(found, Found::Folder(found) if found == folder));
+        self.folders.retain(|folder, seen| seen.host != host || (is_wanted(folder) && folder.is_dir()));
         self.archives.retain(|key, archive| {
             if key.0 != host || matches!(wanted.get(&key.1), Some(Found::Archive(_))) {
                 return true;
@@ -125,7 +131,13 @@ impl Arriving {
         }
         let (tree, now) = (Tree::of(folder), Instant::now());
         let seen = self.folders.entry(folder.to_owned());
-        let seen = seen.or_insert_with(|| Folder { tree: tree.clone(), since: now, first: now, said: false });
+        let seen = seen.or_insert_with(|| Folder {
+            host: host.to_owned(),
+            tree: tree.clone(),
+            since: now,
+            first: now,
+            said: false,
+        });
         if seen.tree != tree {
             (seen.tree, seen.since) = (tree, now);
         }
@@ -170,7 +182,10 @@ impl Container {
     ) -> Option<PathBuf> {
         match found {
             Found::Archive(file) => self.unpacked(arriving, (key, file), entry, notes).await,
-            Found::Folder(folder) if entry.is_some_and(|entry| entry.now.is_of_folder(folder)) => Some(folder.clone()),
+            Found::Folder(folder) if entry.is_some_and(|entry| entry.now.is_of_folder(folder)) => {
+                arriving.folders.remove(folder);
+                Some(folder.clone())
+            }
             Found::Folder(folder) => {
                 let settle = self.deployment.settings_of(key).settle_time;
                 arriving.is_at_rest(&key.0, folder, settle, notes.pass).then(|| folder.clone())
@@ -297,11 +312,11 @@ impl Archive {
             Ok(Err(UnpackError::Changed)) => return,
             Ok(Err(UnpackError::Refused(refusal))) => {
                 let retry_at = refusal.is_of_the_system().then(|| Instant::now() + RETRY);
-                Failure { reason: format!("the archive {refusal}"), retry_at }
+                Failure { reason: format!("the archive {refusal}"), retry_at, is_down: false }
             }
             Err(error) => {
                 tracing::error!("an archive's unpacking ended by a fault of the server: {error}");
-                Failure { reason: FAULT.to_owned(), retry_at: None }
+                Failure { reason: FAULT.to_owned(), retry_at: None, is_down: false }
             }
         };
         let is_news = self.refused.as_ref().is_none_or(|(_, before)| before.reason != failure.reason);

@@ -66,6 +66,8 @@ impl Container {
             let current = entry.context.current.load();
             let found = match to {
                 Some(number) => all.iter().find(|kept| kept.number == number),
+                // Nothing has served since the start.
+                None if current.number == 0 => all.first(),
                 None => all.iter().find(|kept| kept.number < current.origin),
             };
             let numbers = || all.iter().map(|kept| kept.number.to_string()).collect::<Vec<_>>().join(", ");
@@ -76,7 +78,7 @@ impl Container {
                     "{which} is kept: generation {number} is made from what {origin} was made from, and kept are: {numbers} (generations_kept)"
                 )));
             };
-            let inputs = kept.inputs(&entry.now.webapp).map_err(ReloadError::Refused)?;
+            let inputs = kept.inputs().map_err(ReloadError::Refused)?;
             Ok(From { inputs, kept: Some(kept.number) })
         })
         .await

@@ -10,7 +10,7 @@ use serval_config::{ContextSettings, Switch};
 use serval_loader::private_copy::CopyError;
 use serval_loader::{Refusal, Refused};
 
-use super::kept::Store;
+use super::kept::{Kept, Store};
 use super::{Mounted, RETRY};
 use crate::Container;
 use crate::context::{Context, Waiting};
@@ -42,6 +42,8 @@ pub struct Failure {
     pub reason: String,
     /// When to try the same files again: what failed was the system.
     pub retry_at: Option<Instant>,
+    /// What served before has ended for it, and does not start again.
+    pub is_down: bool,
 }
 
 /// A load that is going on, until it is dropped.
@@ -133,25 +135,40 @@ impl Container {
         let (before, estate) = (context.current.load_full(), Arc::<Estate>::default());
         context.set_next(Some(number));
         let origin = before.origin;
-        let loaded = self.make(context, number, from, before, &estate).await;
-        if !matches!(loaded, Loaded::Swapped) && context.is_held() {
-            self.go_back(context, origin, &estate).await;
+        let mut loaded = self.make(context, number, from, before, &estate).await;
+        if !matches!(loaded, Loaded::Swapped)
+            && context.is_held()
+            && !context.is_gone()
+            && let Err((why, retry_at)) = self.go_back(context, origin, &estate).await
+        {
+            let reason = match &loaded {
+                Loaded::Refused(failure) => failure.reason.clone(),
+                _ => "its files keep changing".to_owned(),
+            };
+            let reason = format!("{reason}; and the generation that has ended for it does not start again: {why}");
+            loaded = Loaded::Refused(Failure { reason, retry_at, is_down: true });
         }
         context.set_next(None);
         loaded
     }
 
-    /// The current generation has ended, and the next one does not start: another one is made from what that one was made from.
-    async fn go_back(self: &Arc<Self>, context: &Arc<Context>, origin: u64, estate: &Arc<Estate>) {
+    /// The current generation has ended, and the next one does not start: another one is made from what that one was made from. An error
+    /// is why not, and when it may be tried again.
+    async fn go_back(
+        self: &Arc<Self>,
+        context: &Arc<Context>,
+        origin: u64,
+        estate: &Arc<Estate>,
+    ) -> Result<(), (String, Option<Instant>)> {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
         // With what it had: the configuration may have changed, and be what does not start.
         let Ground { web, settings, development, .. } = Ground::clone(&before);
         let given = Given { web: Ok(web), settings: ContextSettings::clone(&settings), development };
         let given = Some(Arc::new(given));
-        let mut why = "its files keep changing".to_owned();
+        let (mut why, mut retry_at) = ("its files keep changing".to_owned(), None);
         for _ in 0..LOADS_MAX {
-            let from = match found.as_ref().map_err(String::clone).and_then(|kept| kept.inputs(&before.webapp)) {
+            let from = match found.as_ref().map_err(String::clone).and_then(Kept::inputs) {
                 Ok(mut inputs) => {
                     inputs.given.clone_from(&given);
                     From { inputs, kept: Some(origin) }
@@ -162,22 +179,19 @@ impl Container {
                 }
             };
             match self.make(context, number, &from, before.clone(), estate).await {
-                Loaded::Swapped => return,
+                Loaded::Swapped => return Ok(()),
                 // As what was kept does once more, when the copy that it is linked to is removed.
                 Loaded::Again => tokio::time::sleep(LOAD_LOOK).await,
                 Loaded::Refused(failure) => {
-                    why = failure.reason;
+                    (why, retry_at) = (failure.reason, failure.retry_at);
                     break;
                 }
             }
         }
-        tracing::error!(
-            context = %context.name,
-            "the generation that has ended does not start again: {why}; requests are answered 503"
-        );
         context.set_waiting(Waiting::Failed);
         let ground = Ground::clone(&context.current.load());
         context.current.store(Generation::of_files(Ground { number: 0, ..ground }));
+        Err((why, retry_at))
     }
 
     async fn make(
@@ -190,8 +204,10 @@ impl Container {
     ) -> Loaded {
         let began = Instant::now();
         let inputs = &from.inputs;
-        let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None });
-        let of_system = |reason: String| Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY) });
+        let refused = |reason: String| Loaded::Refused(Failure { reason, retry_at: None, is_down: false });
+        let of_system = |reason: String| {
+            Loaded::Refused(Failure { reason, retry_at: Some(Instant::now() + RETRY), is_down: false })
+        };
         // What was kept is given what the configuration says now.
         let now = || self.given(context, inputs.clone(), &Inputs::default()).given;
         let Some(given) = inputs.given.clone().or_else(now) else {
@@ -236,9 +252,19 @@ impl Container {
             Some(saved) => Box::new(move || Ok(Box::new(move |name| saved.get(name).cloned()))),
             None if is_stop_start && before.has_libraries() => {
                 let (container, context, estate) = (self.clone(), context.clone(), estate.clone());
-                Box::new(move || container.end_current(&context, before, &estate))
+                Box::new(move || {
+                    // Nobody would wait for the end of it.
+                    if began.elapsed() > limit {
+                        return Err(format!("it was not known within {limit:?} (init_timeout) what it is"));
+                    }
+                    container.end_current(&context, before, &estate)
+                })
             }
-            None => Box::new(move || Ok(Box::new(move |name| before.saved(name)))),
+            None => {
+                // An init that hangs does not keep it.
+                let before = Arc::downgrade(&before);
+                Box::new(move || Ok(Box::new(move |name| before.upgrade()?.saved(name))))
+            }
         };
         let load = tokio::task::spawn_blocking(move || {
             if plan.libraries.is_empty() {
@@ -266,7 +292,13 @@ impl Container {
             let answered =
                 checked.unwrap_or_else(|_| Err(format!("has not answered, to the end, for {limit:?} (init_timeout)")));
             if let Err(why) = answered {
+                let (id, after) = (next.id, next.settings.drain_timeout + CUT_WITHIN);
                 self.drain(next);
+                let deadline = Instant::now() + after;
+                // It has what the one before it needs.
+                while is_stop_start && !self.lives.is_destroyed(id) && Instant::now() < deadline {
+                    tokio::time::sleep(LOAD_LOOK).await;
+                }
                 return refused(format!("its check {path} {why}"));
             }
         }
@@ -295,9 +327,13 @@ impl Container {
 
     /// Holds the requests of a context, and ends its current generation (`stop-start`). Blocks. An error is a sentence: that one serves on.
     fn end_current(&self, context: &Context, current: Arc<Generation>, estate: &Estate) -> Result<Before, String> {
+        if context.is_gone() {
+            return Err("the webapp was removed meanwhile".to_owned());
+        }
         context.set_state_of_next("draining");
         let gate = Gate::Held(tokio::sync::watch::Sender::new(()));
-        context.current.store(Generation::of_gate(Ground::clone(&current), gate));
+        let gate = Generation::of_gate(Ground::clone(&current), gate);
+        context.current.store(gate.clone());
         let (id, after) = (current.id, current.settings.drain_timeout);
         self.drain(current.clone());
         let has_ended = |is_over: &dyn Fn() -> bool| {
@@ -311,9 +347,10 @@ impl Container {
             current.serve_on();
             self.lives.serves_on(id);
             let number = current.number;
-            context.current.store(current);
+            context.current.compare_and_swap(&gate, current);
             return Err(format!("calls still run in generation {number} after {after:?} (drain_timeout)"));
         }
+        drop(gate);
         let saved = Arc::new(current.saved_of_all());
         let _ = estate.saved.set(saved.clone());
         drop(current);
@@ -333,7 +370,7 @@ impl Container {
     pub(super) fn refused(&self, context: &Arc<Context>, number: u64, webapp: &Path, failure: &Failure) {
         let serving = context.current.load();
         let mut meanwhile = "requests are answered 503".to_owned();
-        if servlet_count(&serving) > 0 || (serving.number > 0 && self.is_files_only(webapp)) {
+        if serving.has_libraries() || (serving.number > 0 && self.is_files_only(webapp)) {
             meanwhile = format!("generation {} serves on", serving.number);
         } else {
             context.set_waiting(Waiting::Failed);
@@ -386,7 +423,12 @@ impl Mounted {
         match loaded {
             Ok(Loaded::Again) => return,
             Ok(Loaded::Swapped) => self.serving = inputs.clone(),
-            Ok(Loaded::Refused(failure)) => self.refused = Some(failure),
+            Ok(Loaded::Refused(failure)) => {
+                if failure.is_down {
+                    self.serving = Inputs::default();
+                }
+                self.refused = Some(failure);
+            }
             Err(error) => {
                 self.context.set_refused(Some(FAULT.to_owned()));
                 tracing::error!(context = %self.context.name, "a load ended by a fault of the server: {error}")

@@ -193,13 +193,16 @@ impl Container {
             }
         }
         arriving.forget_hosts(|name| config.hosts.iter().any(|host| host.name == name));
-        if arriving.passed.is_empty() {
+        if !std::mem::replace(&mut arriving.has_swept, true) {
             self.sweep_artefacts(&all_wanted);
             config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
         }
         for (host, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
-                if *of != host.name || wanted.contains_key(name) {
+                if *of != host.name {
+                    return true;
+                }
+                if wanted.contains_key(name) {
                     old.gone = None;
                     return true;
                 }
@@ -213,6 +216,10 @@ impl Container {
                 stays
             });
             arriving.forget((&host.name, &wanted), self, &mounted, &mut pass);
+            if !arriving.passed.contains(&host.name) {
+                let is_known = |folder: &str| wanted.keys().any(|name| name.folder() == folder);
+                kept::forget_others(&config.var.join("generations").join(&host.name), is_known);
+            }
             let sessions = config.var.join("sessions").join(&host.name);
             self.deployment
                 .snapshots
@@ -311,6 +318,7 @@ impl Container {
         let of = Of { config, host: &host.name, path: &name.path };
         let now = Inputs::of(webapp)?.given(&of, &Inputs::default());
         let store = Store(self.deployment.folder_in("generations", &host.name, &name.folder()));
+        store.sweep();
         let pinned = store.pinned(&now).map(|kept| Inputs::of_kept(webapp, &kept.inside)).transpose()?;
         let first = pinned.as_ref().map(|pinned| pinned.clone().given(&of, &Inputs::default()));
         let hosts = self.hosts.load();
@@ -382,9 +390,10 @@ impl Container {
         let snapshot = self.deployment.folder_of("sessions", context);
         tokio::task::block_in_place(|| self.deployment.snapshots.forget(&snapshot));
         self.drain(generation);
-        let store = self.store_of(context);
         // Nobody waits for it: at worst the next server of this home finds it.
-        drop(tokio::task::spawn_blocking(move || store.remove()));
+        if let Some(aside) = self.store_of(context).put_aside() {
+            drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(aside)));
+        }
     }
 
     /// Adds to what lies there what the configuration gives it. `last`: as it was at the last look.
@@ -396,7 +405,7 @@ impl Container {
     /// What lies there, unless an operator has gone back from it.
     fn what_lies(&self, context: &Context, lies: &Inputs) -> From {
         let pinned = self.store_of(context).pinned(lies);
-        let kept = pinned.and_then(|kept| Some((kept.number, kept.inputs(&lies.webapp).ok()?)));
+        let kept = pinned.and_then(|kept| Some((kept.number, kept.inputs().ok()?)));
         match kept {
             Some((number, inputs)) => From { inputs, kept: Some(number) },
             None => From { inputs: lies.clone(), kept: None },

@@ -4,6 +4,7 @@ mod commands;
 #[path = "../../../archive/tests/made/mod.rs"]
 mod made;
 mod shop;
+mod under_load;
 
 use std::fs;
 use std::path::{Path, PathBuf};

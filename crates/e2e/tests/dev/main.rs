@@ -2,11 +2,13 @@
 //!
 //! The browser part needs node, Chromium, and what `npm ci` puts into `crates/e2e/browser`; what is missing is named.
 
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::browser;
 use e2e::http_client::Connection;
-use e2e::serval::{Home, Serval};
+use e2e::serval::{Home, Serval, binary};
+use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(60);
 const BROWSER_WITHIN: Duration = Duration::from_secs(300);
@@ -27,6 +29,23 @@ fn the_browser_shows_what_does_not_build_and_reloads_what_does() {
     let serval = Serval::start_command(&home, "dev").unwrap();
     let url = format!("http://{}/x/page", serval.address());
     browser::run("dev.mjs", &[&url, home.path(SOURCE).to_str().unwrap()], BROWSER_WITHIN).unwrap();
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn the_configuration_in_force_is_told_as_the_command_makes_it() {
+    let home = home();
+    let serval = Serval::start_command(&home, "dev").unwrap();
+    let show = |words: &[&str]| {
+        let mut command = Command::new(binary().unwrap());
+        let output = command.args(["config", "show"]).args(words).arg("--home").arg(home.path("")).output().unwrap();
+        // Its files say otherwise.
+        assert_eq!(output.status.code(), Some(3));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told: Value = serde_json::from_str(&show(&["--json"])).unwrap();
+    assert_eq!(told["running"]["differs"], json!(["build.sources", "server.development"]));
+    assert!(show(&[]).contains("\n# server.development: true (serval dev)\n"));
     assert!(serval.stop().unwrap().success());
 }
 

@@ -88,6 +88,31 @@ fn limits_are_those_of_new_connections_and_none_is_refused_meanwhile() {
 }
 
 #[test]
+fn those_that_wait_to_be_accepted_when_the_server_stops_are_served() {
+    let home = home("");
+    home.write("webapps/ROOT/who", "one").unwrap();
+    let serval = Serval::start(&home).unwrap();
+    assert_eq!(get(&serval, "/who"), "one");
+    let send = |signal| {
+        let id = rustix::process::Pid::from_raw(serval.program().id() as i32).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    };
+    send(rustix::process::Signal::STOP);
+    let waiting: Vec<Connection> = (0..300)
+        .map(|_| {
+            let mut connection = Connection::open(serval.address(), LONG).unwrap();
+            connection.send(b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            connection
+        })
+        .collect();
+    send(rustix::process::Signal::TERM);
+    send(rustix::process::Signal::CONT);
+    for mut connection in waiting {
+        assert_eq!(body(&connection.read_response().unwrap()), "one");
+    }
+}
+
+#[test]
 fn an_address_that_is_taken_refuses_the_whole_change() {
     let home = home("");
     home.write("webapps/ROOT/who", "one").unwrap();

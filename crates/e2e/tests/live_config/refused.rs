@@ -102,6 +102,43 @@ fn a_server_toml_that_is_wrong() {
 }
 
 #[test]
+fn files_that_are_emptied() {
+    let case = Case::new();
+    let toml = "[resources]\na = \"${file:conf/secret}\"\n";
+    case.home.write("conf/secret", "a").unwrap();
+    case.home.write("conf/conf.d/a.toml", toml).unwrap();
+    // One that was empty from the first is as good as none.
+    case.home.write("conf/conf.d/b.toml", "").unwrap();
+    reload(&case.home);
+    case.check(
+        |home| home.write("conf/conf.d/a.toml", "").unwrap(),
+        "conf/conf.d/a.toml is empty, as a file is that is being written; to have nothing of it, write a comment into it, or remove it",
+        |home| home.write("conf/conf.d/a.toml", toml).unwrap(),
+    );
+    case.check(
+        |home| home.write("conf/secret", "").unwrap(),
+        "conf/secret is empty, as a file is that is being written; to have an empty value, write an empty line into it",
+        |home| home.write("conf/secret", "a").unwrap(),
+    );
+    case.home.write("conf/secret", "\n").unwrap();
+    reload(&case.home);
+    case.home.write("conf/conf.d/a.toml", "# Nothing.\n").unwrap();
+    reload(&case.home);
+    assert!(case.serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_reason_that_no_file_has_is_looked_for_again() {
+    let case = Case::new();
+    configure(&case.home, "[[host]]\n[[host]]\nname = \"other\"\nwebapps = \"other\"\n");
+    case.serval.wait_for_log("does not exist; create it", LONG).unwrap();
+    std::fs::create_dir(case.home.path("other")).unwrap();
+    case.serval.wait_for_log("the configuration has changed, and is in force", LONG).unwrap();
+    assert!(status(&case.home)["configuration"]["refused"].is_null());
+    assert!(case.serval.stop().unwrap().success());
+}
+
+#[test]
 fn a_folder_of_webapps_that_is_gone() {
     let case = Case::new();
     // By itself that is no change of the configuration; what is there serves on, and the next change is refused.

@@ -42,8 +42,13 @@ fn another_var_is_for_the_next_start() {
     let serval = Serval::start(&home).unwrap();
     configure(&home, "[server]\nvar = \"elsewhere\"\n[access_log]\n");
     serval.wait_for_log("a restart is needed for `var` in [server]", LONG).unwrap();
+    // The commands know only the file.
+    let (code, _, error) = run(&home, &["status"]);
+    let files = format!("with its files in {}", home.path("elsewhere").display());
+    assert!(code == Some(1) && error.contains(&files) && error.contains("another `var`"), "{error}");
     get(&serval, "/");
-    serval.stop_and_read().unwrap();
+    let lines = serval.stop_and_read().unwrap();
+    assert!(!lines.iter().any(|line| line.contains("access_log.folder")), "{lines:#?}");
     assert!(home.path("var/log/localhost.access.log").exists() && !home.path("elsewhere").exists());
 }
 

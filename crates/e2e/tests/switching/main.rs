@@ -227,3 +227,62 @@ fn a_context_is_stopped_and_started() {
     assert_eq!((code, &*error), (Some(3), "/shop: it is not stopped\n"));
     assert!(runs.stop().unwrap().success());
 }
+
+#[test]
+fn one_that_starts_and_fails_its_check_has_given_back_what_it_owned() {
+    let home = home("stop-start");
+    let web = std::fs::read_to_string(home.path("webapps/shop/WEB-INF/web.toml")).unwrap();
+    home.write("webapps/shop/WEB-INF/web.toml", format!("check = \"/owner\"\n{web}")).unwrap();
+    let runs = started(&home);
+    for round in 1..=5 {
+        compile(&home, &["-DSICK"]);
+        let (code, _, error) = serval(&home, &["reload", "/shop"]);
+        assert_eq!(code, Some(3));
+        assert!(error.contains("its check /owner answered 503"), "{error}");
+        assert_eq!(answer(&runs), (200, format!("1,{round}")));
+    }
+    // What it was made from is gone, too: then nothing serves, and that is told.
+    std::fs::remove_dir_all(home.path("var/generations/localhost/shop/1")).unwrap();
+    let (code, _, error) = serval(&home, &["reload", "/shop"]);
+    assert_eq!(code, Some(3));
+    assert!(error.contains("does not start again: it was not kept"), "{error}");
+    assert_eq!(answer(&runs).0, 503);
+    assert_eq!(context(&status(&home), "/shop")["state"], "failed");
+    compile(&home, &["-DVERSION=\"2\""]);
+    done(&home, &["reload", "/shop"]);
+    assert_eq!(answer(&runs), (200, "2,0".to_owned()));
+    assert_eq!(context(&status(&home), "/shop")["state"], "ready");
+    assert!(runs.stop().unwrap().success());
+}
+
+#[test]
+fn a_webapp_of_one_of_two_hosts_goes_when_its_folder_goes() {
+    let home = Home::new().unwrap();
+    for folder in ["webapps/a", "sites/b"] {
+        home.write(&format!("{folder}/index.html"), "here").unwrap();
+    }
+    home.configure("[[host]]\nname = \"localhost\"\n[[host]]\nname = \"other\"\nwebapps = \"sites\"").unwrap();
+    let runs = Serval::start(&home).unwrap();
+    let names = |told: &serde_json::Value| told["contexts"].as_array().map_or(0, Vec::len);
+    assert_eq!(names(&status(&home)), 2);
+    std::fs::remove_dir_all(home.path("webapps/a")).unwrap();
+    becomes(&home, |told| names(told) == 1);
+    std::fs::remove_dir_all(home.path("sites/b")).unwrap();
+    becomes(&home, |told| names(told) == 0);
+    for folder in ["localhost/a", "other/b"] {
+        assert!(!home.path(&format!("var/generations/{folder}")).exists(), "{folder}");
+    }
+    assert!(runs.stop().unwrap().success());
+}
+
+/// What was kept of a webapp is not another one's that comes to its place while no server runs.
+#[test]
+fn what_is_kept_goes_with_its_webapp() {
+    let home = home("blue-green");
+    let runs = started(&home);
+    assert!(runs.stop().unwrap().success());
+    std::fs::rename(home.path("webapps/shop"), home.path("shop")).unwrap();
+    let runs = Serval::start(&home).unwrap();
+    assert!(!home.path("var/generations/localhost/shop").exists());
+    assert!(runs.stop().unwrap().success());
+}

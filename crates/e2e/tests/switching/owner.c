@@ -1,5 +1,6 @@
 /* A servlet that owns a port: its init fails while another one has it. Answers its VERSION and how often it was handed over. With -DFAILS
- * its init fails behind that. The query `slow` is a moment longer, `hold` waits for a file. */
+ * its init fails behind that. With -DSICK it only
+ * answers 503. The query `slow` is a moment longer, `hold` waits for a file. */
 #include <servlet.h>
 
 #include <netinet/in.h>
@@ -74,6 +75,9 @@ static sv_status restore(void *module, const char *bytes, size_t len) {
 static sv_status service(void *servlet, sv_exchange *exchange, void **task) {
     (void)servlet;
     (void)task;
+#ifdef SICK
+    return host->send_error(exchange, 503, SV_LIT("sick"));
+#endif
     const sv_str query = host->request(exchange)->query;
     if (query.len == 4 && memcmp(query.ptr, "slow", 4) == 0) {
         usleep(20000);

@@ -1,10 +1,10 @@
 //! The four libc functions that the executable puts itself in front of, so that every library that it loads calls ours: the
 //! registrations that decide whether a library can ever be unloaded (ABI-EVIDENCE B: thread-local destructors, keys, threads).
 //!
-//! What a servlet library registers goes into [`records`]; everything else to libc's own. They run before `main` and at the start of
-//! every thread: until a library is loaded they take no lock, allocate nothing and use no thread-local. The executable's build script
-//! exports exactly these names; [`self_test`] says whether that has worked. Under a fuzzer they bear other names: the address
-//! sanitizer stands there itself.
+//! What a servlet library registers goes into [`records`], and so do the executable's own destructors of thread-locals once one was
+//! loaded; everything else to libc's own. They run before `main` and at the start of every thread: until a library is loaded they take no
+//! lock, allocate nothing and use no thread-local. The executable's build script exports exactly these names; [`self_test`] says whether
+//! that has worked. Under a fuzzer they bear other names: the address sanitizer stands there itself.
 
 use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -71,6 +71,12 @@ pub unsafe extern "C" fn __cxa_thread_atexit_impl(
     let owner = records::owner(dso.addr()).or_else(|| records::owner(destructor as usize));
     if let Some(owner) = owner {
         records::add_destructor(owner, destructor, object);
+        return 0;
+    }
+    // libc waits for the linker to count it, which a library holds while its constructors and finalizers run: for so long no thread of
+    // the server could begin, or use a thread-local for the first time.
+    if records::is_used() && objects::is_program(dso.addr()) {
+        records::add_destructor(records::PROGRAM, destructor, object);
         return 0;
     }
     // SAFETY: this is the type that libc gives it.

@@ -19,7 +19,8 @@
 //! LIMIT: what a library registers past these functions cannot be known. A library that handles a signal, or that imports one of the
 //! functions that [`elf`](crate::elf) names, is not closed. But with another library that stays (a callback, a codec, a thread pool that
 //! others made before), or by `dlsym`, it can leave what nobody sees: its destroy has to take that back, or it says SV_MODULE_NO_UNLOAD.
-//! Its finalizers run while nothing else can be loaded: one that never returns stops all reloads.
+//! Its constructors and finalizers run while nothing else can be loaded: one that never returns stops all reloads, but no thread of the
+//! server, none of which waits for the linker.
 
 mod hooks;
 mod objects;

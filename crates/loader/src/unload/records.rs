@@ -38,7 +38,10 @@ pub(super) struct Key {
     pub destructor: Option<Destructor>,
 }
 
-/// A destructor that a library has registered for the end of a thread.
+/// In the place of a library's number: the executable itself.
+pub(super) const PROGRAM: u32 = 0;
+
+/// A destructor that a library, or the executable, has registered for the end of a thread.
 struct Entry {
     object: u32,
     destructor: Destructor,
@@ -67,7 +70,7 @@ struct Record {
 unsafe impl Send for Record {}
 
 static RECORD: Mutex<Record> =
-    Mutex::new(Record { objects: BTreeMap::new(), threads: BTreeMap::new(), loading: None, next: 1 });
+    Mutex::new(Record { objects: BTreeMap::new(), threads: BTreeMap::new(), loading: None, next: PROGRAM + 1 });
 static LESS: Condvar = Condvar::new();
 /// A library was loaded; before, the hooks only forward.
 static IS_USED: AtomicBool = AtomicBool::new(false);
@@ -143,6 +146,7 @@ static END: OnceLock<c_uint> = OnceLock::new();
 /// Before the first library is loaded.
 pub(super) fn begin() {
     hooks::look_up();
+    objects::is_program(0);
     END.get_or_init(|| hooks::own_key(at_thread_end));
 }
 
@@ -264,7 +268,7 @@ fn run_entries(of: Option<u32>) -> bool {
         };
         let Some(Entry { destructor, argument, .. }) = entry else { return any };
         any = true;
-        // SAFETY: the library has registered it for this thread, and is mapped: it is not closed while this thread is in the record.
+        // SAFETY: its owner has registered it for this thread, and is mapped: a library is not closed while this thread is in the record.
         unsafe { destructor(argument) };
     }
 }

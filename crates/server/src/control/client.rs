@@ -287,8 +287,10 @@ pub(super) fn ask(
     let unreached = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
             format!(
-                "no Serval runs in {}: start one with `serval run`, or name another home with --home",
-                config.home.display()
+                "no Serval runs in {} with its files in {}: start one with `serval run`, or name another home with --home; one \
+                 that was started with another `var` in [server] is reached by that one until its restart",
+                config.home.display(),
+                config.var.display()
             )
         }
         std::io::ErrorKind::PermissionDenied => {

@@ -12,6 +12,7 @@ use serval_config::{Origin, Server, Setting, Value, read_server};
 use serval_loader::exchange::printable;
 
 use super::client::{NOT_AS_ASKED, ask, list, say, text, unreached};
+use crate::dev;
 use crate::live::{Applied, Live, Loaded, changed};
 
 #[derive(Subcommand)]
@@ -42,7 +43,10 @@ pub async fn in_force(live: &Arc<Live>) -> Json {
     let home = config.home.clone();
     let read = tokio::task::spawn_blocking(move || read_server(&config.file, &config.home).settings).await;
     let (differs, problems) = match read {
-        Ok(Ok((_, settings))) => (changed(&known.settings, &settings), Json::Null),
+        Ok(Ok((mut server, mut settings))) => {
+            dev::adapt(&mut server, &mut settings);
+            (changed(&known.settings, &settings), Json::Null)
+        }
         Ok(Err(problems)) => (Vec::new(), problems.to_string().into()),
         Err(error) => (Vec::new(), error.to_string().into()),
     };
@@ -73,6 +77,7 @@ fn as_json(setting: &Setting, home: &Path) -> Json {
     }
     match &setting.from {
         Origin::Default => shown["from"] = "default".into(),
+        Origin::Command(command) => shown["from"] = (*command).into(),
         Origin::File { file, line, put_in } => {
             shown["from"] = format!("{}:{line}", below(home, file)).into();
             if !put_in.is_empty() {
@@ -147,6 +152,7 @@ fn as_toml(settings: &[Setting], home: &Path) -> String {
         };
         let from = match &setting.from {
             Origin::Default => "default".to_owned(),
+            Origin::Command(command) => (*command).to_owned(),
             Origin::File { file, line, put_in } => {
                 let at = format!("{}:{line}", below(home, file));
                 [vec![at], put_in.clone()].concat().join(", ")

@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 use serval_config::Server;
 use serval_container::{Container, Deployed, Named, PlaceError, ReloadError, Undeployed};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::live::Live;
@@ -45,6 +45,8 @@ const CONNECTIONS_MAX: usize = 64;
 const QUESTION_BYTES_MAX: usize = 64 << 10;
 /// How long a command may take to ask.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to read its answer: until then it has one of `CONNECTIONS_MAX` places.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 const NAME: &str = "serval.sock";
 
@@ -124,14 +126,23 @@ fn is_let_in(stream: &UnixStream) -> bool {
 }
 
 async fn converse(stream: UnixStream, live: Arc<Live>) {
-    let answer = service_fn(move |request| {
-        let live = live.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &live).await) }
+    let answered = Notify::new();
+    let answer = service_fn(|request| async {
+        let answer = answer(request, &live).await;
+        answered.notify_one();
+        Ok::<_, std::convert::Infallible>(answer)
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), answer).await {
-        tracing::debug!("a command has left: {error}");
+    let unread = async {
+        answered.notified().await;
+        tokio::time::sleep(READ_WITHIN).await;
+    };
+    tokio::select! {
+        ended = server.serve_connection(TokioIo::new(stream), answer) => if let Err(error) = ended {
+            tracing::debug!("a command has left: {error}");
+        },
+        () = unread => tracing::debug!("a command has not read its answer within {READ_WITHIN:?}"),
     }
 }
 
