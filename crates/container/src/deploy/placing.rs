@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const LINGER: Duration = Duration::from_secs(1);
 /// What is on its way is called `.shop.war.serval.tmp`: no webapp, and swept at the next start.
 const ON_ITS_WAY: &str = ".serval.tmp";
+/// A deployment that replaces something has a mark until its end, `.shop.war.serval.mark`: what was there, and what came, a line each.
+const MARK: &str = ".serval.mark";
 
 /// Why a command was not done; a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -107,35 +109,35 @@ impl Container {
         let _held = self.deployment.busy.hold(&key)?;
         let host = self.host_of(&key)?;
         let (place, before) = place_for(&host, &key.1, file)?;
-        let way = on_its_way(place.path());
-        let (from, to, limits) = (file.to_owned(), way.clone(), limits(&self.deployment.config.load()));
-        let copied = tokio::task::spawn_blocking(move || {
-            remove_any(&to);
-            copy(&from, &to, &limits).inspect_err(|_| remove_any(&to))
-        });
+        let (way, mark) = (beside(place.path(), ON_ITS_WAY), beside(place.path(), MARK));
+        let (from, at, limits) = (file.to_owned(), place.path().to_owned(), limits(&self.deployment.config.load()));
+        let copied = tokio::task::spawn_blocking(move || copy_beside(&from, &at, before, &limits));
         copied.await.unwrap_or_else(|_| Err(PlaceError::Refused(FAULT.to_owned())))?;
         let number = self.generation_of(&key).await;
         swap(&way, place.path(), before).map_err(|error| {
-            remove_any(&way);
+            [&way, &mark].into_iter().for_each(|path| remove_any(path));
             PlaceError::Refused(format!("{} cannot be written: {error}", place.path().display()))
         })?;
         let outcome = self.becomes(&key, &place).await;
-        if outcome.is_err() {
-            let back = match before {
-                true => swap(&way, place.path(), before),
-                false => fs::rename(place.path(), &way),
-            };
-            if let Err(error) = back {
-                tracing::error!("{} cannot be put back: {error}", place.path().display());
-            }
-            match before {
-                true => self.is_as_before(&key).await,
-                false => self.unmount_at_once(&key).await,
-            }
-        } else if let Some(number) = number {
-            self.linger(&key, number).await;
+        let back = match &outcome {
+            Ok(_) => Ok(()),
+            Err(_) if before => swap_back(&way, place.path()),
+            Err(_) => fs::rename(place.path(), &way),
+        };
+        match &back {
+            Ok(()) => remove_any(&mark),
+            Err(error) => tracing::error!("{} cannot be put back: {error}", place.path().display()),
         }
-        remove_in_the_background(way);
+        match (&outcome, number) {
+            (Err(_), _) if before => self.is_as_before(&key).await,
+            (Err(_), _) => self.unmount_at_once(&key).await,
+            (Ok(_), Some(number)) => self.linger(&key, number).await,
+            (Ok(_), None) => {}
+        }
+        // What could not be put back stays, and is tried again at the next start.
+        if back.is_ok() {
+            remove_in_the_background(way);
+        }
         let generation = outcome.map_err(PlaceError::Refused)?;
         Ok(Deployed { context: key.1.display(), generation, webapp: place.path().to_owned() })
     }
@@ -153,7 +155,7 @@ impl Container {
             return Err(PlaceError::InTheWay(why));
         }
         let number = self.generation_of(&key).await;
-        let way = on_its_way(&removed);
+        let way = beside(&removed, ON_ITS_WAY);
         remove_any(&way);
         // A link goes, and not what it leads to.
         fs::rename(&removed, &way)
@@ -181,7 +183,9 @@ impl Container {
             let serves = |other: &ContextName| {
                 let entry = mounted.get(&(host.name.clone(), other.clone()));
                 entry.is_some_and(|entry| {
-                    !entry.has_never_served() && entry.context.waiting() == Waiting::No && entry.load.is_none()
+                    let is_in_use = entry.context.waiting() == Waiting::No && entry.load.is_none();
+                    // Behind a gate nobody is served, as with a newer version that an operator has stopped.
+                    is_in_use && !entry.has_never_served() && entry.context.current.load().gate.is_none()
                 })
             };
             let has_newer =
@@ -194,7 +198,7 @@ impl Container {
                 continue;
             }
             let Ok(_held) = self.deployment.busy.hold(&(host.name.clone(), name.clone())) else { continue };
-            let way = on_its_way(found.path());
+            let way = beside(found.path(), ON_ITS_WAY);
             remove_any(&way);
             match fs::rename(found.path(), &way) {
                 Ok(()) => {
@@ -293,7 +297,9 @@ impl Container {
             return Some(Ok(entry.context.current.load().number));
         }
         let refused = entry.refused.as_ref().filter(|_| entry.tried.is_of_folder(&folder));
-        refused.map(|failure| Err(failure.reason.clone()))
+        let refused = refused.map(|failure| failure.reason.clone());
+        // What cannot be looked at is not even tried.
+        refused.or_else(|| self.deployment.complaint_of(&[&folder])).map(Err)
     }
 
     /// Without the time that a pass gives to what may be on its way to the same place.
@@ -372,19 +378,71 @@ fn found_at(host: &Host, name: &ContextName) -> Result<Option<Found>, PlaceError
     }
 }
 
-fn on_its_way(place: &Path) -> PathBuf {
+/// What lies beside a place for as long as a command works at it.
+fn beside(place: &Path, end: &str) -> PathBuf {
     let name = place.file_name().unwrap_or_default().to_string_lossy();
-    place.with_file_name(format!(".{name}{ON_ITS_WAY}"))
+    place.with_file_name(format!(".{name}{end}"))
 }
 
-/// Removes what an end of the process has left on its way.
+/// Takes back what an end of the process has cut off, and removes what it has left on its way.
 pub fn sweep(webapps: &Path) {
-    for entry in fs::read_dir(webapps).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') && name.ends_with(ON_ITS_WAY) {
-            remove_any(&entry.path());
+    let left = |end| {
+        let entries = fs::read_dir(webapps).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter_map(move |path| Some((place_beside(&path, end)?, path)))
+    };
+    let mut is_done = true;
+    for (place, mark) in left(MARK) {
+        match take_back(&place, &mark) {
+            Ok(()) => remove_any(&mark),
+            Err(error) => {
+                is_done = false;
+                tracing::error!("{} cannot be put back: {error}; it is tried again at the next start", place.display());
+            }
         }
     }
+    if is_done {
+        left(ON_ITS_WAY).for_each(|(_, path)| remove_any(&path));
+    }
+}
+
+fn place_beside(path: &Path, end: &str) -> Option<PathBuf> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    Some(path.with_file_name(name.strip_prefix('.')?.strip_suffix(end)?))
+}
+
+/// Survives the machine: what it tells of is renamed next.
+fn write_mark(mark: &Path, place: &Path, new: &Path) -> io::Result<()> {
+    fs::write(mark, format!("{}\n{}\n", identity(place)?, identity(new)?))?;
+    fs::File::open(mark)?.sync_all()
+}
+
+/// Puts back what a deployment has replaced of which nobody knows whether it serves: the process has ended before, or could not put it
+/// back. Nothing that has been changed since then is touched.
+fn take_back(place: &Path, mark: &Path) -> io::Result<()> {
+    let marked = fs::read(mark)?;
+    let marked = String::from_utf8_lossy(&marked);
+    let mut lines = marked.lines();
+    let (Some(was), Some(new)) = (lines.next(), lines.next()) else { return Ok(()) };
+    let is = |path: &Path, known: &str| identity(path).is_ok_and(|now| now == known);
+    let way = beside(place, ON_ITS_WAY);
+    let Some(old) = [aside(&way), way.clone()].into_iter().find(|path| is(path, was)) else { return Ok(()) };
+    let is_half_way = || is(&way, new) && fs::symlink_metadata(place).is_err();
+    if is(place, new) || is_half_way() {
+        swap_back(&old, place)?;
+        tracing::warn!(
+            "{place:?} is again what it was before a deployment that the end of the server cut off: deploy it again"
+        );
+    }
+    Ok(())
+}
+
+/// What tells a file or a folder from others beside it, under whatever name; for a folder, whatever comes and goes in it.
+fn identity(path: &Path) -> io::Result<String> {
+    let found = fs::symlink_metadata(path)?;
+    Ok(match found.is_dir() {
+        true => format!("folder {}", found.ino()),
+        false => format!("file {} {} {} {}", found.ino(), found.len(), found.mtime(), found.mtime_nsec()),
+    })
 }
 
 /// Puts `new` at `place`; what lay there is at `new` then. At no moment there is nothing, where the file system can.
@@ -394,13 +452,39 @@ fn swap(new: &Path, place: &Path, replaces: bool) -> io::Result<()> {
     }
     match renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
         Err(Errno::INVAL | Errno::NOSYS) => {
-            let aside = new.with_extension("old.serval.tmp");
+            let aside = aside(new);
             fs::rename(place, &aside)?;
             fs::rename(new, place).inspect_err(|_| drop(fs::rename(&aside, place)))?;
             fs::rename(&aside, new)
         }
         done => Ok(done?),
     }
+}
+
+/// Where what is replaced lies for a moment, where the file system cannot exchange.
+fn aside(new: &Path) -> PathBuf {
+    new.with_extension("old.serval.tmp")
+}
+
+/// Puts back what lies at `old`, also where nothing is in its place any more.
+fn swap_back(old: &Path, place: &Path) -> io::Result<()> {
+    match swap(old, place, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => swap(old, place, false),
+        done => done,
+    }
+}
+
+/// Copies it to beside its place, and marks what it is to replace there. An error leaves nothing.
+fn copy_beside(from: &Path, place: &Path, replaces: bool, limits: &Limits) -> Result<(), PlaceError> {
+    let (way, mark) = (beside(place, ON_ITS_WAY), beside(place, MARK));
+    let unwritten = |error| PlaceError::Refused(format!("{} cannot be written: {error}", mark.display()));
+    remove_any(&way);
+    let copied = copy(from, &way, limits);
+    let marked = copied.and_then(|()| match replaces {
+        true => write_mark(&mark, place, &way).map_err(unwritten),
+        false => Ok(()),
+    });
+    marked.inspect_err(|_| [&way, &mark].into_iter().for_each(|path| remove_any(path)))
 }
 
 /// Copies an archive that is as it should be, or a folder.
@@ -452,4 +536,57 @@ fn copy_file(from: &Path, to: &Path, most: u64) -> io::Result<u64> {
 /// Nobody waits: what the end of the process leaves is swept at the next start.
 fn remove_in_the_background(path: PathBuf) {
     drop(tokio::task::spawn_blocking(move || remove_any(&path)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder in which a deployment of "new" over "old" was cut off.
+    fn cut_off() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let webapps = tempfile::tempdir().unwrap();
+        let place = webapps.path().join("shop.war");
+        let (way, mark) = (beside(&place, ON_ITS_WAY), beside(&place, MARK));
+        fs::write(&place, "old").unwrap();
+        fs::write(&way, "new").unwrap();
+        write_mark(&mark, &place, &way).unwrap();
+        swap(&way, &place, true).unwrap();
+        (webapps, place, way)
+    }
+
+    #[track_caller]
+    fn leaves(webapps: &tempfile::TempDir, place: &Path, text: Option<&str>) {
+        sweep(webapps.path());
+        assert_eq!(fs::read_to_string(place).ok().as_deref(), text);
+        assert_eq!(fs::read_dir(webapps.path()).unwrap().count(), usize::from(text.is_some()));
+    }
+
+    #[test]
+    fn what_was_cut_off_is_taken_back_and_what_came_later_stays() {
+        let (webapps, place, _) = cut_off();
+        leaves(&webapps, &place, Some("old"));
+        leaves(&webapps, &place, Some("old"));
+
+        let (webapps, place, way) = cut_off();
+        swap(&way, &place, true).unwrap();
+        leaves(&webapps, &place, Some("old"));
+
+        // Where the file system cannot exchange: both are beside it for a moment.
+        let (webapps, place, way) = cut_off();
+        fs::rename(&way, aside(&way)).unwrap();
+        fs::rename(&place, &way).unwrap();
+        leaves(&webapps, &place, Some("old"));
+
+        let (webapps, place, _) = cut_off();
+        fs::write(&place, "a later one").unwrap();
+        leaves(&webapps, &place, Some("a later one"));
+
+        let (webapps, place, _) = cut_off();
+        fs::remove_file(&place).unwrap();
+        leaves(&webapps, &place, None);
+
+        let (webapps, place, _) = cut_off();
+        fs::write(beside(&place, MARK), [0xff, 0]).unwrap();
+        leaves(&webapps, &place, Some("new"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use e2e::http_client::Connection;
 use e2e::load::{Load, Outcome};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::made::Made;
 use crate::shop::{LONG, Shop, becomes, context, get, serval, status, wait_until};
-use crate::{answers, home, page, put, tree};
+use crate::{answers, home, kill, page, put, tree};
 
 fn deploy(home: &e2e::serval::Home, file: &str, words: &[&str]) -> (Option<i32>, String, String) {
     let file = home.path(file);
@@ -105,6 +106,8 @@ fn what_is_refused_is_taken_back() {
     home.write("new/site/index.html", "a site").unwrap();
     home.write("new/wrong/WEB-INF/web.toml", "chek = \"/\"").unwrap();
     home.write("new/page.html", "no archive").unwrap();
+    home.write("new/lib.war", Made::new().file("WEB-INF/lib", "a file").bytes()).unwrap();
+    home.write("new/lib/WEB-INF/lib", "a file").unwrap();
     symlink("/dev/zero", home.path("new/zero.war")).unwrap();
     let serval_runs = Serval::start(&home).unwrap();
     assert_eq!(deploy(&home, "new/good.war", &["--path", "/shop"]).0, Some(0));
@@ -120,6 +123,9 @@ fn what_is_refused_is_taken_back() {
         ("new/zero.war", &["--path", "/shop"], "the archive is not an ordinary file"),
         ("new/wrong", &["--path", "/site"], "did you mean `check`?"),
         ("new/wrong", &["--path", "/other"], "did you mean `check`?"),
+        ("new/lib.war", &["--path", "/shop"], "WEB-INF/lib cannot be read: "),
+        ("new/lib.war", &["--path", "/other"], "WEB-INF/lib cannot be read: "),
+        ("new/lib", &["--path", "/site"], "WEB-INF/lib cannot be read: "),
         ("new/none.war", &["--path", "/shop"], "none.war cannot be read: No such file"),
         ("new/page.html", &["--path", "/shop"], "neither a folder nor an archive"),
         ("new/site", &["--path", "/shop"], "a folder beside it would not be served: undeploy it before"),
@@ -225,5 +231,102 @@ fn an_old_version_goes_when_nobody_has_a_session_with_it() {
     wait_until(&serval_runs, || !home.path("webapps/shop##1.war").exists());
     answers(&serval_runs, "/shop/visit", 200, "3 0");
     becomes(&home, |told| told["contexts"].as_array().unwrap().len() == 1);
+    assert!(serval_runs.stop().unwrap().success());
+}
+
+#[test]
+fn an_old_version_stays_while_the_newer_one_is_stopped() {
+    let (home, shop) = (home(), Shop::new());
+    home.configure("[[host]]\nundeploy_old_versions = true").unwrap();
+    put(&home, "shop##1.war", shop.archive("1"));
+    home.write("new/page.war", page("a page")).unwrap();
+    let serval_runs = Serval::start(&home).unwrap();
+    let first = get(&serval_runs, "/shop/visit?in");
+    let cookie = first.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    put(&home, "shop##2.war", shop.archive("2"));
+    answers(&serval_runs, "/shop/visit", 200, "2 0");
+    assert_eq!(serval(&home, &["stop", "/shop##2"]).0, Some(0));
+    let mut connection = Connection::open(serval_runs.address(), LONG).unwrap();
+    let request = format!("GET /shop/visit?quit HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
+    connection.send(request.as_bytes()).unwrap();
+    assert_eq!(connection.read_response().unwrap().body, b"1 2");
+    // It makes passes, and waits for them: each would have removed the old version.
+    assert_eq!(deploy(&home, "new/page.war", &["--path", "/page"]).0, Some(0));
+    assert_eq!(deploy(&home, "new/page.war", &["--path", "/page2"]).0, Some(0));
+    assert!(home.path("webapps/shop##1.war").exists());
+    assert_eq!(serval(&home, &["start", "/shop##2"]).0, Some(0));
+    wait_until(&serval_runs, || !home.path("webapps/shop##1.war").exists());
+    assert!(serval_runs.stop().unwrap().success());
+}
+
+/// Deploys an archive and a folder over others, whose inits wait; `meanwhile` both lie in place. What the commands end with.
+fn deploy_what_waits(
+    home: &e2e::serval::Home,
+    shop: &Shop,
+    meanwhile: impl FnOnce(),
+) -> [(Option<i32>, String, String); 2] {
+    home.write("new/waits.war", shop.archive("WAITS")).unwrap();
+    home.write("new/waits/index.html", "waits").unwrap();
+    home.write("new/waits/WEB-INF/lib/shop.so", shop.library("WAITS")).unwrap();
+    std::thread::scope(|scope| {
+        let archive = scope.spawn(|| deploy(home, "new/waits.war", &["--path", "/shop"]));
+        let folder = scope.spawn(|| deploy(home, "new/waits", &["--path", "/site"]));
+        let deadline = Instant::now() + LONG;
+        let is_in_place = |new: &str, place: &str| fs::read(home.path(new)).ok() == fs::read(home.path(place)).ok();
+        while !is_in_place("new/waits.war", "webapps/shop.war")
+            || !is_in_place("new/waits/index.html", "webapps/site/index.html")
+        {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        meanwhile();
+        [archive.join().unwrap(), folder.join().unwrap()]
+    })
+}
+
+#[test]
+fn what_a_deployment_replaces_is_back_after_a_kill_before_its_end() {
+    let (home, shop) = (home(), Shop::new());
+    home.write("webapps/site/index.html", "a site").unwrap();
+    put(&home, "shop.war", shop.archive("1"));
+    let serval_runs = Serval::start(&home).unwrap();
+    let before = (tree(&home.path("webapps")), fs::read(home.path("webapps/shop.war")).unwrap());
+    let ended = deploy_what_waits(&home, &shop, || kill(serval_runs));
+    assert!(ended.iter().all(|(code, ..)| *code != Some(0)), "{ended:?}");
+
+    let serval_runs = Serval::start(&home).unwrap();
+    assert_eq!(get(&serval_runs, "/shop/visit").body, b"1 0");
+    assert_eq!(get(&serval_runs, "/site/").body, b"a site");
+    assert_eq!((tree(&home.path("webapps")), fs::read(home.path("webapps/shop.war")).unwrap()), before);
+    shop.go();
+    for (file, path) in [("new/waits.war", "/shop"), ("new/waits", "/site")] {
+        assert_eq!(deploy(&home, file, &["--path", path]).0, Some(0));
+    }
+    // What was confirmed stays.
+    kill(serval_runs);
+    let serval_runs = Serval::start(&home).unwrap();
+    answers(&serval_runs, "/shop/visit", 200, "WAITS 0");
+    answers(&serval_runs, "/site/visit", 200, "WAITS 0");
+    assert!(!tree(&home.path("webapps")).iter().any(|path| path.to_string_lossy().contains(".serval.")));
+    assert!(serval_runs.stop().unwrap().success());
+}
+
+#[test]
+fn what_a_deployment_replaces_is_back_when_the_new_one_is_removed_before_its_end() {
+    let (home, shop) = (home(), Shop::new());
+    home.write("webapps/site/index.html", "a site").unwrap();
+    put(&home, "shop.war", shop.archive("1"));
+    let serval_runs = Serval::start(&home).unwrap();
+    let before = (tree(&home.path("webapps")), fs::read(home.path("webapps/shop.war")).unwrap());
+    let ended = deploy_what_waits(&home, &shop, || {
+        fs::remove_file(home.path("webapps/shop.war")).unwrap();
+        fs::rename(home.path("webapps/site"), home.path("new/aside")).unwrap();
+    });
+    assert!(ended.iter().all(|(code, ..)| *code == Some(3)), "{ended:?}");
+    shop.go();
+    wait_until(&serval_runs, || tree(&home.path("webapps")) == before.0);
+    assert_eq!(fs::read(home.path("webapps/shop.war")).unwrap(), before.1);
+    answers(&serval_runs, "/shop/visit", 200, "1 0");
+    answers(&serval_runs, "/site/", 200, "a site");
     assert!(serval_runs.stop().unwrap().success());
 }

@@ -203,6 +203,11 @@ fn what_is_being_copied_is_not_tried() {
     assert!(!lines.iter().any(|line| line.contains("is not served")), "{lines:#?}");
 }
 
+fn kill(serval: Serval) {
+    let pid = rustix::process::Pid::from_raw(serval.program().id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
 fn noise(len: u32) -> Vec<u8> {
     (0..len).map(|number| (number.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
@@ -260,9 +265,7 @@ fn a_kill_while_unpacking_leaves_nothing_half() {
             assert!(Instant::now() < deadline);
         }
         std::thread::sleep(Duration::from_millis(round * 20));
-        let pid = rustix::process::Pid::from_raw(serval.program().id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        drop(serval);
+        kill(serval);
         serval = Serval::start(&home).unwrap();
         assert_eq!(get(&serval, "/shop/").body, format!("big {round}").as_bytes());
         wait_until(&serval, || unpacked(&home, "shop").iter().all(|name| name.parse::<u64>().is_ok()));

@@ -1,9 +1,10 @@
 /* A servlet that tells its VERSION, and counts the visits of a session: "2 3" is the third visit, told by version 2; ?quit ends the
- * session. Built with -DFAILS its init fails. */
+ * session. Built with -DFAILS its init fails, and with -DWAITS="a file" it waits for that file. */
 #include <servlet.h>
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const sv_host *host;
 
@@ -16,6 +17,11 @@ static sv_status init(const sv_host *table, sv_context *context, void **module, 
     static const sv_str why = SV_STR("the till is locked");
     *error = why;
     return SV_E_FAILED;
+#endif
+#ifdef WAITS
+    while (access(WAITS, F_OK) != 0) {
+        usleep(10000);
+    }
 #endif
     return SV_OK;
 }

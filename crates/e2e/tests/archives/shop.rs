@@ -20,7 +20,7 @@ impl Shop {
         Shop(tempfile::tempdir().unwrap())
     }
 
-    /// The library of a version; `FAILS` does not start.
+    /// The library of a version; `FAILS` does not start, and `WAITS` not before [`Shop::go`].
     pub fn library(&self, version: &str) -> Vec<u8> {
         std::fs::read(self.build(version)).unwrap()
     }
@@ -36,9 +36,16 @@ impl Shop {
         if version == "FAILS" {
             command.arg("-DFAILS");
         }
+        if version == "WAITS" {
+            command.arg(format!("-DWAITS=\"{}\"", self.0.path().join("go").display()));
+        }
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/archives/shop.c");
         assert!(command.arg(source).arg("-o").arg(&output).status().unwrap().success());
         output
+    }
+
+    pub fn go(&self) {
+        std::fs::write(self.0.path().join("go"), "").unwrap();
     }
 
     pub fn archive(&self, version: &str) -> Vec<u8> {
