@@ -184,6 +184,10 @@ impl Container {
         let mut pass = Pass::default();
         let config = self.deployment.config.load_full();
         let mut complaints = Complaints::default();
+        let is_first = !std::mem::replace(&mut arriving.has_swept, true);
+        if is_first {
+            config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
+        }
         let mut all_wanted = Vec::new();
         for host in &config.hosts {
             pass.watch.push((host.webapps.clone(), false));
@@ -193,9 +197,8 @@ impl Container {
             }
         }
         arriving.forget_hosts(|name| config.hosts.iter().any(|host| host.name == name));
-        if !std::mem::replace(&mut arriving.has_swept, true) {
+        if is_first {
             self.sweep_artefacts(&all_wanted);
-            config.hosts.iter().for_each(|host| placing::sweep(&host.webapps));
         }
         for (host, wanted) in all_wanted {
             mounted.retain(|(of, name), old| {
