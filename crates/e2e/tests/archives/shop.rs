@@ -1,12 +1,12 @@
 //! What the tests of archives share: a webapp with a library, and questions to the server.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+pub use e2e::commands::{becomes, context, serval, status};
 use e2e::http_client::{Connection, Response};
-use e2e::serval::{Home, Serval, binary, repository};
-use serde_json::Value;
+use e2e::serval::{Serval, repository};
 
 use crate::made::Made;
 
@@ -65,34 +65,4 @@ pub fn wait_until(serval: &Serval, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "{:#?}", serval.program().lines_from(0));
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Runs a command; its exit code and what it prints.
-pub fn serval(home: &Home, words: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(binary().unwrap());
-    let Output { status, stdout, stderr } = command.args(words).arg("--home").arg(home.path("")).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
-pub fn status(home: &Home) -> Value {
-    serde_json::from_str(&serval(home, &["status", "--json"]).1).unwrap()
-}
-
-/// Asks for the status until it is so.
-#[track_caller]
-pub fn becomes(home: &Home, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let status = status(home);
-        if is_so(&status) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "{status:#}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-pub fn context<'s>(status: &'s Value, name: &str) -> &'s Value {
-    status["contexts"].as_array().unwrap().iter().find(|context| context["context"] == name).unwrap()
 }

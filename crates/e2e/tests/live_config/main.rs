@@ -8,13 +8,14 @@ mod refused;
 mod server;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use e2e::commands::{becomes, serval as run, status};
 use e2e::http_client::{Connection, Response};
 use e2e::load::{Load, Outcome};
-use e2e::serval::{Home, Serval, binary, repository};
+use e2e::serval::{Home, Serval, repository};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -49,13 +50,6 @@ fn add_library(home: &Home, webapp: &str) {
     home.write(&format!("webapps/{webapp}/WEB-INF/lib/values.so"), library).unwrap();
 }
 
-fn run(home: &Home, words: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(binary().unwrap());
-    let Output { status, stdout, stderr } = command.args(words).arg("--home").arg(home.path("")).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
 /// Has the configuration put in force, and returns what is told.
 #[track_caller]
 fn reload(home: &Home) -> Value {
@@ -77,24 +71,6 @@ fn change(home: &Home, before: &str, after: &str) -> Value {
         reload(home);
     }
     panic!("another one was always first");
-}
-
-fn status(home: &Home) -> Value {
-    serde_json::from_str(&run(home, &["status", "--json"]).1).unwrap()
-}
-
-/// Asks for the status until it is so.
-#[track_caller]
-fn becomes(home: &Home, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let status = status(home);
-        if is_so(&status) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "{status:#}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The generation of a context.
