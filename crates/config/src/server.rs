@@ -1164,7 +1164,9 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     pub(crate) fn uncommented() -> String {
         let is_toml = |line: &str| {
             let key = line.split(" = ").next().unwrap_or("");
-            line.starts_with('[') || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+            line.starts_with('[')
+                || (line.contains(" = ")
+                    && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
         };
         let lines = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line));
         lines.collect::<Vec<_>>().join("\n")
