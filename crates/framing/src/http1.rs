@@ -142,7 +142,7 @@ impl Guard {
     /// Lets nothing more through: the client was too slow, or the server has no more time for it.
     pub fn refuse(&mut self, status: u16, why: &'static str) {
         if self.refusal.is_none() {
-            if self.at == At::RequestLine {
+            if self.at == At::RequestLine && !self.partial.is_empty() {
                 let partial = std::mem::take(&mut self.partial);
                 self.keep_line(&partial);
             }
