@@ -85,7 +85,9 @@ pub use multipart::{MultipartSettings, WebMultipart};
 pub use origins::Origin;
 pub use problem::{Problem, Problems};
 pub use remote_ip::RemoteIp;
-pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Read, Server, load_server, of_running, read_server};
+pub use server::{
+    ContextEntry, Host, Listener, Log, LogFormat, Read, Server, User, load_server, of_running, read_server,
+};
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use settings::{Setting, Value};

@@ -23,6 +23,7 @@ mod sdk;
 mod sessions;
 mod sources;
 mod stack;
+mod user;
 mod watch;
 
 use std::collections::BTreeSet;
