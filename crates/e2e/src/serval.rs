@@ -151,6 +151,11 @@ impl Serval {
         &self.program
     }
 
+    /// Returns the process, to wait for its end.
+    pub fn program_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
     /// Waits for a printed or logged line, from the start on, that contains this.
     pub fn wait_for_log(&self, text: &str, within: Duration) -> Result<String> {
         self.program.wait_for_line(0, within, |line| line.contains(text)).with_context(|| format!("wait for {text:?}"))
