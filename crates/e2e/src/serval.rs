@@ -175,6 +175,11 @@ impl Serval {
     }
 }
 
+/// Says whether a line is the warning that whoever runs it is root, which is the tests' own affair.
+pub fn is_of_root(line: &str) -> bool {
+    line.contains("Serval runs as root")
+}
+
 /// Returns a command to which a program and its arguments are to be added, which becomes that program with its standard input as an
 /// inherited socket, or whatever it is (sd_listen_fds(3)).
 pub fn inheriting(listen_fds: &str) -> Command {
