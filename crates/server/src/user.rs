@@ -191,7 +191,8 @@ impl User {
             if values("Uid:") != four(self.uid.as_raw()) || values("Gid:") != four(self.gid.as_raw()) {
                 return Err(wrong("a thread is still somebody else"));
             }
-            if !self.uid.is_root() && !(has_none("CapPrm:") && has_none("CapEff:")) {
+            let has_capabilities = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"].iter().any(|key| !has_none(key));
+            if has_capabilities && !self.uid.is_root() {
                 return Err(wrong("a thread still has capabilities"));
             }
         }
