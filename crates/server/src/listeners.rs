@@ -2,20 +2,19 @@
 //!
 //! Owned by `live`. Each accepts in a task of its own (`listener`), which goes on after it was removed until its connections have ended.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serval_config::Listener;
+use serval_config::{Address, Listener};
 use serval_container::Container;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::inherited::Inherited;
-use crate::listener::{bind, serve};
+use crate::listener::serve;
 use crate::run::{say, told};
+use crate::socket::Socket;
 
-pub type Bound = (TcpListener, Arc<Listener>);
+pub type Bound = (Socket, Arc<Listener>);
 
 pub struct Listeners {
     container: Arc<Container>,
@@ -26,6 +25,7 @@ pub struct Listeners {
 
 struct Open {
     settings: watch::Sender<Arc<Listener>>,
+    shown: String,
     /// Dropped, it stops too.
     stop: watch::Sender<bool>,
 }
@@ -52,14 +52,14 @@ impl Listeners {
 
     pub fn add(&mut self, (socket, settings): Bound, first: First) {
         let ((settings, new), (stop, mut stopped)) = (watch::channel(settings), watch::channel(false));
-        let container = self.container.clone();
+        let (container, shown) = (self.container.clone(), socket.shown(&new.borrow()));
         self.tasks.spawn(async move {
             if first == First::Servlets {
                 tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
             }
             serve(socket, new, container, stopped).await;
         });
-        self.open.push(Open { settings, stop });
+        self.open.push(Open { settings, shown, stop });
     }
 
     /// Opens the addresses that are new, and changes nothing. One that has only other settings stays open.
@@ -72,7 +72,9 @@ impl Listeners {
         let mut new = Vec::new();
         for settings in wanted {
             let settings = Arc::new(settings.clone());
-            let same = |number: &usize| kept[*number].is_none() && self.address(*number) == settings.address;
+            let same = |number: &usize| {
+                kept[*number].is_none() && stays_open(&self.open[*number].settings.borrow(), &settings)
+            };
             match (0..self.open.len()).find(same) {
                 Some(number) => kept[number] = Some(settings),
                 None => new.push((self.bind(&settings)?, settings)),
@@ -81,14 +83,17 @@ impl Listeners {
         Ok(Prepared { kept, new })
     }
 
-    fn address(&self, number: usize) -> SocketAddr {
-        self.open[number].settings.borrow().address
-    }
-
-    fn bind(&self, settings: &Listener) -> Result<TcpListener, String> {
-        let in_the_way = (0..self.open.len()).map(|number| self.address(number));
-        let mut in_the_way = in_the_way.filter(|own| own.port() != 0 && own.port() == settings.address.port());
-        bind(settings, &self.inherited).map_err(|sentence| match in_the_way.next() {
+    fn bind(&self, settings: &Listener) -> Result<Socket, String> {
+        let addresses = self.open.iter().map(|open| open.settings.borrow().address.clone());
+        let in_the_way = |own: &Address| match (own.port(), settings.address.port()) {
+            (Some(port), other) => port != 0 && Some(port) == other,
+            (None, _) => *own == settings.address,
+        };
+        let in_the_way = addresses.into_iter().find(in_the_way);
+        Socket::bind(settings, &self.inherited).map_err(|sentence| match in_the_way {
+            Some(own) if own == settings.address => {
+                format!("{own} cannot be opened anew with other options while this server listens there: restart it for those")
+            }
             Some(own) => format!(
                 "{} cannot be opened while this server listens on {own}: give it another port, or restart",
                 settings.address
@@ -100,15 +105,13 @@ impl Listeners {
     /// Connections of those that go end by themselves: after their exchange, or at once, if they have none.
     pub fn put_in_force(&mut self, Prepared { kept, new }: Prepared) {
         for bound in new {
-            let address = bound.0.local_addr().unwrap_or(bound.1.address);
-            say(format_args!("listening on http://{address}"));
+            say(format_args!("listening on {}", bound.0.shown(&bound.1)));
             self.add(bound, First::Connections);
         }
         let mut kept = kept.into_iter();
         self.open.retain(|open| match kept.next() {
             Some(None) => {
-                let address = open.settings.borrow().address;
-                say(format_args!("no longer listening on http://{address}"));
+                say(format_args!("no longer listening on {}", open.shown));
                 open.stop.send_replace(true);
                 false
             }
@@ -144,4 +147,13 @@ impl Listeners {
         }
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// Whether the socket of one serves for the other; what is said of its connections may differ.
+fn stays_open(one: &Listener, other: &Listener) -> bool {
+    let of_socket = |listener: &Listener| {
+        let Listener { unix_mode, ipv6_only, send_buffer_bytes, receive_buffer_bytes, .. } = *listener;
+        (unix_mode, ipv6_only, send_buffer_bytes, receive_buffer_bytes)
+    };
+    one.address == other.address && one.unix_owner == other.unix_owner && of_socket(one) == of_socket(other)
 }

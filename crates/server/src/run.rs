@@ -15,8 +15,9 @@ use crate::inherited::Inherited;
 use crate::listeners::{First, Listeners};
 use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
+use crate::socket::Socket;
 use crate::user::User;
-use crate::{control, home, listener, sessions, sources, stack, watch as folders};
+use crate::{control, home, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -130,7 +131,7 @@ async fn serve(
     let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
-        bound.push((listener::bind(settings, &inherited)?, Arc::new(settings.clone())));
+        bound.push((Socket::bind(settings, &inherited)?, Arc::new(settings.clone())));
     }
     // All that is opened from here on, it has to open anew one day: logs, the control socket.
     if let Some(user) = user {
@@ -139,8 +140,7 @@ async fn serve(
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, settings) in &bound {
-        let address = socket.local_addr().unwrap_or(settings.address);
-        say(format_args!("listening on http://{address}"));
+        say(format_args!("listening on {}", socket.shown(settings)));
     }
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
@@ -148,7 +148,7 @@ async fn serve(
     let (mut listeners, deploy) = (Listeners::new(container.clone(), inherited.clone()), Arc::new(Asked::new()));
     for bound in bound {
         // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
-        let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
+        let first = if inherited.is_at(&bound.1.address) { First::Servlets } else { First::Connections };
         listeners.add(bound, first);
     }
     let keeper = Keeper::new(container.clone(), listeners, settings, (files, stamp), deploy.clone(), hangups);

@@ -33,6 +33,14 @@ pub fn home() -> Option<&'static Path> {
     HOME.get().map(PathBuf::as_path)
 }
 
+/// What to do, for one whose name is not root, or not any more; a clause.
+pub fn how_to_open_ports_of_root() -> &'static str {
+    match HOME.get() {
+        Some(_) => "Serval has become another user (`user` in [server]), so restart Serval, which opens it before",
+        None => "start Serval with the capability CAP_NET_BIND_SERVICE, or as root with `user` in [server]",
+    }
+}
+
 impl User {
     /// Whom the server is to become; `None`: it stays who it is. Warns of root. Says in a sentence why it cannot be.
     pub fn of(config: &Server) -> Result<Option<User>, String> {
@@ -152,9 +160,7 @@ impl User {
         // The kernel lets nobody look at a process that was somebody else. The stacks of slow calls are read by one of this user, and what
         // root alone may read is not in memory any more, but for what this user is to use.
         let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
-        if let Some(account) = &self.account {
-            let _ = HOME.set(account.dir.clone());
-        }
+        let _ = HOME.set(self.account.as_ref().map_or("/".into(), |account| account.dir.clone()));
         tracing::info!("runs as `{}` (user {}, group {}) from here on", self.written, self.uid, self.gid);
         Ok(())
     }

@@ -109,7 +109,9 @@ fn a_port_of_root_cannot_be_opened_later() {
     home.write("conf/server.toml", format!("{toml}\n[[listener]]\naddress = \"127.0.0.1:82\"\n")).unwrap();
     let line = serval.wait_for_log("127.0.0.1:82 cannot be opened", LONG).unwrap();
     assert!(
-        line.contains("stays in force") && line.contains("below 1024") && line.contains("restart Serval"),
+        line.contains("stays in force")
+            && line.contains("ports below 1024 are root's")
+            && line.contains("so restart Serval"),
         "{line}"
     );
     assert_eq!(get(&serval, "/x/step").status, 200);
