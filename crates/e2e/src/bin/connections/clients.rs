@@ -1,19 +1,17 @@
 //! Clients: those that do nothing, those that are slow, and those that ask as one should.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::http_client::Connection;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+use e2e::many::connect_from;
 
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 /// What the kernel of a slow reader takes before its program asks for it.
 const RECEIVE_BUFFER_BYTES: usize = 4096;
-/// From one address there are 28,000 ports to come from.
-const ADDRESSES: usize = 8;
 /// How often a slow client sends a byte, or reads a few.
 const SIP_EVERY: Duration = Duration::from_secs(1);
 const SIP_BYTES: usize = 16;
@@ -21,18 +19,6 @@ const SIP_BYTES: usize = 16;
 const SIPS: usize = 20;
 /// How many open one after the other before one waits to be answered: the listener accepts as fast as they come.
 const OPENED_AT_ONCE: usize = 32;
-
-fn open(address: SocketAddr, number: usize, receive_buffer: Option<usize>) -> Result<TcpStream> {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    if let Some(bytes) = receive_buffer {
-        // Before it connects, so that the server's kernel never sees a large window.
-        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
-    }
-    let from = Ipv4Addr::new(127, 0, 1, (number % ADDRESSES) as u8 + 1);
-    bind(&socket, &SocketAddr::from((from, 0)))?;
-    connect(&socket, &address).with_context(|| format!("connection {number}"))?;
-    Ok(TcpStream::from(socket))
-}
 
 /// Says whether the server has ended a connection, and how it was answered before.
 fn look(stream: &mut TcpStream, most: usize, head: &mut Vec<u8>) -> bool {
@@ -58,7 +44,7 @@ impl Idle {
     pub fn open_silent(&mut self, address: SocketAddr, count: usize, target: &str) -> Result<()> {
         let mut pace = Connection::open(address, ANSWERED_WITHIN)?;
         for number in 0..count {
-            let stream = open(address, number, None)?;
+            let stream = connect_from(number, address, None)?;
             stream.set_nonblocking(true)?;
             self.0.push(stream);
             if number % OPENED_AT_ONCE == 0 {
@@ -72,7 +58,7 @@ impl Idle {
     /// Opens so many that have had an answer and are kept alive.
     pub fn open_kept(&mut self, address: SocketAddr, count: usize, target: &str) -> Result<()> {
         for number in 0..count {
-            let mut stream = open(address, number, None)?;
+            let mut stream = connect_from(number, address, None)?;
             stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
             stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
             let mut bytes = [0; 1024];
@@ -117,7 +103,7 @@ impl Slow {
     }
 
     fn open(address: SocketAddr, number: usize, way: Way) -> Result<Slow> {
-        let mut stream = open(address, number, (way == Way::Read).then_some(RECEIVE_BUFFER_BYTES))?;
+        let mut stream = connect_from(number, address, (way == Way::Read).then_some(RECEIVE_BUFFER_BYTES))?;
         stream.write_all(match way {
             Way::Head => b"GET /x/hello HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
             Way::Body => b"POST /y/take HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
@@ -230,7 +216,12 @@ impl Traffic {
     /// None has failed, and there were some.
     pub fn check(&self) -> Result<()> {
         let failures = &self.failures;
-        ensure!(failures.is_empty(), "{} requests have failed: {:?}", failures.len(), &failures[..failures.len().min(5)]);
+        ensure!(
+            failures.is_empty(),
+            "{} requests have failed: {:?}",
+            failures.len(),
+            &failures[..failures.len().min(5)]
+        );
         ensure!(self.count() > 0, "no request was answered");
         Ok(())
     }

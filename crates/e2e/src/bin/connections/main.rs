@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use e2e::http_client::Connection;
+use e2e::many::raise_file_limit;
 use e2e::process::resident_kb;
 use e2e::serval::{Home, Serval};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use clients::{Idle, Slow, Traffic, WAYS};
 
 const BUILT_WITHIN: Duration = Duration::from_secs(120);
-/// Further files that a program has open.
+/// Further files that a program has open, here and in the server.
 const OTHER_FILES: u64 = 300;
 /// How long the server's own times may be exceeded, on a machine that is busy.
 const GRACE: Duration = Duration::from_secs(30);
@@ -52,7 +52,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match raise_file_limit(&arguments).and_then(|()| measure(&arguments)) {
+    let files = (arguments.idle + arguments.slow) as u64 + OTHER_FILES;
+    match raise_file_limit(files).and_then(|()| measure(&arguments)) {
         Ok(summary) => {
             println!("connections: {summary}");
             ExitCode::SUCCESS
@@ -219,20 +220,10 @@ fn beside(arguments: &Arguments) -> Result<()> {
     for peer in [Some(peers::hyper()?), nginx].into_iter().flatten() {
         let (mut idle, [silent, kept]) = open_idle((peer.program.id(), peer.address, peer.target), arguments.idle)?;
         ensure!(idle.left() == arguments.idle, "{} has ended some", peer.name);
-        println!("{}: {silent:.1} kB for one on which nothing was sent, {kept:.1} kB for one that is kept alive", peer.name);
-    }
-    Ok(())
-}
-
-fn raise_file_limit(arguments: &Arguments) -> Result<()> {
-    let files = (arguments.idle + arguments.slow) as u64 + OTHER_FILES;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < files) {
-        ensure!(
-            maximum.is_none_or(|maximum| maximum >= files),
-            "there may be no {files} open files, here and in the server: raise `ulimit -Hn`"
+        println!(
+            "{}: {silent:.1} kB for one on which nothing was sent, {kept:.1} kB for one that is kept alive",
+            peer.name
         );
-        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum })?;
     }
     Ok(())
 }
