@@ -22,6 +22,8 @@ pub struct Case {
 pub enum Answers {
     /// All are as they should be: so many, each 200.
     Good(usize),
+    /// The same, over HTTP/2.
+    GoodFrames(usize),
     /// So many, each 200, and then one that is refused.
     Refused(usize),
     /// The same, but what is wrong stands in the body, which the servlet may have answered before it came.

@@ -208,8 +208,8 @@ fn wrong_head(rng: &mut Rng) -> Vec<u8> {
                     "chunked,",
                     ", chunked",
                     "",
-                    "\u{b}chunked",
                     "chun ked",
+                    "\u{b}chunked",
                     "chunked\u{1}",
                 ],
             );

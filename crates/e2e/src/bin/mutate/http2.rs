@@ -16,19 +16,21 @@ pub fn case(rng: &mut Rng) -> Case {
     let mut bytes = PREFACE.to_vec();
     frame(&mut bytes, (SETTINGS, 0, 0), &[]);
     let requests = rng.u64(1..5);
+    let is_well = rng.u8(0..8) == 0;
     for number in 0..requests {
-        request(rng, &mut bytes, 2 * number as u32 + 1);
-        if rng.u8(0..3) == 0 {
+        request(rng, &mut bytes, 2 * number as u32 + 1, is_well);
+        if !is_well && rng.u8(0..3) == 0 {
             any_frame(rng, &mut bytes);
         }
     }
-    if rng.u8(0..4) > 0 {
+    if !is_well && rng.u8(0..4) > 0 {
         // Of the preface rather not: without it, it is one of HTTP/1 that is refused.
         let mut rest = bytes.split_off(if rng.u8(0..10) > 0 { PREFACE.len() } else { 0 });
         spoil(rng, &mut rest);
         bytes.extend(rest);
     }
-    Case { pieces: pieces(rng, &bytes), requests, answers: Answers::Any, finishes: rng.u16(0..2000) > 0 }
+    let answers = if is_well { Answers::GoodFrames(requests as usize) } else { Answers::Any };
+    Case { pieces: pieces(rng, &bytes), requests, answers, finishes: rng.u16(0..2000) > 0 }
 }
 
 fn frame(bytes: &mut Vec<u8>, (kind, flags, stream): (u8, u8, u32), payload: &[u8]) {
@@ -47,8 +49,19 @@ fn any_frame(rng: &mut Rng, bytes: &mut Vec<u8>) {
     frame(bytes, (kind, rng.u8(..), stream), &payload[..length.min(payload.len())]);
 }
 
-/// A request, in which something may be that is not allowed there (RFC 9113 8.2, 8.3).
-fn request(rng: &mut Rng, bytes: &mut Vec<u8>, stream: u32) {
+/// How many answers begin with `:status: 200`, in the form that it has in all tables (RFC 7541 6.1, Appendix A).
+pub fn good_answers(mut bytes: &[u8]) -> usize {
+    let mut good = 0;
+    while let Some((head, rest)) = bytes.split_at_checked(9) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        good += usize::from(head[3] == HEADERS && rest.first() == Some(&0x88));
+        bytes = rest.get(length..).unwrap_or_default();
+    }
+    good
+}
+
+/// A request; unless it is to be well, something may be in it that is not allowed there (RFC 9113 8.2, 8.3).
+fn request(rng: &mut Rng, bytes: &mut Vec<u8>, stream: u32, is_well: bool) {
     let has_body = rng.bool();
     let (method, path) = if has_body { ("POST", "/x/take") } else { ("GET", "/x/hello") };
     let mut fields = vec![(":method", method), (":scheme", "http"), (":path", path), (":authority", "localhost")];
@@ -57,7 +70,7 @@ fn request(rng: &mut Rng, bytes: &mut Vec<u8>, stream: u32) {
             any(rng, &[&("accept", "*/*"), &("cookie", "a=b"), &("cookie", "c=d"), &("te", "trailers")]).to_owned(),
         );
     }
-    if rng.u8(0..3) == 0 {
+    if !is_well && rng.u8(0..3) == 0 {
         let odd = [
             ("connection", "close"),
             ("transfer-encoding", "chunked"),
@@ -80,6 +93,7 @@ fn request(rng: &mut Rng, bytes: &mut Vec<u8>, stream: u32) {
         fields.insert(at, odd[rng.usize(0..odd.len())]);
     }
     match rng.u8(0..12) {
+        _ if is_well => {}
         0 => drop(fields.remove(rng.usize(0..fields.len()))),
         // It is no line of HTTP/1 any more.
         1 => fields[2].1 = "/x/hello HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n",
