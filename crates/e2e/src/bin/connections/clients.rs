@@ -47,7 +47,7 @@ impl Idle {
             let stream = connect_from(number, address, None)?;
             stream.set_nonblocking(true)?;
             self.0.push(stream);
-            if number % OPENED_AT_ONCE == 0 {
+            if number.is_multiple_of(OPENED_AT_ONCE) {
                 pace.get(target)?;
             }
         }
@@ -111,7 +111,7 @@ impl Slow {
         })?;
         stream.set_nonblocking(true)?;
         // As in `Idle`: those who wait to be accepted are few.
-        if number % OPENED_AT_ONCE == 0 {
+        if number.is_multiple_of(OPENED_AT_ONCE) {
             Connection::open(address, ANSWERED_WITHIN)?.get("/x/hello")?;
         }
         Ok(Slow { stream, way, head: Vec::new(), is_over: false })
