@@ -12,6 +12,8 @@ use e2e::many::connect_from;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 /// What the kernel of a slow reader takes before its program asks for it.
 const RECEIVE_BUFFER_BYTES: usize = 4096;
+/// Of those who ask as one should.
+pub const CONNECTIONS: usize = 4;
 /// How often a slow client sends a byte, or reads a few.
 const SIP_EVERY: Duration = Duration::from_secs(1);
 const SIP_BYTES: usize = 16;
@@ -154,9 +156,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Asks until `is_over` says so, on four connections, on each of them every five milliseconds.
+    /// Asks until `is_over` says so, on some connections, on each of them every five milliseconds.
     pub fn of(address: SocketAddr, is_over: impl Fn() -> bool + Sync) -> Traffic {
-        const CONNECTIONS: usize = 4;
         const EVERY: Duration = Duration::from_millis(5);
         const WANTED: [(&str, &[u8]); 2] = [("/x/hello", b"hello"), ("/x/page.txt", &[b'p'; 1024])];
         let ask = || {
