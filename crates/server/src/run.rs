@@ -135,6 +135,9 @@ async fn serve(
     }
     // All that is opened from here on, it has to open anew one day: logs, the control socket.
     if let Some(user) = user {
+        for (_, settings) in bound.iter().filter(|(_, settings)| !inherited.is_at(&settings.address)) {
+            user.takes(settings)?;
+        }
         user.become_for_ever()?;
         files.warn_of_unreadable();
     }

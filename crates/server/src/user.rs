@@ -14,7 +14,7 @@ use nix::unistd::{
     setresuid,
 };
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use serval_config::Server;
+use serval_config::{Address, Listener, Server};
 
 /// Another one than the one who has started the server.
 pub struct User {
@@ -68,7 +68,8 @@ impl User {
         Ok(Some(user))
     }
 
-    fn named(wanted: &serval_config::User) -> Result<User, String> {
+    /// The one that the system has by that name, or number.
+    pub fn named(wanted: &serval_config::User) -> Result<User, String> {
         let unknown = |what: &str, name: &str, how: &str| {
             format!(
                 "`user` in [server] is `{wanted}`, and the system has no {what} `{name}`: make it with `{how} --system {name}`, or name another one"
@@ -132,6 +133,17 @@ impl User {
             }
         }
         Ok(())
+    }
+
+    /// Gives it the file of a Unix socket that was made for it, and is to belong to nobody else.
+    pub fn takes(&self, settings: &Listener) -> Result<(), String> {
+        match &settings.address {
+            Address::Unix(path) if settings.unix_owner.is_none() => {
+                lchown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+                    .map_err(|error| format!("{} cannot be given to `{}`: {error}", path.display(), self.written))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Does something as this user, while there is one thread, and is root again: what lies in folders of others is not for root.

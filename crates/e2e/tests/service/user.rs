@@ -254,3 +254,36 @@ fn builds_are_the_users() {
     let (code, ..) = command(&home, &["status"]);
     assert_eq!(code, Some(1), "it is gone");
 }
+
+#[test]
+fn a_socket_in_a_file_is_the_users_but_for_another_owner() {
+    if !is_root() {
+        return;
+    }
+    let home = with("nobody:daemon", "");
+    fs::create_dir(home.path("run")).unwrap();
+    let path = |name: &str| home.path("run").join(name).display().to_string();
+    let toml = fs::read_to_string(home.path("conf/server.toml")).unwrap();
+    let (own, given) = (path("own"), path("given"));
+    home.write(
+        "conf/server.toml",
+        format!("[[listener]]\naddress = \"unix:{own}\"\n[[listener]]\naddress = \"unix:{given}\"\nunix_owner = \"root:root\"\n{toml}"),
+    )
+    .unwrap();
+    let serval = started(&home);
+    let owner = |path: &str| fs::symlink_metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+    assert_eq!((owner(&own), owner(&given)), ((NOBODY, 1), (0, 0)));
+    assert!(serval.stop().unwrap().success());
+}
+
+/// Not in a running server, and `serval check` says who is not there.
+#[test]
+fn another_user_needs_a_restart() {
+    let home = home("");
+    let serval = started(&home);
+    home.configure("[server]\nuser = \"no-such-user\"").unwrap();
+    serval.wait_for_log("a restart is needed for `user` in [server]", LONG).unwrap();
+    let (code, _, told) = command(&home, &["check"]);
+    assert!(code == Some(0) && told.contains("warning: `user` in [server] is `no-such-user`"), "{told}");
+    assert!(serval.stop().unwrap().success());
+}
