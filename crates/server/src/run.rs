@@ -16,7 +16,7 @@ use crate::listeners::{First, Listeners};
 use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
 use crate::socket::Socket;
-use crate::user::User;
+use crate::user::{self, User};
 use crate::{control, home, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
@@ -57,6 +57,7 @@ fn start(loaded: Loaded) -> Result<ExitCode, String> {
             user.owns(&loaded.server.var).and_then(|()| user.for_now(lock))
         }
     }?;
+    user::warn_of_root(&loaded.server);
     home::warn_of_noexec(&loaded.server);
     home::raise_file_limit(&loaded.server);
     if let Err(sentence) = serval_loader::unload::self_test() {

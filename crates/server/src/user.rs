@@ -41,19 +41,21 @@ pub fn how_to_open_ports_of_root() -> &'static str {
     }
 }
 
+/// Of root, unless `user` says that it is meant.
+pub fn warn_of_root(config: &Server) {
+    if config.user.is_none() && geteuid().is_root() {
+        tracing::warn!(
+            "Serval runs as root, and so do all servlets: name whom it is to become when its addresses are open as `user` in [server], \
+             or start it as somebody else"
+        );
+    }
+}
+
 impl User {
-    /// Whom the server is to become; `None`: it stays who it is. Warns of root. Says in a sentence why it cannot be.
+    /// Whom the server is to become; `None`: it stays who it is. Says in a sentence why it cannot be.
     pub fn of(config: &Server) -> Result<Option<User>, String> {
         let root = geteuid().is_root();
-        let Some(wanted) = &config.user else {
-            if root {
-                tracing::warn!(
-                    "Serval runs as root, and so do all servlets: name whom it is to become when its addresses are open as `user` \
-                     in [server], or start it as somebody else"
-                );
-            }
-            return Ok(None);
-        };
+        let Some(wanted) = &config.user else { return Ok(None) };
         let user = User::named(wanted)?;
         if (user.uid, user.gid) == (geteuid(), getegid()) {
             return Ok(None);
