@@ -40,6 +40,7 @@ mod multipart;
 mod parameters;
 mod pipe;
 mod problem;
+mod readiness;
 mod remote_ip;
 mod routes;
 mod sending;
@@ -79,6 +80,7 @@ pub use hints::Hints;
 use inside::Mapped;
 use lives::Lives;
 use problem::Problem;
+pub use readiness::Readiness;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use serval_config::Address;
 use target::{Authority, Refused, Target};
@@ -176,6 +178,7 @@ pub struct Container {
     inline: Arc<Inline>,
     exchanges: AtomicU64,
     lives: Arc<Lives>,
+    readiness: readiness::Now,
     deployment: Deployment,
     _watch: Watch,
 }
@@ -191,11 +194,12 @@ impl Container {
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
-            hosts: ArcSwap::from_pointee(Hosts::new(&config.hosts)),
+            hosts: ArcSwap::from_pointee(Hosts::new(&config)),
             _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
+            readiness: readiness::Now::default(),
             deployment: Deployment::new(config, on_event),
         })
     }
@@ -281,6 +285,9 @@ impl Container {
         if target.path() == "*" {
             return (dispatch::options_of_the_server(peer).into(), entry);
         }
+        if hosts.ready_path.as_deref() == Some(target.path()) {
+            return (self.tell_readiness((head, body), host, peer).into(), entry);
+        }
         let routes = host.routes.load();
         let Some(versions) = routes.find(target.path()) else {
             if let Some(body) = body {
@@ -308,6 +315,29 @@ impl Container {
             return (gate::answer(context, generation, request, turn), entry);
         }
         (within(context, generation, request, turn), entry)
+    }
+
+    fn tell_readiness(
+        &self,
+        (head, body): (Parts, Option<RequestBody>),
+        host: &Host,
+        peer: &Peer,
+    ) -> Response<ResponseBody> {
+        if let Some(body) = body {
+            unread::take(body, &head.headers, &peer.listener);
+        }
+        let told = self.readiness().answer(&head.method);
+        told.unwrap_or_else(|problem| self.problem(host, &problem, &head.headers))
+    }
+
+    /// What is told at `ready_path`.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.get()
+    }
+
+    /// Changes it; one that is behind the present one is not taken back.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.readiness.becomes(readiness);
     }
 
     /// The host of a request, what servlets are told of the server, and the request's entry in the host's log.

@@ -9,6 +9,7 @@ use serval_config::{ContextName, Server};
 use crate::doubts;
 use crate::inherited::Inherited;
 use crate::socket::Socket;
+use crate::user::User;
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
 pub fn run(config: &Server) -> ExitCode {
@@ -18,6 +19,9 @@ pub fn run(config: &Server) -> ExitCode {
         if let (Err(error), Ok(_)) = (Socket::bind(listener, &Inherited::default()), &runtime) {
             eprintln!("warning: {error}");
         }
+    }
+    if let Some(Err(error)) = config.user.as_ref().map(User::named) {
+        eprintln!("warning: {error}");
     }
     let unserved = serval_container::not_served(config);
     for doubt in doubts::of_server(config).into_iter().chain(unserved) {

@@ -29,6 +29,7 @@ mod socket;
 mod sources;
 mod stack;
 mod stream;
+mod user;
 mod watch;
 
 use std::collections::BTreeSet;
