@@ -28,6 +28,8 @@ mod uri_rules;
 
 mod context_settings;
 
+mod upstream;
+
 mod remote_ip;
 
 mod archives;
@@ -92,6 +94,7 @@ pub use server::{ContextEntry, Host, Log, LogFormat, Read, Server, User, load_se
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use settings::{Setting, Value};
+pub use upstream::{Upstream, UpstreamAddress};
 pub use uri_rules::{Escape, UriRules};
 pub use values::Values;
 pub use web::{DEFAULT_WELCOME_FILES, Switch, Web, WebBuild, load_web};

@@ -29,6 +29,7 @@ mod socket;
 mod sources;
 mod stack;
 mod stream;
+mod upstream;
 mod user;
 mod watch;
 

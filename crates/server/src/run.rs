@@ -17,7 +17,7 @@ use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
 use crate::socket::Socket;
 use crate::user::{self, User};
-use crate::{control, home, sessions, sources, stack, watch as folders};
+use crate::{control, home, sessions, sources, stack, upstream, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -142,7 +142,8 @@ async fn serve(
         user.become_for_ever()?;
         files.warn_of_unreadable();
     }
-    let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
+    let container =
+        Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread), Box::new(upstream::client_of));
     for (socket, settings) in &bound {
         say(format_args!("listening on {}", socket.shown(settings)));
     }
