@@ -22,8 +22,8 @@ use crate::{control, home, sessions, sources, stack, upstream, watch as folders}
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
-/// What has nothing to end has ended by then.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// What has nothing to end has ended by then, on a machine that is busy too.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
 const LOGS_WITHIN: Duration = Duration::from_secs(5);
