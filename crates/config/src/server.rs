@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::Duration;
 
 use glob::Pattern;
@@ -24,6 +25,7 @@ use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{Document, Table, Text};
 use crate::settings::{self, Setting};
 use crate::substitute::{Named, Sources, substitute};
+use crate::tls::{Tls, hsts, https_redirect_port, tls};
 use crate::uri_rules::{UriRules, uri_rules};
 use crate::value::is_token;
 use crate::values::{self, Given, Values};
@@ -126,6 +128,12 @@ pub struct Listener {
     pub proxy_name: Option<String>,
     /// `proxy_port`: what servlets are told as the server's port; default None.
     pub proxy_port: Option<u16>,
+    /// `https_redirect_port`: plain requests are sent to this port by https; default None (0 in the file).
+    pub https_redirect_port: Option<u16>,
+    /// `hsts`: the header Strict-Transport-Security of all responses; default None (`""` in the file).
+    pub hsts: Option<String>,
+    /// `[listener.tls]`; None: it speaks no TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Holds one `[[host]]`.
@@ -246,6 +254,9 @@ impl Default for Listener {
             allow_trace: false,
             proxy_name: None,
             proxy_port: None,
+            https_redirect_port: None,
+            hsts: None,
+            tls: None,
         }
     }
 }
@@ -375,7 +386,7 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
     server.resources = top.pairs("resources", "database = \"postgres://db.example.com/shop\"").into();
     let (var, context, resources) = (server.var.clone(), context_defaults(top), &server.resources);
     let defaults = Defaults { home, var, context, access_log, resources };
-    server.listeners = listeners(document, top);
+    server.listeners = listeners(document, top, home);
     server.hosts = hosts(document, top, &defaults);
     server
 }
@@ -429,7 +440,7 @@ fn level(table: &Table<'_, '_>) -> Option<String> {
     Some(text.value)
 }
 
-fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
+fn listeners(document: &Document<'_>, top: &Table<'_, '_>, home: &Path) -> Vec<Listener> {
     let Some(tables) = top.tables("listener") else { return vec![Listener::default()] };
     if tables.is_empty() {
         let instead = "write [[listener]] and `address = \"127.0.0.1:8080\"`, or leave `listener` out for that one";
@@ -438,7 +449,7 @@ fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
     // Each with its address as it is written, and where.
     let mut listeners: Vec<(Listener, String, Option<usize>)> = Vec::new();
     for table in &tables {
-        let listener = listener(table);
+        let listener = listener(table, home);
         table.finish();
         let shown = table.written("address").unwrap_or_else(|| quoted(&listener.address.to_string()));
         let at = table.place_of("address").or(table.at);
@@ -456,7 +467,7 @@ fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
     listeners.into_iter().map(|(listener, ..)| listener).collect()
 }
 
-fn listener(table: &Table<'_, '_>) -> Listener {
+fn listener(table: &Table<'_, '_>, home: &Path) -> Listener {
     let d = Listener::default();
     let (least, hour, day) = (Duration::from_millis(1), Duration::from_secs(3600), Duration::from_secs(86_400));
     // Stands in for an address that has been noted as wrong; with port 0 it is nobody's twin.
@@ -472,6 +483,8 @@ fn listener(table: &Table<'_, '_>) -> Listener {
     };
     let head_timeout = table.duration("head_timeout", d.head_timeout, least..=hour);
     let is_printable = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let (tls, secure) = (tls(table, home), table.flag("secure", d.secure));
+    let is_secure = secure || table.place_of("tls").is_some();
     const SERVER: &str = "write printable ASCII, as in `server_header = \"Serval\"`, or leave it out";
     Listener {
         address,
@@ -495,12 +508,15 @@ fn listener(table: &Table<'_, '_>) -> Listener {
             is_printable,
             ("is not the value of a header", SERVER),
         ),
-        secure: table.flag("secure", d.secure),
+        secure,
         allow_trace: table.flag("allow_trace", d.allow_trace),
         proxy_name: table
             .text("proxy_name", "a string", "\"www.example.com\"")
             .map(|text| host_name(table, "proxy_name", &text)),
         proxy_port: table.given("proxy_port", |key| table.count(key, 443, 1..=65_535) as u16),
+        https_redirect_port: https_redirect_port(table, is_secure),
+        hsts: hsts(table, is_secure),
+        tls: tls.map(Arc::new),
     }
 }
 
@@ -664,10 +680,10 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<(String,
 }
 
 /// Returns the name in lower case, and notes what no request could ask for.
-fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
+pub(crate) fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
     let name = text.value.to_lowercase();
     let plain = match key {
-        "aliases" => name.strip_prefix("*.").unwrap_or(&name),
+        "aliases" | "names" => name.strip_prefix("*.").unwrap_or(&name),
         _ => &name,
     };
     let labels_good = plain.split('.').all(|label| {
@@ -801,6 +817,11 @@ pub(crate) mod tests {
         fs::write(home.path().join("file"), "7\n").unwrap();
         fs::create_dir(home.path().join("conf")).unwrap();
         fs::write(home.path().join("conf/404.html"), "nothing is here").unwrap();
+        for file in ["two/key.pem", "one/cert.pem", "one/key.pem", ".three/cert.pem", "four/other.pem"] {
+            let file = home.path().join("conf/tls").join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
         let path = home.path().join("server.toml");
         fs::write(&path, toml).unwrap();
         let shown = home.path().display().to_string();
@@ -815,6 +836,15 @@ pub(crate) mod tests {
             server.file = below(&server.file);
             server.home = below(&server.home);
             server.var = below(&server.var);
+            for tls in server.listeners.iter_mut().filter_map(|listener| Arc::get_mut(listener.tls.as_mut()?)) {
+                for files in &mut tls.certificates {
+                    (files.certificate, files.key) = (below(&files.certificate), below(&files.key));
+                }
+                [&mut tls.folder, &mut tls.client_ca, &mut tls.client_crl]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|path| *path = below(path));
+            }
             for host in &mut server.hosts {
                 host.webapps = below(&host.webapps);
                 host.contexts.iter_mut().for_each(|entry| entry.webapp = below(&entry.webapp));
@@ -1383,6 +1413,24 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         defaults.listeners[0].server_header = Some("Serval".into());
         defaults.listeners[0].proxy_name = Some("www.example.com".into());
         defaults.listeners[0].proxy_port = Some(443);
+        let tls = std::mem::take(&mut shipped.listeners[0].tls).unwrap();
+        let (in_home, names) = (|file: &str| Path::new("HOME/conf/tls").join(file), tls.certificates[1].names.clone());
+        assert_eq!(
+            (tls.certificates[0].certificate.clone(), tls.certificates[1].key.clone(), names),
+            (in_home("cert.pem"), in_home("shop-key.pem"), Some(vec!["shop.example.com".to_owned()]))
+        );
+        assert_eq!((tls.folder.clone(), tls.certificates.len()), (Some(in_home("")), 4));
+        assert_eq!((&tls.client_ca, &tls.client_crl), (&Some(in_home("clients.pem")), &Some(in_home("revoked.pem"))));
+        let tls_defaults = good("[[listener]]\n[listener.tls]\nfolder = \"conf\"").listeners.remove(0).tls.unwrap();
+        assert_eq!(
+            (&tls.versions, tls.client_certificate, tls.tickets, tls.strict_sni),
+            (
+                &tls_defaults.versions,
+                tls_defaults.client_certificate,
+                tls_defaults.tickets,
+                tls_defaults.strict_sni
+            )
+        );
         let settings = ContextSettings { remote_ip: Some(RemoteIp::default()), ..ContextSettings::default() };
         defaults.hosts[0].context_defaults = settings.clone();
         // Names of the user's own, as examples.
@@ -1415,7 +1463,8 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
         let uncommented = uncommented();
         let inner = ["context", "error_page"].map(|name| format!("[[host]]\n[[host.{name}]]"));
-        for table in tables.into_iter().chain(lists).chain(inner) {
+        let tls = ["[listener.tls]", "[[listener.tls.certificates]]"].map(|header| format!("[[listener]]\n{header}"));
+        for table in tables.into_iter().chain(lists).chain(inner).chain(tls) {
             let header = table.lines().last().unwrap();
             let section = uncommented.split_once(&format!("{header}\n")).unwrap_or_else(|| panic!("no {header}")).1;
             let section = section.split("\n[").next().unwrap();
