@@ -274,7 +274,7 @@ mod tests {
             ("conf.d/60.bak", "not TOML"),
         ]);
         assert_eq!((server.io_threads, server.development), (2, true));
-        let ports: Vec<u16> = server.listeners.iter().map(|listener| listener.address.port()).collect();
+        let ports: Vec<u16> = server.listeners.iter().filter_map(|listener| listener.address.port()).collect();
         assert_eq!(ports, [1, 2, 3]);
         assert_eq!((server.resources.get("a"), server.resources.get("b")), (Some("1"), Some("2")));
         let settings = server.hosts[0].settings_for("/any");

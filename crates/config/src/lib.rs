@@ -22,6 +22,8 @@
 
 mod server;
 
+mod listener;
+
 mod uri_rules;
 
 mod tls;
@@ -82,12 +84,13 @@ pub use cookies::{WebCookies, WithoutEquals};
 pub use error_pages::{ERROR_FILE_BYTES_MAX, ErrorsOf, HostErrorPage, WebErrorPage};
 pub use files::{COMPRESSED_TYPES, CacheControl, Coding, Precompressed, WebCompression, WebFiles, WebRedirects};
 pub use filters::{Dispatcher, WebFilter, WebFilterMap};
+pub use listener::{Address, Listener, Protocols};
 pub use log_pattern::{DateField, DateItem, LogItem, LogPattern, LogValue, Moment, TimeFormat, TimeUnit};
 pub use multipart::{MultipartSettings, WebMultipart};
 pub use origins::Origin;
 pub use problem::{Problem, Problems};
 pub use remote_ip::RemoteIp;
-pub use server::{ContextEntry, Host, Listener, Log, LogFormat, Read, Server, load_server, of_running, read_server};
+pub use server::{ContextEntry, Host, Log, LogFormat, Read, Server, load_server, of_running, read_server};
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use settings::{Setting, Value};

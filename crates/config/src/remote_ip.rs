@@ -83,7 +83,7 @@ impl RemoteIp {
     }
 }
 
-fn ranges(table: &Table<'_, '_>, key: &'static str) -> Option<Vec<IpNet>> {
+pub(crate) fn ranges(table: &Table<'_, '_>, key: &'static str) -> Option<Vec<IpNet>> {
     let mut ranges = Vec::new();
     for text in table.texts(key, "[\"10.0.0.0/8\"]")? {
         let range = text.value.parse::<IpNet>().map(|range| range.trunc());

@@ -4,10 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
-use std::sync::Arc;
 use std::time::Duration;
 
 use glob::Pattern;
@@ -20,14 +19,12 @@ use crate::context_name::{ContextName, normal_path};
 use crate::context_settings::ContextSettings;
 use crate::error_pages::{HostErrorPage, host_error_pages};
 use crate::join::{self, File};
+use crate::listener::{Listener, listeners};
 use crate::origins::Origins;
 use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{Document, Table, Text};
 use crate::settings::{self, Setting};
 use crate::substitute::{Named, Sources, substitute};
-use crate::tls::{Tls, hsts, https_redirect_port, tls};
-use crate::uri_rules::{UriRules, uri_rules};
-use crate::value::is_token;
 use crate::values::{self, Given, Values};
 use crate::web::{self, Web};
 
@@ -82,58 +79,6 @@ pub enum LogFormat {
     Terminal,
     /// One JSON object a line.
     Json,
-}
-
-/// Holds one `[[listener]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// Where it accepts connections; default `127.0.0.1:8080`. Port 0 lets the system choose a free one.
-    pub address: SocketAddr,
-    /// Bytes of a request's line and headers, 8 KiB to 1 MiB; default 8 KiB.
-    pub head_bytes_max: usize,
-    /// Bytes of a request's target, 256 B to 63 KiB; default 8 KiB. More is 414, if the head as a whole is within its bound.
-    pub target_bytes_max: usize,
-    /// Headers of a request, 1 to 10000; default 100.
-    pub header_count_max: usize,
-    /// Connections at once, 1 to 1000000; default 8192.
-    pub connections_max: usize,
-    /// How long a head may take to arrive, 1 ms to 1 h; default 20 s.
-    pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`. Behind a chunked body the
-    /// pause and the next head have both times together.
-    pub keep_alive_timeout: Duration,
-    /// Requests of one connection, up to 1000000000; default 0: any number.
-    pub requests_per_connection_max: u64,
-    /// Bytes of a body that nobody has read, which are still taken for the sake of the connection, up to 1 GiB; default 2 MiB.
-    pub unread_body_bytes_max: u64,
-    /// Bytes of the trailers of a request, up to 16 KiB; default 8 KiB. More is 400.
-    pub trailer_bytes_max: usize,
-    /// Names, in lower case, of the trailers of requests that servlets are told; default none.
-    pub trailers: Vec<String>,
-    /// How long the next piece of a body may take to arrive, 1 ms to 1 h; default 20 s.
-    pub body_timeout: Duration,
-    /// How long a client may read nothing of a response, 1 ms to 24 h; default 60 s.
-    pub write_timeout: Duration,
-    /// Connections the system holds until they are accepted, 1 to 65535; default 1024.
-    pub backlog: u32,
-    /// How it reads targets.
-    pub uri: UriRules,
-    /// `server_header`: the header Server of all responses; default None: that of a servlet, or none.
-    pub server_header: Option<String>,
-    /// `secure`: TLS ends at a proxy in front, and servlets are told `https`; default false.
-    pub secure: bool,
-    /// `allow_trace`: TRACE is answered with the request's head; default false: 405.
-    pub allow_trace: bool,
-    /// `proxy_name`: what servlets are told as the server's name, whatever the Host header says; default None.
-    pub proxy_name: Option<String>,
-    /// `proxy_port`: what servlets are told as the server's port; default None.
-    pub proxy_port: Option<u16>,
-    /// `https_redirect_port`: plain requests are sent to this port by https; default None (0 in the file).
-    pub https_redirect_port: Option<u16>,
-    /// `hsts`: the header Strict-Transport-Security of all responses; default None (`""` in the file).
-    pub hsts: Option<String>,
-    /// `[listener.tls]`; None: it speaks no TLS.
-    pub tls: Option<Arc<Tls>>,
 }
 
 /// Holds one `[[host]]`.
@@ -228,36 +173,6 @@ impl Host {
 
     fn entry(&self, context_path: &str) -> Option<&ContextEntry> {
         self.contexts.iter().find(|entry| entry.path == context_path)
-    }
-}
-
-impl Default for Listener {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
-            head_bytes_max: 8192,
-            target_bytes_max: 8192,
-            header_count_max: 100,
-            connections_max: 8192,
-            head_timeout: Duration::from_secs(20),
-            keep_alive_timeout: Duration::from_secs(20),
-            requests_per_connection_max: 0,
-            unread_body_bytes_max: 2 * 1024 * 1024,
-            trailer_bytes_max: 8192,
-            trailers: Vec::new(),
-            body_timeout: Duration::from_secs(20),
-            write_timeout: Duration::from_secs(60),
-            backlog: 1024,
-            uri: UriRules::default(),
-            server_header: None,
-            secure: false,
-            allow_trace: false,
-            proxy_name: None,
-            proxy_port: None,
-            https_redirect_port: None,
-            hsts: None,
-            tls: None,
-        }
     }
 }
 
@@ -438,137 +353,6 @@ fn level(table: &Table<'_, '_>) -> Option<String> {
         }
     }
     Some(text.value)
-}
-
-fn listeners(document: &Document<'_>, top: &Table<'_, '_>, home: &Path) -> Vec<Listener> {
-    let Some(tables) = top.tables("listener") else { return vec![Listener::default()] };
-    if tables.is_empty() {
-        let instead = "write [[listener]] and `address = \"127.0.0.1:8080\"`, or leave `listener` out for that one";
-        document.problem(top.place_of("listener"), "no listener", instead);
-    }
-    // Each with its address as it is written, and where.
-    let mut listeners: Vec<(Listener, String, Option<usize>)> = Vec::new();
-    for table in &tables {
-        let listener = listener(table, home);
-        table.finish();
-        let shown = table.written("address").unwrap_or_else(|| quoted(&listener.address.to_string()));
-        let at = table.place_of("address").or(table.at);
-        let twin = listeners.iter().find(|(other, ..)| cannot_both_listen(other.address, listener.address));
-        if let Some((twin, twin_shown, twin_at)) = twin {
-            let elsewhere = document.first_elsewhere(*twin_at, at);
-            let what = match twin.address == listener.address {
-                true => format!("a second [[listener]] at {shown}{elsewhere}"),
-                false => format!("the listener {shown} takes the port of {twin_shown}{elsewhere}"),
-            };
-            document.problem(at, what, "give it another port, or remove it");
-        }
-        listeners.push((listener, shown, at));
-    }
-    listeners.into_iter().map(|(listener, ..)| listener).collect()
-}
-
-fn listener(table: &Table<'_, '_>, home: &Path) -> Listener {
-    let d = Listener::default();
-    let (least, hour, day) = (Duration::from_millis(1), Duration::from_secs(3600), Duration::from_secs(86_400));
-    // Stands in for an address that has been noted as wrong; with port 0 it is nobody's twin.
-    let refused = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let address = match table.text("address", "an address", "\"127.0.0.1:8080\"") {
-        Some(text) => text.value.parse().unwrap_or_else(|_| {
-            let instead = text.advice(format!("write {}", address_advice(&text.value)));
-            table.wrong(&text, "address", "is not an address", instead);
-            refused
-        }),
-        None if table.place_of("address").is_some() => refused,
-        None => d.address,
-    };
-    let head_timeout = table.duration("head_timeout", d.head_timeout, least..=hour);
-    let is_printable = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    let (tls, secure) = (tls(table, home), table.flag("secure", d.secure));
-    let is_secure = secure || table.place_of("tls").is_some();
-    const SERVER: &str = "write printable ASCII, as in `server_header = \"Serval\"`, or leave it out";
-    Listener {
-        address,
-        head_bytes_max: table.bytes("head_bytes_max", d.head_bytes_max as u64, 8192..=1024 * 1024) as usize,
-        target_bytes_max: table.bytes("target_bytes_max", d.target_bytes_max as u64, 256..=63 * 1024) as usize,
-        header_count_max: table.count("header_count_max", d.header_count_max as u64, 1..=10_000) as usize,
-        connections_max: table.count("connections_max", d.connections_max as u64, 1..=1_000_000) as usize,
-        head_timeout,
-        keep_alive_timeout: table.duration("keep_alive_timeout", head_timeout, least..=hour),
-        requests_per_connection_max: table.count("requests_per_connection_max", 0, 0..=1_000_000_000),
-        unread_body_bytes_max: table.bytes("unread_body_bytes_max", d.unread_body_bytes_max, 0..=1 << 30),
-        trailer_bytes_max: table.bytes("trailer_bytes_max", d.trailer_bytes_max as u64, 0..=16 * 1024) as usize,
-        trailers: trailers(table),
-        body_timeout: table.duration("body_timeout", d.body_timeout, least..=hour),
-        write_timeout: table.duration("write_timeout", d.write_timeout, least..=day),
-        backlog: table.count("backlog", u64::from(d.backlog), 1..=65_535) as u32,
-        uri: uri_rules(table),
-        server_header: table.checked(
-            "server_header",
-            "\"Serval\"",
-            is_printable,
-            ("is not the value of a header", SERVER),
-        ),
-        secure,
-        allow_trace: table.flag("allow_trace", d.allow_trace),
-        proxy_name: table
-            .text("proxy_name", "a string", "\"www.example.com\"")
-            .map(|text| host_name(table, "proxy_name", &text)),
-        proxy_port: table.given("proxy_port", |key| table.count(key, 443, 1..=65_535) as u16),
-        https_redirect_port: https_redirect_port(table, is_secure),
-        hsts: hsts(table, is_secure),
-        tls: tls.map(Arc::new),
-    }
-}
-
-fn trailers(table: &Table<'_, '_>) -> Vec<String> {
-    /// What frames a message, leads it, or says who sends it: a proxy may have looked at the head alone (RFC 9110 6.5.1).
-    const NEVER: [&str; 8] = [
-        "authorization",
-        "connection",
-        "content-length",
-        "content-type",
-        "cookie",
-        "host",
-        "trailer",
-        "transfer-encoding",
-    ];
-    let mut names = Vec::new();
-    for text in table.texts("trailers", "[\"x-checksum\"]").unwrap_or_default() {
-        let name = text.value.to_ascii_lowercase();
-        if !is_token(&name) || NEVER.contains(&&*name) {
-            table.wrong(&text, "trailers", "is not the name of a trailer", "write such as `[\"x-checksum\"]`");
-        }
-        names.push(name);
-    }
-    names
-}
-
-/// Returns what to write for an address that is none, as near to what is there as we can guess.
-fn address_advice(written: &str) -> String {
-    let (host, port) = written.rsplit_once(':').unwrap_or(("", written));
-    let port = port.parse::<u16>();
-    // `::1:8080` is an address without a port too, but hardly meant as one.
-    if let (Ok(host), Ok(port @ 80..)) = (host.parse::<Ipv6Addr>(), &port) {
-        return format!("`[{host}]:{port}`");
-    }
-    if let Ok(ip) = written.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return format!("the port too, as in `{}`", SocketAddr::new(ip, 8080));
-    }
-    match (host, port) {
-        ("" | "*", Ok(port)) => {
-            format!("`127.0.0.1:{port}` for this machine only, or `0.0.0.0:{port}` for all networks")
-        }
-        ("localhost", Ok(port)) => format!("`127.0.0.1:{port}`"),
-        _ => "an IP address and a port up to 65535, as in `127.0.0.1:8080` or `[::1]:8080`".to_owned(),
-    }
-}
-
-/// Returns true if the system would refuse the second of two addresses.
-fn cannot_both_listen(one: SocketAddr, other: SocketAddr) -> bool {
-    // `[::]` takes the connections of IPv4 as well.
-    let takes = |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
-    let (here, there) = (one.ip(), other.ip());
-    one.port() != 0 && one.port() == other.port() && (here == there || takes(here, there) || takes(there, here))
 }
 
 fn hosts(document: &Document<'_>, top: &Table<'_, '_>, defaults: &Defaults<'_>) -> Vec<Host> {
@@ -806,6 +590,8 @@ fn look_into(folder: &Path) -> Result<(), (String, &'static str)> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::remote_ip::RemoteIp;
 
@@ -1394,7 +1180,9 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
     pub(crate) fn uncommented() -> String {
         let is_toml = |line: &str| {
             let key = line.split(" = ").next().unwrap_or("");
-            line.starts_with('[') || (line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+            line.starts_with('[')
+                || (line.contains(" = ")
+                    && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
         };
         let lines = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line));
         lines.collect::<Vec<_>>().join("\n")
@@ -1424,12 +1212,7 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         let tls_defaults = good("[[listener]]\n[listener.tls]\nfolder = \"conf\"").listeners.remove(0).tls.unwrap();
         assert_eq!(
             (&tls.versions, tls.client_certificate, tls.tickets, tls.strict_sni),
-            (
-                &tls_defaults.versions,
-                tls_defaults.client_certificate,
-                tls_defaults.tickets,
-                tls_defaults.strict_sni
-            )
+            (&tls_defaults.versions, tls_defaults.client_certificate, tls_defaults.tickets, tls_defaults.strict_sni)
         );
         let settings = ContextSettings { remote_ip: Some(RemoteIp::default()), ..ContextSettings::default() };
         defaults.hosts[0].context_defaults = settings.clone();

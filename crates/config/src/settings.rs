@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use crate::access_log::{AccessLog, Rotate};
 use crate::archives::Archives;
 use crate::context_settings::ContextSettings;
+use crate::listener::{Address, Listener};
 use crate::origins::{Origin, Origins, way};
 use crate::remote_ip::RemoteIp;
+use crate::server::{ContextEntry, Host, LogFormat, Server};
 use crate::tls::{CertificateFiles, ClientCertificate, Tls};
-use crate::server::{ContextEntry, Host, Listener, LogFormat, Server};
 use crate::uri_rules::{Escape, UriRules};
 use crate::value::{show_bytes, show_duration};
 use crate::values::Values;
@@ -170,7 +171,11 @@ impl All<'_> {
         if self.origins.get(&way(table, "certificate")).is_some() {
             let pair = own.next();
             let file = |file: fn(&CertificateFiles) -> &PathBuf| pair.map(|pair| path(file(pair)));
-            self.table(table, "", vec![("certificate", file(|pair| &pair.certificate)), ("key", file(|pair| &pair.key))]);
+            self.table(
+                table,
+                "",
+                vec![("certificate", file(|pair| &pair.certificate)), ("key", file(|pair| &pair.key))],
+            );
         }
         for (number, files) in own.enumerate() {
             let keys = vec![
@@ -244,10 +249,14 @@ fn of_listener(listener: &Listener) -> Pairs {
     let l = listener;
     let mut pairs = vec![
         ("address", Some(text(&l.address.to_string()))),
+        ("unix_mode", matches!(l.address, Address::Unix(_)).then(|| text(&format!("{:04o}", l.unix_mode)))),
+        ("unix_owner", l.unix_owner.as_deref().map(text)),
+        ("protocols", Some(texts(&l.protocols.names()))),
         ("head_bytes_max", Some(bytes(l.head_bytes_max))),
         ("target_bytes_max", Some(bytes(l.target_bytes_max))),
         ("header_count_max", Some(l.header_count_max.to_string())),
         ("connections_max", Some(l.connections_max.to_string())),
+        ("connections_per_address_max", Some(l.connections_per_address_max.to_string())),
         ("head_timeout", Some(duration(l.head_timeout))),
         ("keep_alive_timeout", Some(duration(l.keep_alive_timeout))),
         ("requests_per_connection_max", Some(l.requests_per_connection_max.to_string())),
@@ -255,8 +264,17 @@ fn of_listener(listener: &Listener) -> Pairs {
         ("trailer_bytes_max", Some(bytes(l.trailer_bytes_max))),
         ("trailers", Some(texts(&l.trailers))),
         ("body_timeout", Some(duration(l.body_timeout))),
+        ("body_rate_min", Some(bytes(l.body_rate_min))),
         ("write_timeout", Some(duration(l.write_timeout))),
         ("backlog", Some(l.backlog.to_string())),
+        ("ipv6_only", Some(l.ipv6_only.to_string())),
+        ("tcp_keepalive", Some(duration(l.tcp_keepalive))),
+        ("send_buffer_bytes", Some(bytes(l.send_buffer_bytes))),
+        ("receive_buffer_bytes", Some(bytes(l.receive_buffer_bytes))),
+        ("proxy_protocol", Some(texts(&l.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>()))),
+        ("h2_streams_max", Some(l.h2_streams_max.to_string())),
+        ("h2_window_bytes", Some(bytes(l.h2_window_bytes))),
+        ("h2_overhead_max", Some(l.h2_overhead_max.to_string())),
     ];
     pairs.extend(of_uri_rules(&l.uri));
     pairs.extend([

@@ -92,7 +92,8 @@ pub(crate) fn tls(listener: &Table<'_, '_>, home: &Path) -> Option<Tls> {
         let names = names(&inner);
         let found = pair(&inner, home);
         if found.is_none() && inner.holds_none("certificate") && inner.holds_none("key") {
-            let instead = "write its files, as in `certificate = \"conf/tls/cert.pem\"` and `key = \"conf/tls/key.pem\"`";
+            let instead =
+                "write its files, as in `certificate = \"conf/tls/cert.pem\"` and `key = \"conf/tls/key.pem\"`";
             inner.document.problem(inner.at, format!("{} has no `certificate`", inner.name), instead);
         }
         inner.finish();
@@ -253,7 +254,8 @@ pub(crate) fn hsts(table: &Table<'_, '_>, is_secure: bool) -> Option<String> {
         return None;
     }
     if !is_secure {
-        let instead = "write it at the listener with [listener.tls], or with `secure = true`: browsers take it by https alone";
+        let instead =
+            "write it at the listener with [listener.tls], or with `secure = true`: browsers take it by https alone";
         table.document.problem(Some(text.at), format!("`hsts` in {} would never be sent", table.name), instead);
     }
     Some(text.value)

@@ -3,6 +3,7 @@
 //! Made on a control thread by the deployment; every exchange inside holds it, and when the last one lets go, its servlets and
 //! modules are destroyed on a thread of their own, never on an I/O thread.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -149,12 +150,14 @@ impl Closing {
             while Arc::strong_count(&library) > 1 && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }
+            let nudges = Cell::new(0);
             let closed = match Arc::into_inner(library) {
                 Some(library) => library.close(within, &|waits| {
                     if let Some(id) = id {
                         self.lives.set(id, "unloading", format!("{name}: {waits}"));
                     }
-                    self.nudge(waits.callers.len())
+                    nudges.set(nudges.get() + 1);
+                    self.nudge(waits.callers.len(), nudges.get())
                 }),
                 None => Err("the server still holds it; please report it".to_owned()),
             };
@@ -170,17 +173,20 @@ impl Closing {
         stay
     }
 
-    /// Lets as many I/O threads, and as many threads of pools, come to [`let_go`]. Which ones is the runtime's choice: those that have
-    /// idled longest, so that all have had their turn after a few times; each holds its task a moment, so that the next one goes to
-    /// another thread. False: the server stops.
-    fn nudge(&self, threads: usize) -> bool {
+    /// Lets all I/O threads, and so many threads of pools, come to [`let_go`]. Which ones is the runtime's choice: of the pools' those
+    /// that have idled longest, so that all have had their turn after a few times, but of its own always those that have idled least.
+    /// So each holds its task, longer each time, until the next one has to go to another thread. False: the server stops.
+    fn nudge(&self, threads: usize, number: u32) -> bool {
         let runtime = self.pool.runtime();
-        for _ in 0..threads.min(NUDGED_MAX) {
+        let hold = Duration::from_micros(20 << number.min(6));
+        for _ in 0..threads.min(NUDGED_MAX).max(runtime.metrics().num_workers()) {
             // Nobody waits for them: they end at once.
-            drop(runtime.spawn(async {
+            drop(runtime.spawn(async move {
                 let_go();
-                std::thread::sleep(Duration::from_micros(20));
+                std::thread::sleep(hold);
             }));
+        }
+        for _ in 0..threads.min(NUDGED_MAX) {
             drop(runtime.spawn_blocking(|| {
                 let_go();
                 std::thread::sleep(Duration::from_millis(1));
