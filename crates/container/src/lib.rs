@@ -48,6 +48,7 @@ mod side;
 mod snapshots;
 pub mod status;
 mod target;
+mod tls;
 mod tokens;
 mod turn;
 mod unread;
@@ -81,6 +82,7 @@ use lives::Lives;
 use problem::Problem;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use target::{Authority, Refused, Target};
+pub use tls::{Serves, Tls};
 pub use turn::{Io, Turn};
 pub use webapp::not_served;
 
@@ -98,6 +100,8 @@ pub struct Peer {
     pub local_text: String,
     pub connection_id: u64,
     pub secure: bool,
+    /// `None`: it is not TLS, here.
+    pub tls: Option<Tls>,
     /// The settings of the listener that has accepted it.
     pub listener: Arc<serval_config::Listener>,
 }
@@ -111,7 +115,7 @@ impl Peer {
         listener: Arc<serval_config::Listener>,
     ) -> Peer {
         let (remote_text, local_text) = (remote.ip().to_string(), local.ip().to_string());
-        Peer { remote, local, remote_text, local_text, connection_id, secure, listener }
+        Peer { remote, local, remote_text, local_text, connection_id, secure, tls: None, listener }
     }
 }
 
@@ -249,6 +253,15 @@ impl Container {
             if let Some(body) = body {
                 unread::take(body, &head.headers, &peer.listener);
             }
+            let is_secure = || {
+                // All hosts have the same.
+                let config = self.config();
+                let rules = config.hosts.first().and_then(|host| host.context_defaults.remote_ip.as_ref());
+                rules.and_then(|rules| remote_ip::found(rules, &head.headers, peer)?.secure).unwrap_or(false)
+            };
+            if let Some(redirect) = tls::to_https(peer, &head.method, &target, is_secure) {
+                return (redirect.into(), entry);
+            }
             let problem = Problem::new(StatusCode::NOT_FOUND);
             return (self.problem(host, &problem, &head.headers).into(), entry);
         };
@@ -267,6 +280,9 @@ impl Container {
         });
         let generation = context.current.load_full();
         find_client(&generation, &mut request, entry.as_mut());
+        if let Some(redirect) = tls::to_https(peer, &request.method, &request.target, || request.is_secure()) {
+            return (redirect.into(), entry);
+        }
         if generation.gate.is_some() {
             return (gate::answer(context, generation, request, turn), entry);
         }
@@ -281,7 +297,10 @@ impl Container {
         peer: &Arc<Peer>,
     ) -> (&'h Host, Result<Authority, Refused>, Option<Owner>) {
         let (host, server) = match Authority::read(head, peer) {
-            Ok(asked) => (hosts.find(asked.name.as_deref()).0, Ok(as_told(hosts, asked, peer))),
+            Ok(asked) => {
+                let (host, serves) = (hosts.find(asked.name.as_deref()).0, tls::serves(peer, asked.name.as_deref()));
+                (host, if serves { Ok(as_told(hosts, asked, peer)) } else { Err(MISDIRECTED) })
+            }
             Err(refused) => (DEFAULT_HOST, Err(refused)),
         };
         let host = &hosts.all[host];
@@ -358,6 +377,9 @@ impl Container {
         }
     }
 }
+
+const MISDIRECTED: Refused =
+    Refused(StatusCode::MISDIRECTED_REQUEST, "This connection was made for a host with another certificate.");
 
 /// What servlets are told of the server: `proxy_name` and `proxy_port` go before what the client has sent.
 fn as_told(hosts: &Hosts, asked: Authority, peer: &Peer) -> Authority {

@@ -43,7 +43,7 @@ pub fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("TCP_NODELAY: {error}");
     }
-    let (turn, settings) = (Turn::new(&container, peer.listener.server_header.as_deref()), peer.listener.clone());
+    let (turn, settings) = (Turn::new(&container, &peer), peer.listener.clone());
     let same_turn = turn.clone();
     let unknown_version = UnknownVersion::default();
     let heads = Heads::new(unknown_version.clone());

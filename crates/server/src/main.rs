@@ -23,6 +23,7 @@ mod sdk;
 mod sessions;
 mod sources;
 mod stack;
+mod tls;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -72,6 +73,9 @@ enum Command {
     /// Show the configuration, or put it in force
     #[command(subcommand)]
     Config(control::config::Command),
+    /// Make a certificate
+    #[command(subcommand)]
+    Cert(tls::self_signed::Command),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -100,6 +104,9 @@ fn main() -> ExitCode {
         return stack::run(process, thread);
     }
     let files = Files::of(home, config);
+    if let Some(Command::Cert(tls::self_signed::Command::SelfSigned(arguments))) = &command {
+        return tls::self_signed::run(arguments, &files.home);
+    }
     // Where a server runs has to be known, and no more: it says itself what is wrong with its configuration.
     let running = || serval_config::of_running(&files.file, &files.home);
     match command {
