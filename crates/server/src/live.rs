@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::listeners::Listeners;
+use crate::tls::InForce;
 use crate::watch::Folders;
 use crate::{dev, home, run};
 
@@ -55,6 +56,8 @@ pub struct Files {
 /// What the commands ask.
 pub struct Live {
     pub container: Arc<Container>,
+    /// The certificates.
+    pub tls: Arc<InForce>,
     known: Mutex<Known>,
     asks: mpsc::Sender<oneshot::Sender<Outcome>>,
 }
@@ -122,7 +125,7 @@ impl Live {
 impl Keeper {
     /// `listeners`: those of the configuration, which are open.
     pub fn new(
-        container: Arc<Container>,
+        (container, tls): (Arc<Container>, Arc<InForce>),
         listeners: Listeners,
         settings: Vec<Setting>,
         (files, tried): (Files, Stamp),
@@ -131,7 +134,7 @@ impl Keeper {
     ) -> Keeper {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let known = Known { settings: Arc::new(settings), refused: None, needs_restart: Vec::new() };
-        let live = Arc::new(Live { container, known: Mutex::new(known), asks });
+        let live = Arc::new(Live { container, tls, known: Mutex::new(known), asks });
         Keeper { live, asks: asked, listeners, hangups, files, tried, refused: None, deploy, waiting: JoinSet::new() }
     }
 
@@ -164,6 +167,7 @@ impl Keeper {
                 Some(_) = self.waiting.join_next() => continue,
                 () = run::told(&mut stopped) => break,
             }
+            self.live.tls.remind();
             let now = self.stamp();
             again = rest.look(&now, &self.tried, &self.main());
             if again.is_none() && (now != self.tried || self.tries_again().is_some_and(|left| left.is_zero())) {
@@ -262,12 +266,14 @@ impl Keeper {
         let known = self.live.known();
         let needs_restart = keep_what_needs_restart(&mut server, &mut settings, (&before, &known.settings));
         let level = run::level_filter(&server.log.level)?;
+        let tls = self.live.tls.prepare(&server.listeners)?;
         let listeners = self.listeners.prepare(&server.listeners)?;
         let server = Arc::new(server);
         let prepared = self.live.container.prepare(server.clone())?;
 
         self.live.container.put_in_force(prepared).await;
-        self.listeners.put_in_force(listeners);
+        self.listeners.put_in_force(listeners, &tls);
+        self.live.tls.put_in_force(tls);
         if server.log.level != before.log.level {
             run::set_level(level);
         }

@@ -15,6 +15,7 @@ use crate::inherited::Inherited;
 use crate::listeners::{First, Listeners};
 use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
+use crate::tls::InForce;
 use crate::{control, home, listener, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
@@ -111,6 +112,8 @@ async fn serve(
     let mut signals = Signals::new().map_err(no_signals)?;
     // From here on it asks for the files to be read: until then, it ends the process.
     let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let tls = Arc::new(InForce::default());
+    let tls_of_listeners = tls.prepare(&config.listeners)?;
     let mut bound = Vec::new();
     for settings in &config.listeners {
         bound.push((listener::bind(settings, &inherited)?, Arc::new(settings.clone())));
@@ -123,13 +126,14 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
+    tls.put_in_force(tls_of_listeners.clone());
     let (mut listeners, deploy) = (Listeners::new(container.clone(), inherited.clone()), Arc::new(Asked::new()));
     for bound in bound {
         // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
         let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
         listeners.add(bound, first);
     }
-    let keeper = Keeper::new(container.clone(), listeners, settings, (files, stamp), deploy.clone(), hangups);
+    let keeper = Keeper::new((container.clone(), tls), listeners, settings, (files, stamp), deploy.clone(), hangups);
     let live = keeper.live();
     let of_keeper = stopped.clone();
     tasks.spawn(async move {

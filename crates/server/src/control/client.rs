@@ -90,7 +90,7 @@ pub struct Undeploy {
     json: bool,
 }
 
-/// 3: the configuration was refused, a context is not ready, its last change was refused, or a webapp is not served.
+/// 3: the configuration or a certificate was refused, a context is not ready, its last change was refused, or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -102,7 +102,7 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    let is_good = told["configuration"]["refused"].is_null();
+    let is_good = told["configuration"]["refused"].is_null() && list(&told["tls"]["refused"]).is_empty();
     match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
@@ -244,6 +244,14 @@ fn table(told: &Value) -> String {
     }
     for key in list(&configuration["needs_restart"]) {
         let _ = writeln!(out, "the configuration has another {}, which needs a restart", text(key));
+    }
+    for certificate in list(&told["tls"]["certificates"]) {
+        let names: Vec<String> = list(&certificate["names"]).iter().map(text).collect();
+        let (file, days, day) = (text(&certificate["certificate"]), &certificate["days"], text(&certificate["expires"]));
+        let _ = writeln!(out, "the certificate of {} ({file}) has {days} days left, until {day}", names.join(", "));
+    }
+    for sentence in list(&told["tls"]["refused"]).iter().chain(list(&told["tls"]["warnings"])) {
+        let _ = writeln!(out, "{}", text(sentence));
     }
     for problem in list(&told["problems"]) {
         let _ = writeln!(out, "{}", text(problem));

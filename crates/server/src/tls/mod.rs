@@ -175,11 +175,11 @@ impl State {
                 None => return Ok(None),
             },
         };
-        if pairs.is_empty() && tls.folder.is_some() {
-            let folder = tls.folder.as_deref().unwrap_or_default().display();
+        if let Some(folder) = tls.folder.as_ref().filter(|_| pairs.is_empty()) {
             self.refused.insert(format!(
-                "{}: no certificate is in {folder}, so no client is let in; put cert.pem and key.pem into a folder of it",
-                listener.address
+                "{}: there is no certificate in {}, so no client is let in; put cert.pem and key.pem into a folder of it",
+                listener.address,
+                folder.display()
             ));
         }
         let same = before.acceptors.iter().flatten().find(|of| of.listener.address == listener.address);
