@@ -118,6 +118,14 @@ impl Protocols {
 }
 
 impl Address {
+    /// Returns it as servlets and logs are told it: a Unix socket is 127.0.0.1, port 0.
+    pub fn as_told(&self) -> SocketAddr {
+        match self {
+            Address::Tcp(address) => *address,
+            Address::Unix(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        }
+    }
+
     /// Returns the port; `None` of a Unix socket.
     pub fn port(&self) -> Option<u16> {
         match self {

@@ -84,6 +84,6 @@ impl Container {
     fn peer_of_check(&self) -> Arc<Peer> {
         let listener = self.deployment.first_listener();
         let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        Arc::new(Peer::new(here, listener.address, 0, listener.secure, listener))
+        Arc::new(Peer::new(here, listener.address.as_told(), 0, listener.secure, listener))
     }
 }

@@ -206,18 +206,49 @@ impl Container {
         Answering::new(answer, entry, turn)
     }
 
-    /// Answers a request that the connection does not let in, and closes it.
+    /// Answers a request that the connection does not let in: with this status, for this reason, a sentence without its full stop.
     pub fn refuse(
         &self,
         request: Request<Option<RequestBody>>,
-        status: StatusCode,
+        (status, why): (StatusCode, &'static str),
         peer: &Arc<Peer>,
         turn: &Arc<Turn>,
     ) -> Answering {
         let (head, _) = request.into_parts();
         let hosts = self.hosts.load();
-        let (host, _, entry) = self.receive(&hosts, &head, peer);
-        Answering::new(self.problem(host, &Problem::closing(status), &head.headers).into(), entry, turn)
+        let (host, _, mut entry) = self.receive(&hosts, &head, peer);
+        note_refusal(&mut entry, why);
+        let problem = Problem::closing(status).because_public(format!("{why}."));
+        Answering::new(self.problem(host, &problem, &head.headers).into(), entry, turn)
+    }
+
+    /// The answer to a request whose head nobody reads: its framing cannot be trusted, or it has not come in time. `line` is the request
+    /// line as it came, as far as it did. The access log of the first host has its line.
+    pub fn refuse_unread(
+        &self,
+        line: &[u8],
+        status: StatusCode,
+        why: &'static str,
+        peer: &Arc<Peer>,
+    ) -> Response<ResponseBody> {
+        let hosts = self.hosts.load();
+        let host = &hosts.all[DEFAULT_HOST];
+        let problem = Problem::closing(status).because_public(format!("{why}."));
+        let response = self.problem(host, &problem, &HeaderMap::new());
+        match &host.log {
+            None => response,
+            Some(log) => log.begin_unread(line, why, peer).answered(response),
+        }
+    }
+
+    /// The same has been answered already, without a body: only its line is written.
+    pub fn note_refused(&self, line: &[u8], status: StatusCode, why: &'static str, peer: &Arc<Peer>) {
+        let hosts = self.hosts.load();
+        if let Some(log) = &hosts.all[DEFAULT_HOST].log {
+            let mut answer = answer::empty(status);
+            answer.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            drop(log.begin_unread(line, why, peer).answered(answer));
+        }
     }
 
     /// The answer to a problem outside of any context.
@@ -235,12 +266,14 @@ impl Container {
         let hosts = self.hosts.load();
         let (host, server, mut entry) = self.receive(&hosts, &head, peer);
         if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > peer.listener.target_bytes_max) {
+            note_refusal(&mut entry, "the target is longer than target_bytes_max");
             let problem = Problem::closing(StatusCode::URI_TOO_LONG);
             return (self.problem(host, &problem, &head.headers).into(), entry);
         }
         let target = match server.and_then(|server| Target::read(&mut head, server, &peer.listener.uri)) {
             Ok(target) => target,
             Err(Refused(status, why)) => {
+                note_refusal(&mut entry, why);
                 let problem = Problem::closing(status).because_public(why);
                 return (self.problem(host, &problem, &head.headers).into(), entry);
             }
@@ -379,7 +412,13 @@ impl Container {
 }
 
 const MISDIRECTED: Refused =
-    Refused(StatusCode::MISDIRECTED_REQUEST, "This connection was made for a host with another certificate.");
+    Refused(StatusCode::MISDIRECTED_REQUEST, "the connection is for a host that has another certificate");
+/// The request's line in the access log is to say why.
+fn note_refusal(entry: &mut Option<Owner>, why: &'static str) {
+    if let Some(entry) = entry {
+        entry.refused(why);
+    }
+}
 
 /// What servlets are told of the server: `proxy_name` and `proxy_port` go before what the client has sent.
 fn as_told(hosts: &Hosts, asked: Authority, peer: &Peer) -> Authority {

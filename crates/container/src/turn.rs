@@ -2,6 +2,8 @@
 //! led to, poll it again. So a call costs no task of its own, and is never below its connection's poll: one that has to wait
 //! gives the connection a task of its own and stops nothing.
 //!
+//! Of HTTP/2, it is each stream that has a task, and takes turns as a connection does.
+//!
 //! The server makes the future of a connection and runs it here; `dispatch` hands the calls in.
 
 use std::future::poll_fn;

@@ -6,16 +6,17 @@ use std::process::ExitCode;
 
 use serval_config::{ContextName, Server};
 
+use crate::doubts;
 use crate::inherited::Inherited;
+use crate::socket::Socket;
 use crate::tls::{InForce, State};
-use crate::{doubts, listener};
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
 pub fn run(config: &Server) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let _inside = runtime.as_ref().map(|runtime| runtime.enter());
     for listener in &config.listeners {
-        if let (Err(error), Ok(_)) = (listener::bind(listener, &Inherited::default()), &runtime) {
+        if let (Err(error), Ok(_)) = (Socket::bind(listener, &Inherited::default()), &runtime) {
             eprintln!("warning: {error}");
         }
     }

@@ -1,16 +1,26 @@
 //! Sockets that whoever started the server has opened for it (sd_listen_fds(3)): connections wait in them while it restarts.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
+use serval_config::Address;
+
+use crate::socket::Socket;
 
 /// LIMIT: sockets; more is nothing that anybody means.
 const SOCKETS_MAX: usize = 1000;
 
 /// Listening sockets, each at another address; they stay open as long as the process, since nobody could open them again.
 #[derive(Default)]
-pub struct Inherited(Vec<(SocketAddr, TcpListener)>);
+pub struct Inherited(Vec<(Address, Given)>);
+
+enum Given {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
 
 impl Inherited {
     /// Takes them by `LISTEN_FDS`, if `LISTEN_PID` says that they are for this process, and removes both variables, so no other
@@ -29,18 +39,26 @@ impl Inherited {
             format!("LISTEN_FDS is {count:?}, where the number of inherited sockets should be, {SOCKETS_MAX} at most")
         })?;
         let mut given = ListenFd::from_env();
-        let mut sockets: Vec<(SocketAddr, TcpListener)> = Vec::new();
+        let mut sockets: Vec<(Address, Given)> = Vec::new();
         for number in 0..count {
             let refused = |why: &str| {
-                let help =
-                    "Serval takes TCP sockets that listen, as ListenStream=127.0.0.1:8080 in a .socket unit makes them";
+                let help = "Serval takes sockets that listen, of TCP and of files, as ListenStream=127.0.0.1:8080 and \
+                            ListenStream=/run/serval/http.sock in a .socket unit make them";
                 format!("the inherited socket {} of {count} (LISTEN_FDS) {why}: {help}", number + 1)
             };
-            let socket = given.take_tcp_listener(number).ok().flatten().ok_or_else(|| refused("is not one of TCP"))?;
-            if !socket_acceptconn(&socket).unwrap_or(false) {
+            let socket = match given.take_tcp_listener(number) {
+                Ok(socket) => socket.map(Given::Tcp),
+                Err(_) => given.take_unix_listener(number).ok().flatten().map(Given::Unix),
+            };
+            let socket = socket.ok_or_else(|| refused("is of another kind"))?;
+            let (listens, address) = match &socket {
+                Given::Tcp(socket) => (socket_acceptconn(socket), socket.local_addr().map(Address::Tcp)),
+                Given::Unix(socket) => (socket_acceptconn(socket), of_file(socket)),
+            };
+            if !listens.unwrap_or(false) {
                 return Err(refused("does not listen"));
             }
-            let address = socket.local_addr().map_err(|error| refused(&format!("has no address ({error})")))?;
+            let address = address.map_err(|error| refused(&format!("has no address ({error})")))?;
             if sockets.iter().any(|(other, _)| *other == address) {
                 return Err(refused(&format!("is a second one at {address}")));
             }
@@ -51,8 +69,7 @@ impl Inherited {
 
     /// Says in a sentence which of them no listener has.
     pub fn check(&self, listeners: &[serval_config::Listener]) -> Result<(), String> {
-        let is_known = |address| listeners.iter().any(|listener| listener.address == address);
-        match self.0.iter().find(|(address, _)| !is_known(*address)) {
+        match self.0.iter().find(|(address, _)| !listeners.iter().any(|listener| listener.address == *address)) {
             Some((address, _)) => Err(format!(
                 "the inherited socket {address} (LISTEN_FDS) is no [[listener]]'s: add one with `address = \"{address}\"` to \
                  conf/server.toml, or do not hand the socket over"
@@ -61,13 +78,22 @@ impl Inherited {
         }
     }
 
-    pub fn is_at(&self, address: SocketAddr) -> bool {
-        self.0.iter().any(|(known, _)| *known == address)
+    pub fn is_at(&self, address: &Address) -> bool {
+        self.0.iter().any(|(known, _)| known == address)
     }
 
     /// The one that is bound to this address.
-    pub fn at(&self, address: SocketAddr) -> Option<std::io::Result<TcpListener>> {
-        let (_, socket) = self.0.iter().find(|(known, _)| *known == address)?;
-        Some(socket.set_nonblocking(true).and_then(|()| socket.try_clone()))
+    pub fn at(&self, address: &Address) -> Option<io::Result<Socket>> {
+        let (_, socket) = self.0.iter().find(|(known, _)| known == address)?;
+        Some(match socket {
+            Given::Tcp(socket) => socket.try_clone().and_then(Socket::of_tcp),
+            Given::Unix(socket) => socket.try_clone().and_then(Socket::of_unix),
+        })
     }
+}
+
+fn of_file(socket: &UnixListener) -> io::Result<Address> {
+    let address = socket.local_addr()?;
+    let path = address.as_pathname().ok_or_else(|| io::Error::other("it has no file"))?;
+    Ok(Address::Unix(path.to_owned()))
 }

@@ -1,70 +1,61 @@
 //! An address that accepts connections, within its bound, until the server stops.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serval_config::Listener;
-use serval_container::{Container, Peer};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use serval_container::Container;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::connection;
-use crate::inherited::Inherited;
+use crate::arriving::{self, Addresses, Arrival};
+use crate::listeners::Terms;
+use crate::socket::{Accepted, Socket};
+use crate::tls::Acceptor;
 
 /// After a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Opens the address, or says in a sentence why not. One that was inherited is open, with a backlog of its own.
-pub fn bind(settings: &Listener, inherited: &Inherited) -> Result<TcpListener, String> {
-    if let Some(socket) = inherited.at(settings.address) {
-        let taken = socket.and_then(TcpListener::from_std);
-        return taken.map_err(|error| format!("the inherited socket {} cannot be used: {error}", settings.address));
-    }
-    let open = |address: SocketAddr| {
-        let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(settings.backlog)
-    };
-    open(settings.address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!(
-            "{} is in use by another program: stop that one, or give this listener another address in conf/server.toml",
-            settings.address
-        ),
-        _ => format!("{} cannot be opened: {error}", settings.address),
-    })
-}
-
 /// Accepts until `stopped` turns true, and those that have come by then, and waits for its connections to end. New settings are those of
 /// connections from then on.
 pub async fn serve(
-    socket: TcpListener,
-    mut settings: watch::Receiver<Arc<Listener>>,
+    socket: Socket,
+    mut terms: watch::Receiver<Terms>,
     container: Arc<Container>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) {
-    let mut now = settings.borrow_and_update().clone();
+    let Terms { settings: mut now, mut tls } = terms.borrow_and_update().clone();
     let mut places = Places::new(now.connections_max);
+    let addresses = Arc::<Addresses>::default();
     let mut said: Option<Instant> = None;
+    let begin = |(stream, remote, local): Accepted, (settings, tls): (&Arc<Listener>, &Option<Arc<Acceptor>>), permit| {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let (settings, tls, container) = (settings.clone(), tls.clone(), container.clone());
+        let (stopped, addresses) = (stopped.clone(), addresses.clone());
+        let arrival = Arrival { stream, remote, local, number, settings, tls, container, stopped, permit, addresses };
+        // Each has a place, and `all_given_back` waits for it.
+        tokio::spawn(arriving::serve(arrival));
+    };
+    let mut stops = stopped.clone();
     loop {
-        let accept = async { (places.next().await, socket.accept().await) };
+        let accept = async { (places.next().await, socket.accept(&now).await) };
         let (place, accepted) = tokio::select! {
             (Ok(place), accepted) = accept => (place, accepted),
-            Ok(()) = settings.changed() => {
-                let before = std::mem::replace(&mut now, settings.borrow_and_update().clone());
+            Ok(()) = terms.changed() => {
+                let before = now;
+                Terms { settings: now, tls } = terms.borrow_and_update().clone();
                 places.set_max(now.connections_max);
                 if before.backlog != now.backlog && let Err(error) = rustix::net::listen(&socket, now.backlog as i32) {
                     tracing::warn!("{}: its backlog cannot be changed: {error}", now.address);
                 }
                 continue;
             }
-            () = crate::run::told(&mut stopped) => break,
+            () = crate::run::told(&mut stops) => break,
         };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(accepted) => begin(accepted, (&now, &tls), place),
             Err(error) => {
                 // Too few file handles, or a client that left at once: neither may stop or spin the server, or fill the log.
                 if said.is_none_or(|said| said.elapsed() > SAID_AGAIN_AFTER) {
@@ -75,39 +66,22 @@ pub async fn serve(
                     );
                 }
                 tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        begin((stream, remote), &now, &container, &stopped, place);
-    }
-    // The system has let them in: with the socket, they would be reset. More than can have waited have come since, and are too many.
-    if let Ok(socket) = socket.into_std() {
-        for _ in 0..=now.backlog {
-            let Some(place) = places.at_once() else { break };
-            let Ok((stream, remote)) = socket.accept() else { break };
-            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                begin((stream, remote), &now, &container, &stopped, place);
             }
         }
     }
+    // The system has let them in: with the socket, they would be reset. More than can have waited have come since, and are too many.
+    let mut next = places.at_once();
+    if next.is_some() {
+        socket.accept_waiting(now.backlog, &now, |accepted| {
+            let Some(place) = next.take() else { return false };
+            begin(accepted, (&now, &tls), place);
+            next = places.at_once();
+            next.is_some()
+        });
+    }
+    drop(next);
     // Each connection has a place, whatever task it runs in, and gives it back at its end.
     places.all_given_back().await;
-}
-
-/// Serves a connection in a task of its own.
-fn begin(
-    (stream, remote): (TcpStream, SocketAddr),
-    settings: &Arc<Listener>,
-    container: &Arc<Container>,
-    stopped: &watch::Receiver<bool>,
-    place: OwnedSemaphorePermit,
-) {
-    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-    let local = stream.local_addr().unwrap_or(settings.address);
-    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-    let peer = Arc::new(Peer::new(remote, local, number, settings.secure, settings.clone()));
-    let io = connection::serve(stream, peer, container.clone(), stopped.clone(), place);
-    tokio::spawn(io.run());
 }
 
 /// The places of a listener's connections, of which there may come to be more or fewer.

@@ -267,12 +267,12 @@ impl Keeper {
         let needs_restart = keep_what_needs_restart(&mut server, &mut settings, (&before, &known.settings));
         let level = run::level_filter(&server.log.level)?;
         let tls = self.live.tls.prepare(&server.listeners)?;
-        let listeners = self.listeners.prepare(&server.listeners)?;
+        let listeners = self.listeners.prepare(&server.listeners, &tls)?;
         let server = Arc::new(server);
         let prepared = self.live.container.prepare(server.clone())?;
 
         self.live.container.put_in_force(prepared).await;
-        self.listeners.put_in_force(listeners, &tls);
+        self.listeners.put_in_force(listeners);
         self.live.tls.put_in_force(tls);
         if server.log.level != before.log.level {
             run::set_level(level);

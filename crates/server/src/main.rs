@@ -1,6 +1,7 @@
 //! The program `serval`: its command line. What it does on `run` stands in `run`.
 #![forbid(unsafe_code)]
 
+mod arriving;
 mod build;
 mod check;
 mod connection;
@@ -9,8 +10,9 @@ mod dev;
 mod doubts;
 mod explain;
 mod guard;
-mod heads;
 mod home;
+mod http1;
+mod http2;
 mod inherited;
 mod listener;
 mod listeners;
@@ -18,11 +20,15 @@ mod live;
 mod new;
 mod notify;
 mod patient;
+mod refused;
 mod run;
+mod said;
 mod sdk;
 mod sessions;
+mod socket;
 mod sources;
 mod stack;
+mod stream;
 mod tls;
 mod watch;
 

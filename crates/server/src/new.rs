@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use serval_config::{ContextName, Host, Server};
+use serval_config::{Address, ContextName, Host, Server};
 
 use crate::{load, sdk};
 
@@ -233,16 +233,19 @@ fn make_home(new: &New, name: &Name, start: &Path) -> Result<String, String> {
 }
 
 fn open(config: &Server, host: &Host, path: &str) -> String {
-    let address = config.listeners[0].address;
+    let by_tcp = config.listeners.iter().find_map(|listener| match listener.address {
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
+    });
+    let Some(address) = by_tcp.filter(|address| address.port() != 0) else {
+        return format!("Open {path}/ at the address that it prints.\n");
+    };
     let authority = match config.hosts[0] == *host {
         true if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
         true => address.to_string(),
         false => format!("{}:{}", host.name, address.port()),
     };
-    match address.port() {
-        0 => format!("Open {path}/ at the address that it prints.\n"),
-        _ => format!("Open http://{authority}{path}/\n"),
-    }
+    format!("Open http://{authority}{path}/\n")
 }
 
 fn edit(webapp: &Path, language: Language) -> String {

@@ -1,5 +1,6 @@
-//! A connection's socket that waits only so long for a client that does not read, or has nothing more to ask, and sees when one
-//! leaves. What a slow client holds is a connection's place, and there are `connections_max` of them.
+//! What lies beneath hyper on an HTTP/1 connection: the guard of its heads, the times for a client that sends no head, has nothing more
+//! to ask, or does not read, and the look for one that leaves. What a slow client holds is a connection's place, and there are
+//! `connections_max` of them.
 
 use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -10,21 +11,20 @@ use std::time::Duration;
 
 use serval_config::Listener;
 use serval_container::Turn;
+use serval_framing::http1::{Guard, Limits, Place};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::heads::{Heads, Place};
+use crate::stream::Stream;
 
 pub struct Patient {
-    stream: TcpStream,
+    stream: Stream,
     settings: Arc<Listener>,
     turn: Arc<Turn>,
-    heads: Heads,
+    guard: Guard,
     /// Since hyper first waited for what `idle_time` bounds: made once, since each pause between two requests begins it anew.
     idle: Option<Idle>,
-    /// While the client does not read; what it reads begins the time anew.
-    waits: Option<Pin<Box<Sleep>>>,
+    unread: Unread,
 }
 
 struct Idle {
@@ -33,64 +33,69 @@ struct Idle {
     until: Pin<Box<Sleep>>,
 }
 
+/// How long a client has not read.
+#[derive(Default)]
+pub struct Unread(Option<Pin<Box<Sleep>>>);
+
+impl Unread {
+    /// What comes of a write; an error: the client has not read for that time. What it reads begins the time anew.
+    pub fn within<T>(&mut self, time: Duration, task: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
+        if written.is_ready() {
+            self.0 = None;
+            return written;
+        }
+        let waits = self.0.get_or_insert_with(|| Box::pin(sleep(time)));
+        waits
+            .as_mut()
+            .poll(task)
+            .map(|()| Err(Error::new(ErrorKind::TimedOut, "the client has not read for write_timeout")))
+    }
+}
+
 impl Patient {
-    pub fn new(stream: TcpStream, settings: Arc<Listener>, turn: Arc<Turn>, heads: Heads) -> Patient {
-        Patient { stream, settings, turn, heads, idle: None, waits: None }
+    pub fn new(stream: Stream, settings: Arc<Listener>, turn: Arc<Turn>) -> Patient {
+        let limits = Limits {
+            head_bytes: settings.head_bytes_max,
+            target_bytes: settings.target_bytes_max,
+            fields: settings.header_count_max,
+        };
+        Patient { stream, settings, turn, guard: Guard::new(limits), idle: None, unread: Unread::default() }
     }
 
-    /// How long it may take. hyper has only one time, for a head with the pause before it.
+    /// When hyper has no more use for it.
+    pub fn into_parts(self) -> (Stream, Guard) {
+        (self.stream, self.guard)
+    }
+
+    /// How long it may take.
     fn idle_time(&self, place: Place) -> Option<Duration> {
         match place {
             Place::Between => Some(self.settings.keep_alive_timeout),
             Place::Head => Some(self.settings.head_timeout),
-            Place::Body => None,
+            Place::Body | Place::Answer => None,
         }
-    }
-
-    /// That time of hyper's, which cuts neither of ours. Behind a body whose end only hyper knows, it is the only one.
-    pub fn hypers_time(settings: &Listener) -> Duration {
-        settings.keep_alive_timeout + settings.head_timeout
     }
 
     fn within<T>(
         &mut self,
         task: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<Result<T>>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<Result<T>>,
     ) -> Poll<Result<T>> {
         let written = write(Pin::new(&mut self.stream), task);
-        if written.is_ready() {
-            self.waits = None;
-            if self.turn.is_unheard() {
-                task.waker().wake_by_ref();
-            }
-            return written;
+        if written.is_ready() && self.turn.is_unheard() {
+            task.waker().wake_by_ref();
         }
-        let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(self.settings.write_timeout)));
-        match waits.as_mut().poll(task) {
-            Poll::Ready(()) => {
-                Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client has not read for write_timeout")))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        self.unread.within(self.settings.write_timeout, task, written)
     }
-}
 
-impl Patient {
     /// hyper reads nothing while a response is under way, so it does not see that the client leaves. It flushes at each of its
     /// polls, though. Only looked for when an exchange wants to know.
-    fn look_for_the_end(&self, task: &mut Context<'_>) {
-        if !self.turn.is_watched() {
-            return;
-        }
-        match self.stream.poll_peek(task, &mut ReadBuf::new(&mut [0])) {
-            Poll::Ready(Ok(0) | Err(_)) => self.turn.client_leaves(),
-            // A body, or the next request: until that is read, nothing can be seen behind it.
-            Poll::Pending | Poll::Ready(Ok(_)) => {}
+    fn look_for_the_end(&mut self, task: &mut Context<'_>) {
+        if self.turn.is_watched() && self.stream.poll_end(task).is_ready() {
+            self.turn.client_leaves();
         }
     }
-}
 
-impl Patient {
     /// hyper flushes when nothing is left in its hands: what is written now comes between the last response and the next one.
     fn send_hints(&mut self, task: &mut Context<'_>) -> Poll<Result<()>> {
         while self.turn.hints.are_waiting() {
@@ -102,27 +107,59 @@ impl Patient {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// A response begins with these bytes.
+    fn answers(&mut self, bytes: &[u8], task: &mut Context<'_>) {
+        if self.guard.place().0 == Place::Answer {
+            self.guard.is_answered(bytes);
+            task.waker().wake_by_ref();
+        }
+    }
 }
 
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        if this.guard.refusal().is_some() {
+            // An end, as if the client had closed it: of what was refused hyper has no whole head.
+            return Poll::Ready(Ok(()));
+        }
+        if this.guard.place().0 == Place::Answer {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(task, buffer);
-        self.heads.look(&mut buffer.filled_mut()[before..]);
-        let waits_for = self.heads.place();
-        let Some(time) = self.idle_time(waits_for.0).filter(|_| read.is_pending()) else { return read };
-        let idle = self.idle.get_or_insert_with(|| Idle { waits_for, until: Box::pin(sleep(time)) });
+        let read = Pin::new(&mut this.stream).poll_read(task, buffer);
+        let waits_for = match read {
+            Poll::Ready(_) => {
+                let piece = &mut buffer.filled_mut()[before..];
+                let passed = this.guard.look(piece);
+                if passed < piece.len() {
+                    if this.guard.refusal().is_none() {
+                        this.stream.give_back(&piece[passed..]);
+                    }
+                    buffer.set_filled(before + passed);
+                }
+                return read;
+            }
+            Poll::Pending => this.guard.place(),
+        };
+        let Some(time) = this.idle_time(waits_for.0) else { return Poll::Pending };
+        let idle = this.idle.get_or_insert_with(|| Idle { waits_for, until: Box::pin(sleep(time)) });
         if idle.waits_for != waits_for {
             idle.waits_for = waits_for;
             idle.until.as_mut().reset(Instant::now() + time);
         }
-        // An end, as if the client had closed it.
-        idle.until.as_mut().poll(task).map(Ok)
+        ready!(idle.until.as_mut().poll(task));
+        if this.guard.has_part_of_a_head() {
+            this.guard.refuse(408, "the head has not come within head_timeout");
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.answers(bytes, task);
         self.within(task, |stream, task| stream.poll_write(task, bytes))
     }
 
@@ -131,6 +168,7 @@ impl AsyncWrite for Patient {
         task: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        self.answers(pieces.first().map_or(&[], |piece| piece), task);
         self.within(task, |stream, task| stream.poll_write_vectored(task, pieces))
     }
 

@@ -12,11 +12,12 @@ use tokio::sync::{Notify as Asked, mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::inherited::Inherited;
-use crate::listeners::{First, Listeners};
+use crate::listeners::{First, Listeners, Terms};
 use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
+use crate::socket::Socket;
 use crate::tls::InForce;
-use crate::{control, home, listener, sessions, sources, stack, watch as folders};
+use crate::{control, home, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
@@ -115,22 +116,22 @@ async fn serve(
     let tls = Arc::new(InForce::default());
     let tls_of_listeners = tls.prepare(&config.listeners)?;
     let mut bound = Vec::new();
-    for settings in &config.listeners {
-        bound.push((listener::bind(settings, &inherited)?, Arc::new(settings.clone())));
+    for (number, settings) in config.listeners.iter().enumerate() {
+        let terms = Terms { settings: Arc::new(settings.clone()), tls: tls_of_listeners.acceptor(number) };
+        bound.push((Socket::bind(settings, &inherited)?, terms));
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
-    for (socket, settings) in &bound {
-        let address = socket.local_addr().unwrap_or(settings.address);
-        say(format_args!("listening on http://{address}"));
+    for (socket, terms) in &bound {
+        say(format_args!("listening on {}", socket.shown(&terms.settings)));
     }
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
-    tls.put_in_force(tls_of_listeners.clone());
+    tls.put_in_force(tls_of_listeners);
     let (mut listeners, deploy) = (Listeners::new(container.clone(), inherited.clone()), Arc::new(Asked::new()));
     for bound in bound {
         // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
-        let first = if inherited.is_at(bound.1.address) { First::Servlets } else { First::Connections };
+        let first = if inherited.is_at(&bound.1.settings.address) { First::Servlets } else { First::Connections };
         listeners.add(bound, first);
     }
     let keeper = Keeper::new((container.clone(), tls), listeners, settings, (files, stamp), deploy.clone(), hangups);

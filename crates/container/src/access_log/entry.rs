@@ -33,6 +33,9 @@ const VALUES_BYTES: usize = 256;
 /// The status of a request whose client had gone before there was an answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
 
+/// The attribute that says why the server has refused a request, which no servlet has seen.
+const REFUSED: &str = "serval.refused";
+
 /// One request, on its way to be a line.
 pub struct Entry {
     log: Arc<Log>,
@@ -41,6 +44,8 @@ pub struct Entry {
     /// What proxies have said of the client, if the log is to believe it.
     pub client: Option<Box<Client>>,
     pub version: Version,
+    /// Why the server has refused it.
+    refused: Option<&'static str>,
     /// Values in the order of the format.
     pub of_request: Values,
     pub of_response: Values,
@@ -89,31 +94,45 @@ pub struct Noting {
 
 impl Entry {
     pub fn begin(log: &Arc<Log>, head: &Parts, server_name: &str, peer: &Arc<Peer>) -> Owner {
+        let note = |item: &Item, values: &mut Values| note_of_request(item, head, server_name, peer, values);
+        let mut entry = Entry::new(log, peer, head.version, note);
+        entry.state = if asks_to_close(head.version, &head.headers) { State::Closed } else { State::Kept };
+        entry.whole = head.method == Method::HEAD;
+        Owner(Some(entry))
+    }
+
+    pub fn begin_unread(log: &Arc<Log>, line: &[u8], why: &'static str, peer: &Arc<Peer>) -> Owner {
+        let note = |item: &Item, values: &mut Values| note_of_line(item, line, peer, values);
+        let mut entry = Entry::new(log, peer, Version::HTTP_11, note);
+        entry.state = State::Closed;
+        entry.refused = Some(why);
+        Owner(Some(entry))
+    }
+
+    fn new(log: &Arc<Log>, peer: &Arc<Peer>, version: Version, note: impl Fn(&Item, &mut Values)) -> Box<Entry> {
         let mut of_request = Values(Vec::with_capacity(VALUES_BYTES));
-        for item in &log.format.items {
-            note_of_request(item, head, server_name, peer, &mut of_request);
-        }
-        let state = if asks_to_close(head.version, &head.headers) { State::Closed } else { State::Kept };
-        Owner(Some(Box::new(Entry {
+        log.format.items.iter().for_each(|item| note(item, &mut of_request));
+        Box::new(Entry {
             log: log.clone(),
             began: Instant::now(),
             peer: peer.clone(),
             client: None,
-            version: head.version,
+            version,
+            refused: None,
             of_request,
             of_response: Values::default(),
             of_exchange: Values::default(),
             meeting: None,
             status: CLIENT_GONE,
-            state,
+            state: State::Kept,
             committed: None,
             taken: Duration::ZERO,
             ended: SystemTime::UNIX_EPOCH,
             bytes: 0,
             bytes_announced: None,
-            whole: head.method == Method::HEAD,
+            whole: false,
             body: ResponseBody::empty(),
-        })))
+        })
     }
 
     fn finish(mut self: Box<Entry>) {
@@ -124,7 +143,11 @@ impl Entry {
         }
         self.body = ResponseBody::empty();
         let Some(meeting) = self.meeting.take() else {
-            let noted = self.log.format.ask(&mut |_| None);
+            let refused = self.refused;
+            let noted = self.log.format.ask(&mut |question| match question {
+                Question::RequestAttribute(REFUSED) => refused.map(|why| Bytes::from_static(why.as_bytes())),
+                _ => None,
+            });
             return self.hand_in(noted);
         };
         let mut met = meeting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,6 +171,13 @@ impl Owner {
     pub fn found_client(&mut self, client: &Client) {
         if let Some(entry) = self.0.as_mut().filter(|entry| entry.log.use_remote_ip) {
             entry.client = Some(Box::new(client.clone()));
+        }
+    }
+
+    /// The server refuses it.
+    pub fn refused(&mut self, why: &'static str) {
+        if let Some(entry) = self.0.as_mut() {
+            entry.refused = Some(why);
         }
     }
 
@@ -326,6 +356,25 @@ fn note_of_request(item: &Item, head: &Parts, server_name: &str, peer: &Peer, va
             let named = all.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_bytes());
             values.note_parts(named, b",");
         }
+        _ => {}
+    }
+}
+
+/// The same of a request of which there is only its line, or a part of it.
+fn note_of_line(item: &Item, line: &[u8], peer: &Peer, values: &mut Values) {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target) = (words.next(), words.next());
+    let path_len = |target: &[u8]| target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let is_there = |word: &&[u8]| !word.is_empty();
+    match item {
+        Item::RequestHeader(_) | Item::Value(LogValue::ServerName | LogValue::Cookie(_)) => values.note(None),
+        Item::Value(LogValue::RemoteAddress | LogValue::RemoteHost) => values.note(Some(peer.remote_text.as_bytes())),
+        Item::Value(LogValue::LocalPort) => values.note(Some(peer.local.port().to_string().as_bytes())),
+        Item::Value(LogValue::Method) => values.note(method.filter(is_there)),
+        Item::Value(LogValue::Path) => values.note(target.map(|target| &target[..path_len(target)])),
+        Item::Value(LogValue::Query) => values.note(target.map(|target| &target[path_len(target)..]).filter(is_there)),
+        Item::Value(LogValue::RequestLine) => values.note(Some(line).filter(is_there)),
+        Item::Value(LogValue::Thread) => values.note(std::thread::current().name().map(str::as_bytes)),
         _ => {}
     }
 }

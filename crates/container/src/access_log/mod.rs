@@ -61,6 +61,11 @@ impl Log {
         Entry::begin(self, head, server_name, peer)
     }
 
+    /// A request is refused whose head nobody reads: of it there is the line, as far as it came.
+    pub fn begin_unread(self: &Arc<Log>, line: &[u8], why: &'static str, peer: &Arc<Peer>) -> Owner {
+        Entry::begin_unread(self, line, why, peer)
+    }
+
     /// Never waits.
     fn send(&self, entry: Box<Entry>) {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Some(entry)) {

@@ -41,7 +41,11 @@ impl serval_loader::exchange::Exchange for Exchange {
         let path = target.path();
         Head {
             method: self.method().as_str(),
-            http_version: if *version == Version::HTTP_10 { 10 } else { 11 },
+            http_version: match *version {
+                Version::HTTP_10 => 10,
+                Version::HTTP_2 => 20,
+                _ => 11,
+            },
             dispatch: self.dispatch,
             scheme: if request.is_secure() { "https" } else { "http" },
             server_name: &target.server_name,
@@ -260,8 +264,8 @@ impl serval_loader::exchange::Exchange for Exchange {
             return Err(Fault::new(SV_E_UNSUPPORTED, "HTTP/1.0 has no informational responses"));
         }
         let status = StatusCode::from_u16(status).map_err(|_| Fault::new(SV_E_ARG, "not a status"))?;
-        if self.turn.is_alone() {
-            // Nobody reads them.
+        if self.turn.is_alone() || self.request.version > Version::HTTP_11 {
+            // Nobody reads them, or hyper cannot send them. A client has to do without them anyway (RFC 8297 2).
             return Ok(());
         }
         self.turn.hints.add(status, &headers)?;

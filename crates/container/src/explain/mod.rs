@@ -148,8 +148,9 @@ impl Explanation<'_> {
         let authority = uri.as_ref().ok().and_then(|uri| uri.authority()).map(|authority| authority.as_str());
         let host = asked.host.or(authority).unwrap_or(&self.config.hosts[0].name).to_owned();
         let several = self.config.listeners.len() > 1;
-        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        let by_port = self.config.listeners.iter().position(|listener| Some(listener.address.port()) == port);
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let by_port =
+            self.config.listeners.iter().position(|listener| port.is_some() && listener.address.port() == port);
         self.listener = by_port.unwrap_or(0);
         let listener = self.config.listeners[self.listener].clone();
         let at = self.line(&[&[Part::Key("listener"), Part::Nth(self.listener)]]);
@@ -200,7 +201,7 @@ impl Explanation<'_> {
             };
             request.headers_mut().append(name, value);
         }
-        let local = listener.address;
+        let local = listener.address.as_told();
         let peer = Arc::new(Peer::new(local, local, 0, false, Arc::new(listener)));
         self.host(request.into_parts().0, peer);
     }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConnection};
@@ -72,16 +71,15 @@ impl Acceptor {
         Ok(Acceptor { accepts: Arc::new(config).into(), names, is_strict: tls.strict_sni, tickets })
     }
 
-    /// Shakes hands with a client, within a time, and returns what is known of it.
+    /// Shakes hands with a client, and returns what is known of it. May be given up at any moment.
     ///
     /// # Errors
-    /// The client does not speak TLS, or not this one, has no certificate that it needs, has left, or is slow.
-    pub async fn accept<S>(&self, stream: S, within: Duration) -> io::Result<(TlsStream<S>, Facts)>
+    /// The client does not speak TLS, or not this one, has no certificate that it needs, or has left.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Facts)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let accepted = tokio::time::timeout(within, self.accepts.accept(stream)).await;
-        let stream = accepted.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
+        let stream = self.accepts.accept(stream).await?;
         let facts = self.facts(stream.get_ref().1);
         Ok((stream, facts))
     }

@@ -1,0 +1,124 @@
+//! One connection of HTTP/1: hyper speaks it, within the listener's limits, and the container answers.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http_body_util::BodyExt as _;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+use serval_container::{BodyError, Container, Io, Peer, Turn};
+use serval_framing::http1::Guard;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::connection::{Born, Over, Place, Stop};
+use crate::patient::Patient;
+use crate::{dev, refused};
+
+/// hyper's own bound of the header count; to set it, even to the same number, costs 1,700 instructions a request.
+const HYPERS_OWN_MAX: usize = 100;
+
+/// A connection that is served when the returned future runs.
+pub fn serve(
+    stream: crate::stream::Stream,
+    peer: Arc<Peer>,
+    container: Arc<Container>,
+    stopped: (watch::Receiver<bool>, Born),
+    place: Place,
+) -> Io {
+    let (turn, settings) = (Turn::new(&container, &peer), peer.listener.clone());
+    let requests_max = settings.requests_per_connection_max;
+    // Of this task alone.
+    let requests = AtomicU64::new(0);
+    let (same_turn, same_peer, same_container) = (turn.clone(), peer.clone(), container.clone());
+    let answer = move |request: hyper::Request<Incoming>| {
+        let request =
+            request.map(|body| if body.is_end_stream() { None } else { Some(body.map_err(Into::into).boxed_unsync()) });
+        let number = requests.load(Ordering::Relaxed) + 1;
+        requests.store(number, Ordering::Relaxed);
+        if number == requests_max {
+            same_turn.comes_to_its_end();
+        }
+        same_container.handle(request, &same_peer, &same_turn)
+    };
+    let mut http = http1::Builder::new();
+    // The guard beneath it has the bounds of heads, and their time.
+    http.half_close(true).max_buf_size(settings.head_bytes_max.max(8192));
+    if settings.header_count_max > HYPERS_OWN_MAX {
+        http.max_headers(settings.header_count_max);
+    }
+    let socket = TokioIo::new(Patient::new(stream, settings, turn.clone()));
+    let end = End { container, peer, over: Over(turn.clone()), _place: place };
+    let Some(dev) = dev::dev() else {
+        return Io::new(until_stopped(http.serve_connection(socket, service_fn(answer)), stopped, end), turn);
+    };
+    let (answer, stop) = (Arc::new(answer), stopped.0.clone());
+    let service = service_fn(move |request| {
+        let (answer, stop) = (answer.clone(), stop.clone());
+        Box::pin(async move { dev.answer(request, &stop, |request| answer(request)).await })
+    });
+    Io::new(until_stopped(http.serve_connection(socket, service), stopped, end), turn)
+}
+
+/// What is needed when hyper has no more use for the connection.
+struct End {
+    container: Arc<Container>,
+    peer: Arc<Peer>,
+    over: Over,
+    _place: Place,
+}
+
+/// Runs a connection to its end, which it comes to behind the request that it has when the server stops.
+async fn until_stopped<S, B>(
+    mut connection: http1::Connection<TokioIo<Patient>, S>,
+    stopped: (watch::Receiver<bool>, Born),
+    end: End,
+) where
+    S: HttpService<Incoming, ResBody = B> + Unpin,
+    S::Future: Unpin,
+    S::Error: Into<BodyError>,
+    B: Body + 'static,
+    B::Error: Into<BodyError>,
+{
+    let mut stop = Stop::new(stopped);
+    let served = poll_fn(|task| {
+        if stop.begins(task, || end.over.0.comes_to_its_end()) {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        connection.poll_without_shutdown(task)
+    });
+    let served = served.await;
+    let (mut stream, guard) = connection.into_parts().io.into_inner().into_parts();
+    let End { container, peer, over, _place } = end;
+    match (guard.refusal(), served) {
+        (Some(refusal), _) => {
+            let refusal = (refusal.status, refusal.why);
+            refused::answer(stream, guard.request_line(), refusal, &container, &peer).await;
+        }
+        (None, Ok(())) => drop(timeout(peer.listener.write_timeout, stream.shutdown()).await),
+        (None, Err(error)) => {
+            tracing::debug!("a connection ended: {error}");
+            note(&error, &guard, &container, &peer);
+            let _ = timeout(peer.listener.write_timeout, stream.shutdown()).await;
+        }
+    }
+    drop(over);
+}
+
+/// hyper has refused a request by itself: it is to have its line in the access log.
+fn note(error: &hyper::Error, guard: &Guard, container: &Container, peer: &Arc<Peer>) {
+    if !error.is_parse() {
+        return;
+    }
+    let (status, why) = match error.is_parse_too_large() {
+        true => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"),
+        false => (StatusCode::BAD_REQUEST, "the head is malformed"),
+    };
+    container.note_refused(guard.request_line(), status, why, peer);
+}
