@@ -74,7 +74,7 @@ fn whatever_is_answered_is_logged() {
         (format!("GET /l/%2e%2e/x {host}\r\n"), "GET /l/%2e%2e/x - HTTP/1.1 400 # - localhost"),
         (format!("GET /nowhere {host}\r\n"), "GET /nowhere - HTTP/1.1 404 # + localhost"),
         (format!("GET /l/none {host}\r\n"), "GET /l/none - HTTP/1.1 404 # + localhost"),
-        (format!("POST /l/ {host}{unknown}"), "POST /l/ - HTTP/1.1 501 # - localhost"),
+        (format!("POST /l/ {host}{unknown}"), "POST /l/ - HTTP/1.1 501 # - -"),
     ] {
         let before = fs::read_to_string(home.path(LOG)).unwrap_or_default().lines().count();
         ask(&serval, &request);

@@ -397,7 +397,7 @@ fn a_body_has_one_length() {
     }
     let of_10 = format!("POST /x/length HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}");
     refused(&serval, of_10.as_bytes(), &[400]);
-    // RFC 9112 6.1 allows to go by Transfer-Encoding, if the connection is closed behind it: then nobody can have smuggled.
+    // RFC 9112 6.1 would allow to go by Transfer-Encoding.
     for headers in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -406,7 +406,7 @@ fn a_body_has_one_length() {
         "Transfer-Encoding: CHUNKED\r\nContent-Length: 0\r\nConnection: keep-alive\r\n",
     ] {
         let request = format!("POST /x/length HTTP/1.1\r\nHost: a\r\n{headers}\r\n0\r\n\r\n{SMUGGLED}");
-        refused(&serval, request.as_bytes(), &[400, 200]);
+        refused(&serval, request.as_bytes(), &[400]);
     }
     assert!(serval.stop().unwrap().success());
 }
@@ -699,7 +699,8 @@ fn requests_in_one_write_are_answered_in_order() {
 #[test]
 fn connections_over_their_number_wait() {
     const CONNECTIONS_MAX: usize = 4;
-    let (_home, serval) = start(&format!("connections_max = {CONNECTIONS_MAX}"), "");
+    let (_home, serval) =
+        start(&format!("connections_max = {CONNECTIONS_MAX}\nconnections_per_address_max = {CONNECTIONS_MAX}"), "");
     let mut served: Vec<Connection> = (0..CONNECTIONS_MAX).map(|_| open(&serval)).collect();
     for connection in &mut served {
         assert_eq!(connection.get("/").unwrap().status, 200);

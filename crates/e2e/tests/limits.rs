@@ -115,9 +115,9 @@ fn bombs_are_refused_and_memory_stays_flat() {
             400,
         ),
         (
-            "a chunk whose size has no end", // zeros are counted by nobody, but the time is
+            "a chunk whose size has no end",
             head("/x/length", "Transfer-Encoding: chunked\r\n") + &many("0", 1 << 20),
-            408,
+            400,
         ),
         (
             "a million trailers",
@@ -226,7 +226,9 @@ fn idle_connections_and_slow_heads_end_in_the_same_time() {
             let mut connection = open(&serval);
             connection.send((first.clone() + begun).as_bytes()).unwrap();
             assert_eq!(connection.read_response().unwrap().status, 200);
-            assert_eq!(connection.read_to_close().unwrap(), b"", "{begun:?} behind {first:?}");
+            let end = String::from_utf8(connection.read_to_close().unwrap()).unwrap();
+            let is_right = if begun.is_empty() { end.is_empty() } else { end.starts_with("HTTP/1.1 408 ") };
+            assert!(is_right, "{begun:?} behind {first:?}: {end}");
         }
     }
     assert!(serval.stop().unwrap().success());
@@ -246,7 +248,8 @@ fn idle_connections_and_slow_heads_have_times_of_their_own() {
         assert_eq!(slow.get("/x/ignore").unwrap().status, 200);
         slow.send(b"GET /x/ignore HTTP/1.1\r\n").unwrap();
         let (mut ends, mut stays) = if idle_first { (idle, slow) } else { (slow, idle) };
-        assert_eq!(ends.read_to_close().unwrap(), b"", "{listener}");
+        let end = String::from_utf8(ends.read_to_close().unwrap()).unwrap();
+        assert!(if idle_first { end.is_empty() } else { end.starts_with("HTTP/1.1 408 ") }, "{listener}: {end}");
         stays.send(if idle_first { b"Host: a\r\n\r\n" } else { b"GET /x/ignore HTTP/1.1\r\nHost: a\r\n\r\n" }).unwrap();
         assert_eq!(stays.read_response().unwrap().status, 200, "{listener}");
         assert!(serval.stop().unwrap().success());

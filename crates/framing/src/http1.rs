@@ -142,7 +142,7 @@ impl Guard {
     /// Lets nothing more through: the client was too slow, or the server has no more time for it.
     pub fn refuse(&mut self, status: u16, why: &'static str) {
         if self.refusal.is_none() {
-            if self.at == At::RequestLine {
+            if self.at == At::RequestLine && !self.partial.is_empty() {
                 let partial = std::mem::take(&mut self.partial);
                 self.keep_line(&partial);
             }
@@ -234,7 +234,7 @@ impl Guard {
         at
     }
 
-    /// A byte in a chunked body that hyper is to refuse, whatever it takes it for: a NUL is in no size, name or value.
+    /// A byte in a chunked body that hyper is to refuse: a NUL is in no name or value, and no end of a line.
     fn spoil(&mut self, byte: &mut u8) {
         *byte = 0;
         self.at = At::Through;
@@ -398,7 +398,10 @@ impl Guard {
 
     /// A whole line in a chunked body, and its LF.
     fn body_line(&mut self, line: &[u8], end: &mut u8) {
-        let Some((b'\r', line)) = line.split_last() else { return self.spoil(end) };
+        let Some((b'\r', line)) = line.split_last() else {
+            // In the line of a chunk hyper takes no LF alone, but in an extension it would take a NUL.
+            return if self.at == At::Trailer { self.spoil(end) } else { self.at = At::Through };
+        };
         if self.at == At::Trailer {
             if line.is_empty() {
                 self.message_ends();
@@ -564,7 +567,7 @@ mod tests {
             let sent = format!("{head}{body}GET / HTTP/1.1\r\n\r\n");
             let (passed, refusal, guard) = shown(&[sent.as_bytes()]);
             assert_eq!((refusal, guard.requests, guard.at), (None, 1, At::Through), "{body:?}");
-            assert!(passed.contains(&0), "{body:?}");
+            assert!(passed.contains(&0) || body.starts_with("1\n"), "{body:?}");
         }
         let long = format!("{head}1;{}\r\nx\r\n", "x".repeat(9000));
         let (passed, _, guard) = shown(&[long.as_bytes()]);

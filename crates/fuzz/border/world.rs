@@ -98,7 +98,7 @@ impl World {
             count += events.try_iter().filter(|state| *state == "ready").count();
             std::thread::sleep(again.unwrap_or_default().min(Duration::from_millis(50)));
         }
-        let address = config.listeners[0].address;
+        let address = config.listeners[0].address.as_told();
         let peer = Arc::new(Peer::new(address, address, 1, false, Arc::new(config.listeners[0].clone())));
         World { runtime, container, peer, _home: home }
     }

@@ -68,8 +68,8 @@ static SET_LEVEL: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new
 
 /// Reads `level` of [log], or says in a sentence what is wrong with it.
 pub fn level_filter(level: &str) -> Result<EnvFilter, String> {
-    // It warns of each watched folder that is gone, which is no news.
-    let filter = EnvFilter::try_new(format!("notify=error,{level}"));
+    // They warn of each watched folder that is gone, and of what clients send, which is no news.
+    let filter = EnvFilter::try_new(format!("notify=error,h2=off,{level}"));
     filter.map_err(|error| format!("`level` in [log] cannot be used: {error}"))
 }
 
