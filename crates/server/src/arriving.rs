@@ -117,7 +117,8 @@ pub async fn serve(arrival: Arrival) {
 
 /// `None`: it has ended.
 async fn arrive(arrival: Arrival) -> io::Result<Option<Arrived>> {
-    let Arrival { mut stream, mut remote, mut local, number, settings, tls, container, permit, addresses, .. } = arrival;
+    let Arrival { mut stream, mut remote, mut local, number, settings, tls, container, permit, addresses, .. } =
+        arrival;
     let balancer = remote.ip().to_canonical();
     if settings.proxy_protocol.iter().any(|range| range.contains(&balancer)) {
         match proxy_head(&mut stream).await? {
@@ -142,6 +143,12 @@ async fn arrive(arrival: Arrival) -> io::Result<Option<Arrived>> {
     };
     let mut negotiated = None;
     if let Some(tls) = tls {
+        if is_plain(&mut stream).await? {
+            const WHY: &str = "the listener speaks TLS, and the request has come without";
+            let line = stream.ahead().split(|byte| *byte == b'\r').next().unwrap_or_default().to_vec();
+            refused::answer(stream, &line, (400, WHY), &container, &Arc::new(peer)).await;
+            return Ok(None);
+        }
         let (protected, facts) = tls.accept(stream).await?;
         negotiated = protected.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
         peer.tls = Some(facts);
@@ -155,6 +162,14 @@ async fn arrive(arrival: Arrival) -> io::Result<Option<Arrived>> {
         _ => Speaks::Http1,
     };
     Ok(Some(Arrived { stream, peer: Arc::new(peer), place: Place::new(permit, of_address), speaks }))
+}
+
+/// Whether a client begins with the name of a method, where those of TLS begin with no letter.
+async fn is_plain(stream: &mut Stream) -> io::Result<bool> {
+    if stream.ahead().is_empty() {
+        stream.read_ahead().await?;
+    }
+    Ok(stream.ahead().first().is_some_and(u8::is_ascii_uppercase))
 }
 
 /// Whether a client speaks HTTP/2 by prior knowledge (RFC 9113 3.3).

@@ -29,7 +29,9 @@ pub async fn serve(
     let mut places = Places::new(now.connections_max);
     let addresses = Arc::<Addresses>::default();
     let mut said: Option<Instant> = None;
-    let begin = |(stream, remote, local): Accepted, (settings, tls): (&Arc<Listener>, &Option<Arc<Acceptor>>), permit| {
+    let begin = |(stream, remote, local): Accepted,
+                 (settings, tls): (&Arc<Listener>, &Option<Arc<Acceptor>>),
+                 permit| {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let (settings, tls, container) = (settings.clone(), tls.clone(), container.clone());

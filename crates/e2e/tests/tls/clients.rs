@@ -4,6 +4,7 @@ use std::io;
 
 use e2e::serval::{Home, Serval};
 use e2e::steady::wait_until;
+use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use crate::client::{Answer, Client};
@@ -29,15 +30,26 @@ impl Stage {
         start(&self.home, &format!("client_certificate = \"{word}\"\nclient_ca = \"conf/clients.pem\"\n{more}"))
     }
 
+    fn ask_by(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        serval: &Serval,
+        own: Option<&Signed>,
+    ) -> Result<Answer, String> {
+        let client = Client::with(&self.signer, &[version], own);
+        let answer: io::Result<Answer> =
+            client.open(serval.address(), "localhost").and_then(|mut open| open.get("localhost", "/"));
+        answer.map_err(|error| error.to_string())
+    }
+
+    /// Waits until a certificate is good, or is not any more.
+    fn becomes(&self, serval: &Serval, own: &Signed, is_good: bool) {
+        wait_until("others are let in", || self.ask_by(&TLS13, serval, Some(own)).is_ok() == is_good);
+    }
+
     /// Asks with a certificate, by both versions, which have to agree.
     fn ask(&self, serval: &Serval, own: Option<&Signed>) -> Result<Answer, String> {
-        let ask = |version| {
-            let client = Client::with(&self.signer, &[version], own);
-            let answer: io::Result<Answer> =
-                client.open(serval.address(), "localhost").and_then(|mut open| open.get("localhost", "/"));
-            answer.map_err(|error| error.to_string())
-        };
-        let (old, new) = (ask(&TLS12), ask(&TLS13));
+        let (old, new) = (self.ask_by(&TLS12, serval, own), self.ask_by(&TLS13, serval, own));
         assert_eq!(old.is_ok(), new.is_ok(), "{:?} {:?}", old.err(), new.err());
         new
     }
@@ -79,7 +91,7 @@ fn what_was_revoked_is_not_let_in_from_then_on() {
         assert_eq!((again.get("localhost", "/").unwrap().status, again.is_resumed()), (200, true));
     }
     replace(&stage.home, "conf/revoked.pem", &stage.other.revoked(&[1], -1));
-    wait_until("the other one is let in", || stage.ask(&serval, Some(&bob)).is_ok());
+    stage.becomes(&serval, &bob, true);
     assert!(stage.ask(&serval, Some(&ada)).is_err());
     for client in &clients {
         assert!(client.open(serval.address(), "localhost").and_then(|mut open| open.get("localhost", "/")).is_err());
@@ -93,7 +105,7 @@ fn what_was_revoked_is_not_let_in_from_then_on() {
     assert!(stage.ask(&serval, Some(&bob)).is_ok() && stage.ask(&serval, Some(&ada)).is_err());
     // Nor does one that is of nobody who signs here: who cannot be looked up is not let in.
     replace(&stage.home, "conf/revoked.pem", &stage.signer.revoked(&[], 10));
-    wait_until("nobody is let in", || stage.ask(&serval, Some(&bob)).is_err());
+    stage.becomes(&serval, &bob, false);
     assert!(serval.stop().unwrap().success());
 }
 
@@ -104,7 +116,7 @@ fn those_who_may_sign_change() {
     let serval = stage.start("required", "");
     assert!(stage.ask(&serval, Some(&ada)).is_ok() && stage.ask(&serval, Some(&eve)).is_err());
     replace(&stage.home, "conf/clients.pem", &stage.signer.pem);
-    wait_until("the other one is let in", || stage.ask(&serval, Some(&eve)).is_ok());
+    stage.becomes(&serval, &eve, true);
     assert!(stage.ask(&serval, Some(&ada)).is_err());
     replace(&stage.home, "conf/clients.pem", "nobody");
     let line = serval.wait_for_log("holds no certificate in PEM", crate::LONG).unwrap();

@@ -12,16 +12,16 @@ use crate::output;
 fn a_certificate_is_made_and_served_as_it_says() {
     let home = Home::new().unwrap();
     home.write("webapps/ROOT/index.html", "hello").unwrap();
-    let said = done(&home, &["cert", "self-signed", "localhost", "*.localhost", "127.0.0.1", "--days", "7"]);
+    let said = done(&home, &["cert", "self-signed", "localhost", "*.wild.test", "127.0.0.1", "--days", "7"]);
     let toml = said.split("write:\n\n").nth(1).unwrap().split("\n\n").next().unwrap();
     home.write("conf/server.toml", toml.replace(":8443", ":0")).unwrap();
     let mode = |file: &str| home.path(file).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("conf/tls/localhost/key.pem"), mode("conf/tls/localhost/cert.pem")), (0o600, 0o644));
     let serval = Serval::start(&home).unwrap();
     let port = serval.address().port();
-    for host in ["localhost", "shop.localhost", "127.0.0.1"] {
+    for host in ["localhost", "shop.wild.test", "127.0.0.1"] {
         let mut curl = Command::new("curl");
-        curl.args(["-sS", "--resolve", &format!("shop.localhost:{port}:127.0.0.1"), "--cacert"]);
+        curl.args(["-sS", "--resolve", &format!("shop.wild.test:{port}:127.0.0.1"), "--cacert"]);
         curl.arg(home.path("conf/tls/localhost/cert.pem")).arg(format!("https://{host}:{port}/"));
         assert_eq!(output(curl), "hello", "{host}");
     }

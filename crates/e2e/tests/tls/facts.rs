@@ -1,20 +1,16 @@
-//! What servlets learn, in C and in Rust.
+//! What servlets learn. Those in Rust are in the tests of the SDK.
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use e2e::http_client;
 use e2e::process;
-use e2e::serval::{Home, Serval, copy_source, repository};
+use e2e::serval::{Home, Serval, repository};
 use rustls::version::{TLS12, TLS13};
 
 use crate::client::Client;
 use crate::signer::Signer;
 use crate::{LONG, put};
-
-/// With the building of a webapp.
-const BUILT_WITHIN: Duration = Duration::from_secs(300);
 
 #[test]
 fn servlets_learn_how_the_connection_is_protected_and_who_has_shown_which_certificate() {
@@ -22,12 +18,8 @@ fn servlets_learn_how_the_connection_is_protected_and_who_has_shown_which_certif
     put(&home, "own", &signer.sign(&["localhost", "a.test"]));
     home.write("conf/clients.pem", &other.pem).unwrap();
     let tls = "[listener.tls]\ncertificate = \"conf/own.pem\"\nkey = \"conf/own.key\"\nclient_certificate = \"optional\"\nclient_ca = \"conf/clients.pem\"";
-    home.configure(&format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\n{tls}\n[build]\nsources = true\ntimeout = \"10m\""
-    ))
-    .unwrap();
+    home.configure(&format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{tls}")).unwrap();
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
-    copy_source(&own.join("webapp"), &home.path("webapps/rust/WEB-INF")).unwrap();
     let library = home.path("webapps/c/WEB-INF/lib/tls.so");
     std::fs::create_dir_all(library.parent().unwrap()).unwrap();
     let mut command = Command::new("cc");
@@ -37,32 +29,29 @@ fn servlets_learn_how_the_connection_is_protected_and_who_has_shown_which_certif
     command.arg(own.join("tls.c")).arg("-o").arg(&library);
     process::run(command, LONG).unwrap();
     let serval = Serval::start(&home).unwrap();
-    serval.wait_for_log("/rust ready (generation 2", BUILT_WITHIN).unwrap();
 
     let (plain, address) = (serval.addresses()[0], serval.addresses()[1]);
     let ada = other.sign_client("ada", 1);
     let shown: String = ada.der.iter().map(|byte| format!("{byte:02x}")).collect();
-    for target in ["/c/c", "/rust/rust"] {
-        let answer = http_client::Connection::open(plain, LONG).unwrap().get(target).unwrap();
-        assert_eq!(String::from_utf8_lossy(&answer.body), "plain", "{target}");
-        let ask = |version, own, host: &str| {
-            let client = Client::with(&signer, &[version], own);
-            client.open(address, host).unwrap().get(host, target).unwrap().body
-        };
-        assert_eq!(ask(&TLS13, None, "localhost"), "TLSv1.3 TLS_AES_256_GCM_SHA384 localhost https secure", "{target}");
-        let old = "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 a.test https secure";
-        assert_eq!(ask(&TLS12, None, "a.test"), old, "{target}");
-        let expected = format!("TLSv1.3 TLS_AES_256_GCM_SHA384 localhost https secure {shown}");
-        assert_eq!(ask(&TLS13, Some(&ada), "localhost"), expected, "{target}");
-        // Also of a connection that goes on from an earlier one.
-        let client = Client::with(&signer, &[&TLS13], Some(&ada));
-        for is_second in [false, true] {
-            let mut connection = client.open(address, "localhost").unwrap();
-            assert_eq!(connection.get("localhost", target).unwrap().body, expected, "{target}");
-            assert_eq!(connection.is_resumed(), is_second);
-        }
-        let nameless = Client::nameless(&signer).open(address, "localhost").unwrap().get("localhost", target).unwrap();
-        assert_eq!(nameless.body, "TLSv1.3 TLS_AES_256_GCM_SHA384 - https secure", "{target}");
+    let answer = http_client::Connection::open(plain, LONG).unwrap().get("/c/c").unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer.body), "plain");
+    let ask = |version, own, host: &str| {
+        let client = Client::with(&signer, &[version], own);
+        client.open(address, host).unwrap().get(host, "/c/c").unwrap().body
+    };
+    assert_eq!(ask(&TLS13, None, "localhost"), "TLSv1.3 TLS_AES_256_GCM_SHA384 localhost https secure");
+    let old = "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 a.test https secure";
+    assert_eq!(ask(&TLS12, None, "a.test"), old);
+    let expected = format!("TLSv1.3 TLS_AES_256_GCM_SHA384 localhost https secure {shown}");
+    assert_eq!(ask(&TLS13, Some(&ada), "localhost"), expected);
+    // Also of a connection that goes on from an earlier one.
+    let client = Client::with(&signer, &[&TLS13], Some(&ada));
+    for is_second in [false, true] {
+        let mut connection = client.open(address, "localhost").unwrap();
+        assert_eq!(connection.get("localhost", "/c/c").unwrap().body, expected);
+        assert_eq!(connection.is_resumed(), is_second);
     }
+    let nameless = Client::nameless(&signer).open(address, "localhost").unwrap().get("localhost", "/c/c").unwrap();
+    assert_eq!(nameless.body, "TLSv1.3 TLS_AES_256_GCM_SHA384 - https secure");
     assert!(serval.stop().unwrap().success());
 }

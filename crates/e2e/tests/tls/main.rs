@@ -11,6 +11,8 @@ mod reload;
 mod signer;
 mod way;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn put(home: &Home, name: &str, signed: &Signed) {
     home.write(&format!("conf/{name}.pem"), &signed.certificate).unwrap();
     home.write(&format!("conf/{name}.key"), &signed.key).unwrap();
+    fs::set_permissions(home.path(&format!("conf/{name}.key")), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Runs a command, which has to be a success, and returns what it prints.
@@ -42,7 +45,7 @@ fn replace(home: &Home, file: &str, contents: &str) {
 
 /// Writes server.toml with one listener that speaks TLS, by `conf/own.pem` if `toml` does not begin with others.
 fn configure(home: &Home, toml: &str) {
-    let own = match toml.contains("certificate =") || toml.contains("folder =") {
+    let own = match ["certificate =", "folder ="].iter().any(|key| toml.starts_with(key)) {
         true => "",
         false => "certificate = \"conf/own.pem\"\nkey = \"conf/own.key\"\n",
     };

@@ -1,6 +1,6 @@
 //! What is spoken.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use e2e::serval::Home;
 use rustls::version::{TLS12, TLS13};
@@ -84,12 +84,27 @@ fn clients_resume_by_tickets_and_not_without() {
 }
 
 #[test]
-fn what_is_no_tls_is_closed() {
+fn what_is_no_tls_is_refused() {
     let signer = Signer::new("one");
     let home = home_of(&signer);
     let serval = start(&home, "");
     let mut plain = e2e::http_client::Connection::open(serval.address(), LONG).unwrap();
-    assert!(plain.get("/").is_err());
+    let answer = plain.get("/").unwrap();
+    assert_eq!(answer.status, 400);
+    assert!(
+        String::from_utf8_lossy(&answer.body).contains("the listener speaks TLS, and the request has come without")
+    );
+    let mut noise = e2e::http_client::Connection::open(serval.address(), LONG).unwrap();
+    noise.send(&[0x80; 600]).unwrap();
+    noise.finish_sending().unwrap();
+    assert!(noise.read_response().is_err());
+    let fallback = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-fallback_scsv", "-connect", &serval.address().to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&fallback.stderr);
+    assert!(!fallback.status.success() && said.contains("inappropriate fallback"), "{said}");
     assert_eq!(
         Client::new(&signer).open(serval.address(), "localhost").unwrap().get("localhost", "/").unwrap().status,
         200

@@ -31,7 +31,7 @@ static sv_status service(void *servlet, sv_exchange *x, void **task) {
         char line[2 * 4096 + 1];
         size_t len = 0;
         for (size_t at = 0; at < tls->certificates[i].len && at < 4096; at++) {
-            len += (size_t)sprintf(line + len, "%02x", tls->certificates[i].ptr[at]);
+            len += (size_t)sprintf(line + len, "%02x", (unsigned char)tls->certificates[i].ptr[at]);
         }
         host->write(x, SV_LIT(" "), NULL);
         host->write(x, line, len, NULL);

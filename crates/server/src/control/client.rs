@@ -247,7 +247,8 @@ fn table(told: &Value) -> String {
     }
     for certificate in list(&told["tls"]["certificates"]) {
         let names: Vec<String> = list(&certificate["names"]).iter().map(text).collect();
-        let (file, days, day) = (text(&certificate["certificate"]), &certificate["days"], text(&certificate["expires"]));
+        let (file, days, day) =
+            (text(&certificate["certificate"]), &certificate["days"], text(&certificate["expires"]));
         let _ = writeln!(out, "the certificate of {} ({file}) has {days} days left, until {day}", names.join(", "));
     }
     for sentence in list(&told["tls"]["refused"]).iter().chain(list(&told["tls"]["warnings"])) {

@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConnection};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ServerConnection};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion};
 use serval_config::{Listener, Tls, TlsVersion};
 use serval_container::{Serves, Tls as Facts};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::clients::Clients;
@@ -17,7 +18,9 @@ use super::names::Names;
 
 /// Speaks TLS as a listener's settings and certificates have it.
 pub struct Acceptor {
-    accepts: tokio_rustls::TlsAcceptor,
+    config: Arc<ServerConfig>,
+    /// 1.3 is spoken.
+    is_new: bool,
     names: Arc<Names>,
     is_strict: bool,
     pub tickets: Option<Tickets>,
@@ -68,7 +71,8 @@ impl Acceptor {
             Some(tickets) => config.ticketer = tickets.clone(),
             None => config.send_tls13_tickets = 0,
         }
-        Ok(Acceptor { accepts: Arc::new(config).into(), names, is_strict: tls.strict_sni, tickets })
+        let is_new = tls.versions.contains(&TlsVersion::V1_3);
+        Ok(Acceptor { config: Arc::new(config), is_new, names, is_strict: tls.strict_sni, tickets })
     }
 
     /// Shakes hands with a client, and returns what is known of it. May be given up at any moment.
@@ -79,7 +83,13 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.accepts.accept(stream).await?;
+        let mut begun = LazyConfigAcceptor::new(Default::default(), stream).await?;
+        if self.is_new && is_fallback(&begun.client_hello()) {
+            begun.io.write_all(INAPPROPRIATE_FALLBACK).await?;
+            begun.io.shutdown().await?;
+            return Err(io::Error::other("the client has fallen back to an older version, and need not have"));
+        }
+        let stream = begun.into_stream(self.config.clone()).await?;
         let facts = self.facts(stream.get_ref().1);
         Ok((stream, facts))
     }
@@ -104,6 +114,18 @@ impl Acceptor {
             serves: names.map(|(named, names)| Serves::new(move |host| names.is_same(&named, host))),
         }
     }
+}
+
+/// The alert of RFC 7507 as a record, since rustls does not look for what it is about.
+const INAPPROPRIATE_FALLBACK: &[u8] = &[21, 3, 3, 0, 2, 2, 86];
+
+/// Whether a client says that it speaks a newer version than it now asks for: somebody between may have made it believe that we do not.
+fn is_fallback(client: &ClientHello<'_>) -> bool {
+    const TLS_FALLBACK_SCSV: u16 = 0x5600;
+    // Those of TLS 1.3, which come with that version alone.
+    let is_new = |suite: &CipherSuite| u16::from(*suite) >> 8 == 0x13;
+    let suites = client.cipher_suites();
+    suites.iter().any(|suite| u16::from(*suite) == TLS_FALLBACK_SCSV) && !suites.iter().any(is_new)
 }
 
 /// `TLSv1_3`, as rustls has it, is `TLSv1.3` to all others.

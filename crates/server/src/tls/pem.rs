@@ -46,14 +46,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// Returns all of one kind in a file, never none. An error is a sentence.
 pub fn sections<T: PemObject>(path: &Path, bytes: &[u8], kind: Kind) -> Result<Vec<T>, String> {
+    let text = String::from_utf8_lossy(bytes);
+    if kind == Kind::Key
+        && ["BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"].iter().any(|label| text.contains(label))
+    {
+        let file = path.display();
+        return Err(format!(
+            "{file} is a key with a passphrase, which nobody is there to type; write it without: openssl pkey -in {file} -out key.pem"
+        ));
+    }
     let all: Result<Vec<T>, pem::Error> = T::pem_slice_iter(bytes).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err(format!("{} {}", path.display(), instead_of(path, bytes, kind))),
+        Ok(_) => Err(format!("{} {}", path.display(), instead_of(path, (bytes, &text), kind))),
         Err(error) => {
             let why = match error {
                 pem::Error::MissingSectionEnd { end_marker } => {
-                    format!("its line `{}` is missing", String::from_utf8_lossy(&end_marker).trim())
+                    format!("its line `-----END {}-----` is missing", String::from_utf8_lossy(&end_marker).trim())
                 }
                 // The line may be of a key.
                 pem::Error::IllegalSectionStart { .. } => "a line that begins a section is broken".to_owned(),
@@ -65,8 +74,8 @@ pub fn sections<T: PemObject>(path: &Path, bytes: &[u8], kind: Kind) -> Result<V
 }
 
 /// Says what a file without the wanted is, and what to do.
-fn instead_of(path: &Path, bytes: &[u8], kind: Kind) -> String {
-    let (file, text) = (path.display(), String::from_utf8_lossy(bytes));
+fn instead_of(path: &Path, (bytes, text): (&[u8], &str), kind: Kind) -> String {
+    let file = path.display();
     let has = |label: &str| text.contains(label);
     let (wanted, der) = match kind {
         Kind::Certificate => ("certificate", format!("openssl x509 -inform DER -in {file} -out cert.pem")),
@@ -75,9 +84,6 @@ fn instead_of(path: &Path, bytes: &[u8], kind: Kind) -> String {
     };
     match kind {
         _ if bytes.is_empty() => format!("is empty; write the {wanted} into it, in PEM"),
-        Kind::Key if has("BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") => {
-            format!("is a key with a passphrase, which nobody is there to type; write it without: openssl pkey -in {file} -out key.pem")
-        }
         Kind::Key if has("BEGIN CERTIFICATE-----") => {
             "holds a certificate, but no key; name the file of the key, or have `certificate` and `key` change places".to_owned()
         }
