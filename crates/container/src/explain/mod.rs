@@ -26,7 +26,7 @@ use crate::generation::{Generation, Ground};
 use crate::routes::{DEFAULT_HOST, HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
 use crate::webapp::{Complaints, Found, wanted};
-use crate::{Peer, dispatch, exchange};
+use crate::{Peer, dispatch, exchange, tls};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
 pub struct Asked<'a> {
@@ -249,6 +249,12 @@ impl Explanation<'_> {
         if target.path() == "*" {
             let answer = dispatch::options_of_the_server(&peer);
             return self.answer(&answer);
+        }
+        if let Some(redirect) = tls::to_https(&peer, &head.method, &target, || false) {
+            let at = self.line(&[&[Part::Key("listener"), Part::Nth(self.listener), Part::Key("https_redirect_port")]]);
+            let why = "by `https_redirect_port`, unless a proxy that the context believes says that the client has come by https";
+            self.step("https", "the request has come without TLS").note(Note::new(why).at(at));
+            return self.answer(&redirect);
         }
         self.context(&hosts, number, target, head, peer);
     }

@@ -88,6 +88,9 @@ fn plain_requests_are_sent_to_https() {
     assert_eq!(get("/ HTTP/1.1\r\nHost: a b"), (400, None));
     // A word of a proxy that is not believed is none.
     assert_eq!(get("/ HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https").0, 301);
+    let explained = e2e::commands::done(&home, &["explain", "GET", "http://www.test/a"]);
+    assert!(explained.contains("by `https_redirect_port`") && explained.contains("server.toml:3"), "{explained}");
+    assert!(explained.contains("301") && explained.contains("https://www.test/a"), "{explained}");
 
     set(8443, "[defaults.context.remote_ip]");
     e2e::commands::done(&home, &["config", "reload"]);

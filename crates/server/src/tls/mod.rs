@@ -95,16 +95,21 @@ impl InForce {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Says once a day what is wrong with the certificates that are in force. To be called now and then.
+    /// Says once a day what is wrong with the certificates that are in force, and what is not. To be called now and then.
     pub fn remind(&self) {
-        let (mut state, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), pair::now());
+        self.due(pair::now()).iter().for_each(say);
+    }
+
+    /// What is to be said again.
+    fn due(&self, now: i64) -> Vec<Warning> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The clock may have been set back.
         if (0..SAID_AGAIN_AFTER).contains(&(now - state.said)) {
-            return;
+            return Vec::new();
         }
         state.said = now;
-        state.warnings(now).iter().for_each(say);
-        state.refused.iter().for_each(|sentence| tracing::error!("{sentence}"));
+        let refused = state.refused.iter().cloned().map(Warning::Error);
+        state.warnings(now).into_iter().chain(refused).collect()
     }
 
     /// What `serval status` tells.
@@ -266,4 +271,86 @@ fn say(warning: &Warning) {
 fn text(warning: Warning) -> String {
     let (Warning::Warn(sentence) | Warning::Error(sentence)) = warning;
     sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use serval_config::Server;
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    /// Writes a pair that is good for so many days.
+    fn put(home: &Path, days: i64) {
+        let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        parameters.not_before = OffsetDateTime::now_utc() - Duration::days(1);
+        parameters.not_after = OffsetDateTime::now_utc() + Duration::days(days) + Duration::hours(1);
+        let key = KeyPair::generate().unwrap();
+        fs::write(home.join("own.pem"), parameters.self_signed(&key).unwrap().pem() + &key.serialize_pem()).unwrap();
+    }
+
+    fn config(home: &Path) -> Server {
+        fs::create_dir_all(home.join("webapps")).unwrap();
+        let tls = "[[listener]]\n[listener.tls]\ncertificate = \"own.pem\"\nkey = \"own.pem\"";
+        fs::write(home.join("server.toml"), tls).unwrap();
+        serval_config::load_server(&home.join("server.toml"), home).unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_again_each_day() {
+        let home = tempfile::tempdir().unwrap();
+        put(home.path(), 20);
+        let (config, tls, now) = (config(home.path()), InForce::default(), pair::now());
+        tls.put_in_force(tls.prepare(&config.listeners).unwrap());
+        // It can be read by all, as it was written.
+        let said = |now| tls.due(now).into_iter().map(text).filter(|said| !said.contains("chmod")).collect::<Vec<_>>();
+        assert_eq!(said(now + 5 * DAY).len(), 0);
+        let [warning] = &said(now + 7 * DAY)[..] else { panic!("one") };
+        assert!(warning.contains("expires in 13 days"), "{warning}");
+        assert_eq!(said(now + 7 * DAY + 3600).len(), 0);
+        let [warning] = &said(now + 8 * DAY)[..] else { panic!("one") };
+        assert!(warning.contains("expires in 12 days"), "{warning}");
+        let [warning] = &said(now + 21 * DAY)[..] else { panic!("one") };
+        assert!(warning.contains("has expired on"), "{warning}");
+        // The clock is set back.
+        assert_eq!(said(now).len(), 0);
+        fs::write(home.path().join("own.pem"), "").unwrap();
+        tls.put_in_force(tls.prepare(&config.listeners).unwrap());
+        let [refused] = &said(now + DAY)[..] else { panic!("one") };
+        assert!(refused.ends_with("The certificate before stays in force"), "{refused}");
+    }
+
+    #[test]
+    fn what_has_not_changed_stays_the_same() {
+        let home = tempfile::tempdir().unwrap();
+        put(home.path(), 20);
+        let (mut config, tls) = (config(home.path()), InForce::default());
+        let acceptor = |listeners: &[Listener]| {
+            let next = tls.prepare(listeners).unwrap();
+            let acceptor = next.acceptor(0).unwrap();
+            tls.put_in_force(next);
+            acceptor
+        };
+        let tickets = |acceptor: &Arc<Acceptor>| Arc::as_ptr(acceptor.tickets.as_ref().unwrap()).cast::<()>();
+        let first = acceptor(&config.listeners);
+        assert!(Arc::ptr_eq(&first, &acceptor(&config.listeners)));
+        // Clients of the certificate before resume.
+        put(home.path(), 30);
+        let second = acceptor(&config.listeners);
+        assert!(!Arc::ptr_eq(&first, &second) && tickets(&first) == tickets(&second));
+        // But not when they are checked otherwise.
+        let tls = Tls {
+            client_certificate: serval_config::ClientCertificate::Optional,
+            client_ca: Some(home.path().join("own.pem")),
+            ..Tls::clone(config.listeners[0].tls.as_ref().unwrap())
+        };
+        config.listeners[0].tls = Some(Arc::new(tls));
+        assert!(tickets(&second) != tickets(&acceptor(&config.listeners)));
+    }
 }
