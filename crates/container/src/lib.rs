@@ -81,6 +81,7 @@ use inside::Mapped;
 use lives::Lives;
 use problem::Problem;
 use routes::{DEFAULT_HOST, Host, Hosts};
+use serval_config::Address;
 use target::{Authority, Refused, Target};
 pub use tls::{Serves, Tls};
 pub use turn::{Io, Turn};
@@ -95,7 +96,7 @@ pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyErr
 pub struct Peer {
     pub remote: SocketAddr,
     pub local: SocketAddr,
-    /// The two addresses, without ports, as text.
+    /// The two addresses, without ports, as text; empty of a Unix socket, which has none.
     pub remote_text: String,
     pub local_text: String,
     pub connection_id: u64,
@@ -114,7 +115,10 @@ impl Peer {
         secure: bool,
         listener: Arc<serval_config::Listener>,
     ) -> Peer {
-        let (remote_text, local_text) = (remote.ip().to_string(), local.ip().to_string());
+        let told = listener.address.as_told();
+        let has_none = matches!(listener.address, Address::Unix(_)) && remote == told;
+        let text = |address: SocketAddr| if has_none { String::new() } else { address.ip().to_string() };
+        let (remote_text, local_text) = (text(remote), text(local));
         Peer { remote, local, remote_text, local_text, connection_id, secure, tls: None, listener }
     }
 }

@@ -120,6 +120,11 @@ impl Program {
         }
     }
 
+    /// Waits for the exit.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        wait_for_exit(&mut self.child, within)?.with_context(|| format!("{} did not end within {within:?}", self.name))
+    }
+
     /// Returns the exit status, if it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
@@ -165,6 +170,12 @@ pub fn run(mut command: Command, within: Duration) -> Result<()> {
             bail!("{command:?} took more than {within:?}")
         }
     }
+}
+
+/// Asks a process to end, and does not wait for it.
+pub fn terminate(pid: u32) -> Result<()> {
+    let pid = Pid::from_raw(pid as i32).context("no process has the number 0")?;
+    Ok(kill_process(pid, Signal::TERM)?)
 }
 
 /// Returns the CPU time that a process, with all of its threads, has used so far. A zombie still tells.

@@ -161,6 +161,11 @@ impl Serval {
         self.program.stop(STOP_WITHIN)
     }
 
+    /// Waits until it has ended, which it was asked to.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        self.program.wait(STOP_WITHIN)
+    }
+
     /// Stops it as [`Serval::stop`], which must succeed, and returns all that it printed: while it runs, the last lines may
     /// still be on their way here when the client has its answer.
     pub fn stop_and_read(mut self) -> Result<Vec<String>> {

@@ -67,8 +67,9 @@ pub struct Head<'a> {
     pub servlet_name: &'a str,
     pub headers: &'a HeaderMap,
     pub content_length: Option<u64>,
-    pub remote_addr: &'a str,
-    pub local_addr: &'a str,
+    /// `None`: a Unix socket has none.
+    pub remote_addr: Option<&'a str>,
+    pub local_addr: Option<&'a str>,
     pub remote_port: u16,
     pub local_port: u16,
     pub id: u64,

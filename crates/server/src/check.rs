@@ -9,7 +9,7 @@ use serval_config::{ContextName, Server};
 use crate::doubts;
 use crate::inherited::Inherited;
 use crate::socket::Socket;
-use crate::tls::{InForce, State};
+use crate::tls::InForce;
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
 pub fn run(config: &Server) -> ExitCode {
@@ -22,7 +22,7 @@ pub fn run(config: &Server) -> ExitCode {
     }
     let unserved = serval_container::not_served(config);
     let tls = InForce::default().prepare(&config.listeners);
-    let of_tls = tls.as_ref().map(State::doubts).unwrap_or_default();
+    let of_tls = tls.as_ref().map(|tls| [tls.doubts(), tls.unnamed(&config.hosts)].concat()).unwrap_or_default();
     for doubt in doubts::of_server(config).into_iter().chain(unserved).chain(of_tls) {
         eprintln!("warning: {doubt}");
     }

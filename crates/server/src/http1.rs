@@ -21,6 +21,8 @@ use crate::connection::{Born, Over, Place, Stop};
 use crate::patient::Patient;
 use crate::{dev, refused};
 
+/// hyper's buffer has so many bytes at least.
+const HYPERS_OWN_LEAST: usize = 8192;
 /// hyper's own bound of the header count; to set it, even to the same number, costs 1,700 instructions a request.
 const HYPERS_OWN_MAX: usize = 100;
 
@@ -48,8 +50,8 @@ pub fn serve(
         same_container.handle(request, &same_peer, &same_turn)
     };
     let mut http = http1::Builder::new();
-    // The guard beneath it has the bounds of heads, and their time.
-    http.half_close(true).max_buf_size(settings.head_bytes_max.max(8192));
+    // The guard beneath it has the bounds of heads, and their time; hyper's is not to be reached.
+    http.half_close(true).max_buf_size(settings.head_bytes_max + HYPERS_OWN_LEAST);
     if settings.header_count_max > HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
@@ -96,22 +98,21 @@ async fn until_stopped<S, B>(
     let served = served.await;
     let (mut stream, guard) = connection.into_parts().io.into_inner().into_parts();
     let End { container, peer, over, _place } = end;
-    match (guard.refusal(), served) {
-        (Some(refusal), _) => {
-            let refusal = (refusal.status, refusal.why);
-            refused::answer(stream, guard.request_line(), refusal, &container, &peer).await;
-        }
-        (None, Ok(())) => drop(timeout(peer.listener.write_timeout, stream.shutdown()).await),
-        (None, Err(error)) => {
+    let refusal = guard.refusal().filter(|_| !served.as_ref().is_err_and(hyper::Error::is_parse));
+    if let Some(refusal) = refusal {
+        let refusal = (refusal.status, refusal.why);
+        refused::answer(stream, guard.request_line(), refusal, &container, &peer).await;
+    } else {
+        if let Err(error) = served {
             tracing::debug!("a connection ended: {error}");
             note(&error, &guard, &container, &peer);
-            let _ = timeout(peer.listener.write_timeout, stream.shutdown()).await;
         }
+        let _ = timeout(peer.listener.write_timeout, stream.shutdown()).await;
     }
     drop(over);
 }
 
-/// hyper has refused a request by itself: it is to have its line in the access log.
+/// hyper has refused a request by itself, and answered it: it is to have its line in the access log.
 fn note(error: &hyper::Error, guard: &Guard, container: &Container, peer: &Arc<Peer>) {
     if !error.is_parse() {
         return;

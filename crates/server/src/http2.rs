@@ -82,7 +82,7 @@ pub async fn serve(
     let mut connection = pin!(connection);
     let mut stop = Stop::new(stopped);
     let mut is_ending = false;
-    let mut idle = pin!(sleep(settings.head_timeout));
+    let mut idle = pin!(sleep(settings.head_timeout.min(settings.keep_alive_timeout)));
     let served = poll_fn(|task| {
         let mut ends = stop.begins(task, || {});
         let begun = streams.begun.load(Ordering::Relaxed);

@@ -237,7 +237,7 @@ impl Request {
         self.head().secure != 0
     }
 
-    /// Returns the client's address, without port.
+    /// Returns the client's address, without port; empty: it came by a Unix socket.
     pub fn remote_addr(&self) -> &str {
         self.text(self.head().remote_addr)
     }
@@ -247,7 +247,7 @@ impl Request {
         port(self.head().remote_port)
     }
 
-    /// Returns the server's address on this connection, without port.
+    /// Returns the server's address on this connection, without port; empty: that is a Unix socket.
     pub fn local_addr(&self) -> &str {
         self.text(self.head().local_addr)
     }

@@ -87,8 +87,8 @@ impl Format {
 
 fn write_value(value: &LogValue, entry: &Entry, of_request: &mut Reading, time: &mut LocalTime, out: &mut Vec<u8>) {
     let _ = match value {
-        LogValue::PeerAddress => return out.extend_from_slice(entry.peer.remote_text.as_bytes()),
-        LogValue::LocalAddress => return out.extend_from_slice(entry.peer.local_text.as_bytes()),
+        LogValue::PeerAddress => return octets(Some(entry.peer.remote_text.as_bytes()), out),
+        LogValue::LocalAddress => return octets(Some(entry.peer.local_text.as_bytes()), out),
         LogValue::RemotePort => write!(out, "{}", entry.peer.remote.port()),
         LogValue::ConnectionId => write!(out, "{}", entry.peer.connection_id),
         // There is no realm yet, so nobody has logged in: the usual formats ask no exchange.

@@ -128,6 +128,11 @@ fn all_that_is_wrong_is_said_at_once_and_what_is_doubtful_is_a_warning() {
     assert_eq!(code, Some(0), "{error}");
     assert!(error.contains("warning: the certificate of localhost (") && error.contains("expires in "), "{error}");
     assert!(error.contains("own.key can be read by all users of this machine"), "{error}");
+    let hosts = "[[host]]\n[[host]]\nname = \"shop.test\"";
+    configure(&home, hosts);
+    let (code, _, error) = run(&home, &["check"]);
+    let doubt = "warning: 127.0.0.1:0: no certificate is for shop.test, whose clients are shown the first one, and will refuse it";
+    assert!(code == Some(0) && error.contains(doubt), "{error}");
     let more = "[[listener.tls.certificates]]\ncertificate = \"conf/a.pem\"\nkey = \"conf/a.key\"\n";
     let own = "certificate = \"conf/own.pem\"\nkey = \"conf/none.key\"\n";
     configure(&home, &format!("{own}{more}"));

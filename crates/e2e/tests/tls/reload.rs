@@ -106,6 +106,12 @@ fn another_pair_that_is_not_good_is_refused_with_the_configuration() {
     let sentence = told["configuration"]["refused"].as_str().unwrap();
     assert!(sentence.contains("conf/nowhere.key is not there; create it"), "{sentence}");
     assert!(shows(&Client::new(&signer), &serval, &old));
+    // The one in force is renewed all the same.
+    let new = signer.sign(&["localhost"]);
+    put(&home, "own", &new);
+    wait_until("the next one is shown", || shows(&Client::new(&signer), &serval, &new));
+    assert!(status(&home)["configuration"]["refused"].is_string());
+    put(&home, "own", &old);
     home.write("conf/nowhere.key", &old.key).unwrap();
     becomes(&home, |told| told["configuration"]["refused"].is_null());
     assert!(serval.stop().unwrap().success());

@@ -1,17 +1,20 @@
 //! The way from http to https, and from one host to another.
 
+use std::process::Command;
+
 use e2e::http_client::Connection;
 use e2e::serval::{Home, Serval};
 
 use crate::client::Client;
 use crate::signer::Signer;
-use crate::{LONG, put, start};
+use crate::{LONG, output, put, start};
 
 #[test]
 fn a_request_for_a_host_with_another_certificate_is_misdirected() {
     let (home, signer) = (Home::new().unwrap(), Signer::new("one"));
     put(&home, "own", &signer.sign(&["a.test", "b.test", "*.wild.test"]));
     put(&home, "other", &signer.sign(&["c.test"]));
+    home.write("conf/ca.pem", &signer.pem).unwrap();
     let tls = "certificate = \"conf/own.pem\"\nkey = \"conf/own.key\"\n";
     let other = "[[listener.tls.certificates]]\ncertificate = \"conf/other.pem\"\nkey = \"conf/other.key\"";
     let log = "[access_log]\npattern = \"%s %v\"";
@@ -42,6 +45,18 @@ fn a_request_for_a_host_with_another_certificate_is_misdirected() {
                 "{asks}"
             );
         }
+        let (port, curl) = (serval.address().port(), |host: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", "--cacert"]);
+            curl.arg(home.path("conf/ca.pem")).args(["-H", &format!("Host: {host}")]);
+            curl.arg("--resolve").arg(format!("a.test:{}:127.0.0.1", serval.address().port()));
+            output({
+                curl.arg(format!("https://a.test:{}/", serval.address().port()));
+                curl
+            })
+        });
+        assert_eq!(curl(&format!("b.test:{port}")), "2 200");
+        assert_eq!(curl(&format!("c.test:{port}")), if is_strict { "2 421" } else { "2 200" });
         let mut old = client.open(serval.address(), "c.test").unwrap();
         assert_eq!(old.ask("GET / HTTP/1.0\r\n\r\n").unwrap().status, 200);
         assert!(serval.stop().unwrap().success());

@@ -212,8 +212,8 @@ impl Frame<'_> {
             charset: content_type
                 .and_then(|value| charset(value.as_bytes()))
                 .map_or(sv_str::ABSENT, sv_str::from_bytes),
-            remote_addr: text(head.remote_addr),
-            local_addr: text(head.local_addr),
+            remote_addr: head.remote_addr.map_or(sv_str::ABSENT, text),
+            local_addr: head.local_addr.map_or(sv_str::ABSENT, text),
             remote_port: head.remote_port.into(),
             local_port: head.local_port.into(),
             id: head.id,

@@ -20,6 +20,7 @@ use serval_loader::exchange::printable;
 use tokio::net::UnixStream;
 
 use super::{Folder, NAME};
+use crate::tls::days_shown;
 
 pub(super) const NOT_AS_ASKED: u8 = 3;
 /// What only asks has its answer at once. A reload takes as long as the library's init.
@@ -249,7 +250,8 @@ fn table(told: &Value) -> String {
         let names: Vec<String> = list(&certificate["names"]).iter().map(text).collect();
         let (file, days, day) =
             (text(&certificate["certificate"]), &certificate["days"], text(&certificate["expires"]));
-        let _ = writeln!(out, "the certificate of {} ({file}) has {days} days left, until {day}", names.join(", "));
+        let days = days_shown(days.as_i64().unwrap_or(0));
+        let _ = writeln!(out, "the certificate of {} ({file}) has {days} left, until {day}", names.join(", "));
     }
     for sentence in list(&told["tls"]["refused"]).iter().chain(list(&told["tls"]["warnings"])) {
         let _ = writeln!(out, "{}", text(sentence));

@@ -75,6 +75,11 @@ impl Acceptor {
         Ok(Acceptor { config: Arc::new(config), is_new, names, is_strict: tls.strict_sni, tickets })
     }
 
+    /// Whether a certificate is for this host.
+    pub fn has(&self, host: &str) -> bool {
+        self.names.has(host)
+    }
+
     /// Shakes hands with a client, and returns what is known of it. May be given up at any moment.
     ///
     /// # Errors

@@ -19,11 +19,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use serval_config::{CertificateFiles, Listener, Tls};
+use serval_config::{CertificateFiles, Host, Listener, Tls};
 
 pub use acceptor::Acceptor;
 use clients::Clients;
 use names::Names;
+pub use pair::days_shown;
 use pair::{Pair, Warning};
 
 /// Seconds between two warnings of one thing.
@@ -84,7 +85,7 @@ impl InForce {
                 continue;
             }
             let (names, file, left) = (pair.shown(), pair.files.certificate.display(), pair.days_left(now));
-            tracing::info!("certificate of {names} ({file}): {left} days left, until {}", pair.ends_on());
+            tracing::info!("certificate of {names} ({file}): {} left, until {}", days_shown(left), pair.ends_on());
             pair.warnings(now).iter().for_each(say);
         }
         next.warnings_of_clients(now, Some(&before)).iter().for_each(say);
@@ -137,6 +138,25 @@ impl State {
         warnings.chain(self.refused.iter().cloned()).collect()
     }
 
+    /// Hosts whose clients are shown a certificate that is not for them; sentences. Of one host alone, the name may mean nothing.
+    pub fn unnamed(&self, hosts: &[Host]) -> Vec<String> {
+        let of_listener = |of: &Of| {
+            let without = hosts.iter().filter(|host| !of.acceptor.has(&host.name)).map(|host| &*host.name);
+            let without: Vec<&str> = without.filter(|name| *name != "localhost").collect();
+            (!without.is_empty()).then(|| {
+                format!(
+                    "{}: no certificate is for {}, whose clients are shown the first one, and will refuse it",
+                    of.listener.address,
+                    without.join(", ")
+                )
+            })
+        };
+        match hosts.len() {
+            0 | 1 => Vec::new(),
+            _ => self.acceptors.iter().flatten().filter_map(of_listener).collect(),
+        }
+    }
+
     fn warnings(&self, now: i64) -> Vec<Warning> {
         let of_pairs = self.pairs.values().flat_map(|pair| pair.warnings(now));
         of_pairs.chain(self.warnings_of_clients(now, None)).collect()
@@ -180,6 +200,13 @@ impl State {
                 None => return Ok(None),
             },
         };
+        // The first is shown to those who name none.
+        for pair in pairs.iter().skip(1).filter(|pair| pair.names.is_empty()) {
+            self.refused.insert(format!(
+                "{} names no host in its subjectAltName, so no client is shown it; say for which it is with `names`",
+                pair.files.certificate.display()
+            ));
+        }
         if let Some(folder) = tls.folder.as_ref().filter(|_| pairs.is_empty()) {
             self.refused.insert(format!(
                 "{}: there is no certificate in {}, so no client is let in; put cert.pem and key.pem into a folder of it",

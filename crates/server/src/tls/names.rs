@@ -40,9 +40,18 @@ impl Names {
 
     /// Those for a host, the first one first; those of the rest, if none is. The name is in lower case, without a port.
     fn of(&self, host: &str) -> &[Arc<CertifiedKey>] {
+        self.named(host).unwrap_or(&self.rest)
+    }
+
+    fn named(&self, host: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let wild = || self.wild.get(host.split_once('.')?.1);
-        self.exact.get(host).or_else(wild).unwrap_or(&self.rest)
+        self.exact.get(host).or_else(wild)
+    }
+
+    /// Whether one is for this host.
+    pub fn has(&self, host: &str) -> bool {
+        self.named(host).is_some()
     }
 
     /// Whether a request for a host may come by a connection whose client has named another one: there is one certificate for both, or

@@ -47,7 +47,7 @@ pub fn read(files: &CertificateFiles, before: Option<&Arc<Pair>>) -> Result<Arc<
     let (certificate, key) = (pem::read(&files.certificate)?, pem::read(&files.key)?);
     let is_open = is_open(&files.key);
     let mut digest = DefaultHasher::new();
-    (&certificate, &key, is_open, files).hash_into(&mut digest);
+    (&certificate, &key, is_open).hash(&mut digest);
     let digest = digest.finish();
     if let Some(before) = before.filter(|before| before.digest == digest) {
         return Ok(before.clone());
@@ -84,16 +84,6 @@ pub fn read(files: &CertificateFiles, before: Option<&Arc<Pair>>) -> Result<Arc<
     Ok(Arc::new(Pair { files: files.clone(), certified: Arc::new(certified), names, begins, ends, is_open, digest }))
 }
 
-trait HashInto {
-    fn hash_into(&self, hasher: &mut DefaultHasher);
-}
-
-impl HashInto for (&Vec<u8>, &Vec<u8>, bool, &CertificateFiles) {
-    fn hash_into(&self, hasher: &mut DefaultHasher) {
-        (self.0, self.1, self.2, &self.3.names).hash(hasher);
-    }
-}
-
 /// Those of hosts: a client that comes by an address names none.
 fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
@@ -107,6 +97,11 @@ fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
 
 fn is_open(key: &Path) -> bool {
     key.metadata().is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+}
+
+/// `1 day`, `13 days`.
+pub fn days_shown(days: i64) -> String {
+    format!("{days} day{}", if days == 1 { "" } else { "s" })
 }
 
 /// Seconds since 1970.
@@ -156,7 +151,8 @@ impl Pair {
                 "the certificate of {names} ({file}) has expired on {day}, and clients refuse it: put another one in its place"
             ))),
             days @ 0..DAYS_LEFT_MIN => warnings.push(Warning::Warn(format!(
-                "the certificate of {names} ({file}) expires in {days} days, on {day}: put another one in its place"
+                "the certificate of {names} ({file}) expires in {}, on {day}: put another one in its place",
+                days_shown(days)
             ))),
             _ => {}
         }
