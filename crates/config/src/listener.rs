@@ -29,7 +29,7 @@ pub struct Listener {
     pub protocols: Protocols,
     /// Bytes of a request's line and headers, 8 KiB to 1 MiB; default 8 KiB.
     pub head_bytes_max: usize,
-    /// Bytes of a request's target, 256 B to 63 KiB; default 8 KiB. More is 414, if the head as a whole is within its bound.
+    /// Bytes of a request's target, 256 B to 63 KiB; default 8 KiB. More is 414.
     pub target_bytes_max: usize,
     /// Headers of a request, 1 to 10000; default 100.
     pub header_count_max: usize,
@@ -39,8 +39,7 @@ pub struct Listener {
     pub connections_per_address_max: usize,
     /// How long a head may take to arrive, 1 ms to 1 h; default 20 s.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`. Behind a chunked body the
-    /// pause and the next head have both times together.
+    /// How long a connection may be idle between two requests, 1 ms to 1 h; default: as `head_timeout`.
     pub keep_alive_timeout: Duration,
     /// Requests of one connection, up to 1000000000; default 0: any number.
     pub requests_per_connection_max: u64,

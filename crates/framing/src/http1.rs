@@ -1,17 +1,14 @@
 //! The guard of an HTTP/1 connection. It looks once at each byte that the client sends, before hyper does, follows where messages begin
-//! and end, and stops at the first one that must be refused: hyper gets no byte of it that could make it a request.
+//! and end, shows hyper one message at a time, and stops at the first one that must be refused: hyper never has the end of its head.
 //!
 //! It refuses what hyper reads otherwise than we answer (SEMANTICS 13): lines that end without CR, Content-Length beside
 //! Transfer-Encoding, more than one of either, a `#` in a target, versions that are not known, heads over their bounds. What hyper
-//! refuses by itself is left to it. Inside of a chunked body it only follows hyper's verdict: what it takes for wrong there, it makes
-//! wrong for hyper too, so that the reader of the body sees an error.
+//! refuses by itself is left to it. A chunked body that is wrong is cut where that shows, so that hyper never comes to its end.
 
 use memchr::memchr;
 
 /// LIMIT: empty lines before a request line.
 const EMPTY_LINES_MAX: u8 = 2;
-/// LIMIT: bytes of the line that holds the size of a chunk, nearly all of them for extensions that nobody reads.
-const CHUNK_LINE_BYTES_MAX: usize = 8 << 10;
 /// LIMIT: of a request line that is kept for the log.
 const KEPT_LINE_BYTES_MAX: usize = 256;
 
@@ -24,6 +21,8 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Fields of a head.
     pub fields: usize,
+    /// Bytes of a line in a chunked body: the size of a chunk with its extensions, or a trailer.
+    pub body_line_bytes: usize,
 }
 
 pub struct Guard {
@@ -32,8 +31,9 @@ pub struct Guard {
     /// What has come of a line whose end has not come. LIMIT: that of the head, or of a chunk's line.
     partial: Vec<u8>,
     head: Head,
-    /// How many requests have begun.
+    /// How many requests have begun, and how many have come to their end.
     requests: u64,
+    messages: u64,
     empty_lines: u8,
     refusal: Option<Refusal>,
     /// The request line of the last request, cut.
@@ -73,8 +73,10 @@ enum At {
     Trailer,
     /// A request for another protocol has come, and no answer to it has been sent.
     Asked,
-    /// All is passed on: another protocol, or what hyper itself will refuse.
+    /// All is passed on: it is another protocol.
     Through,
+    /// The body is wrong, and hyper sees an end in the middle of it.
+    Cut,
 }
 
 /// What a head has said until now.
@@ -107,6 +109,7 @@ impl Guard {
             partial: Vec::new(),
             head: Head::default(),
             requests: 0,
+            messages: 0,
             empty_lines: 0,
             refusal: None,
             line: [0; KEPT_LINE_BYTES_MAX],
@@ -135,6 +138,12 @@ impl Guard {
         }
     }
 
+    /// Nothing more goes on to hyper: a request is refused, or its body is wrong, which whoever reads that answers.
+    pub fn is_over(&self) -> bool {
+        self.refusal.is_some() || self.at == At::Cut
+    }
+
+    /// The request that is to be answered by whoever has the connection when hyper has done with it.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
     }
@@ -163,16 +172,17 @@ impl Guard {
         self.at = if bytes.starts_with(b"HTTP/1.1 101") { At::Through } else { At::RequestLine };
     }
 
-    /// Looks at the next piece of what the client sends; returns how much of it goes on to hyper. Less than all: the rest is refused, or
-    /// is to be shown again once [`Guard::is_answered`] was told.
-    pub fn look(&mut self, piece: &mut [u8]) -> usize {
+    /// Looks at the next piece of what the client sends; returns how much of it goes on to hyper. Less than all: the rest is refused, if
+    /// it [is over](Guard::is_over); else it is to be shown again, since a message has come to its end.
+    pub fn look(&mut self, piece: &[u8]) -> usize {
         let mut at = 0;
-        while at < piece.len() && self.refusal.is_none() {
-            let left = piece.len() - at;
-            let here = |bytes: u64| usize::try_from(bytes).map_or(left, |bytes| bytes.min(left));
+        let before = self.messages;
+        while at < piece.len() && self.refusal.is_none() && self.messages == before {
+            let rest = &piece[at..];
+            let here = |bytes: u64| usize::try_from(bytes).map_or(rest.len(), |bytes| bytes.min(rest.len()));
             match self.at {
                 At::Through => return piece.len(),
-                At::Asked => return at,
+                At::Asked | At::Cut => return at,
                 At::Body(bytes) => {
                     let passed = here(bytes);
                     at += passed;
@@ -189,55 +199,40 @@ impl Guard {
                         self.at = At::ChunkEnd(false);
                     }
                 }
-                At::ChunkEnd(has_cr) => {
-                    match (piece[at], has_cr) {
-                        (b'\r', false) => self.at = At::ChunkEnd(true),
-                        (b'\n', true) => self.at = At::ChunkSize,
-                        _ => self.spoil(&mut piece[at]),
-                    }
-                    at += 1;
-                }
-                At::RequestLine | At::Field => match memchr(b'\n', &piece[at..]) {
-                    Some(end) => {
-                        let line = &piece[at..at + end];
-                        self.head_line(line);
-                        if self.refusal.is_none() {
-                            at += end + 1;
-                        }
-                    }
-                    None => {
-                        self.keep(&piece[at..]);
-                        if self.refusal.is_none() {
-                            at = piece.len();
-                        }
-                    }
+                At::ChunkEnd(has_cr) => match (rest[0], has_cr) {
+                    (b'\r', false) => (self.at, at) = (At::ChunkEnd(true), at + 1),
+                    (b'\n', true) => (self.at, at) = (At::ChunkSize, at + 1),
+                    _ => self.at = At::Cut,
                 },
+                At::RequestLine | At::Field => {
+                    let end = memchr(b'\n', rest);
+                    match end {
+                        Some(end) => self.head_line(&rest[..end]),
+                        None => self.keep(rest),
+                    }
+                    if self.refusal.is_none() {
+                        at += end.map_or(rest.len(), |end| end + 1);
+                    }
+                }
                 At::ChunkSize | At::Trailer => {
-                    let end = memchr(b'\n', &piece[at..]);
-                    let line = &piece[at..at + end.unwrap_or(left)];
-                    if self.partial.len() + line.len() > CHUNK_LINE_BYTES_MAX {
-                        // A line's end is what hyper takes in neither an extension nor the name of a trailer.
-                        piece[at..].fill(b'\n');
-                        self.at = At::Through;
-                        return piece.len();
+                    let end = memchr(b'\n', rest);
+                    let line = &rest[..end.unwrap_or(rest.len())];
+                    if self.partial.len() + line.len() > self.limits.body_line_bytes {
+                        self.at = At::Cut;
+                        return at;
                     }
                     self.partial.extend_from_slice(line);
-                    at += line.len();
                     if end.is_some() {
                         let line = std::mem::take(&mut self.partial);
-                        self.body_line(&line, &mut piece[at]);
-                        at += 1;
+                        self.body_line(&line);
+                    }
+                    if self.at != At::Cut {
+                        at += line.len() + usize::from(end.is_some());
                     }
                 }
             }
         }
         at
-    }
-
-    /// A byte in a chunked body that hyper is to refuse: a NUL is in no name or value, and no end of a line.
-    fn spoil(&mut self, byte: &mut u8) {
-        *byte = 0;
-        self.at = At::Through;
     }
 
     /// What has come of a line of a head.
@@ -392,27 +387,23 @@ impl Guard {
     }
 
     fn message_ends(&mut self) {
+        self.messages += 1;
         self.at = if self.head.upgrades { At::Asked } else { At::RequestLine };
         self.head = Head::default();
     }
 
-    /// A whole line in a chunked body, and its LF.
-    fn body_line(&mut self, line: &[u8], end: &mut u8) {
-        let Some((b'\r', line)) = line.split_last() else {
-            // In the line of a chunk hyper takes no LF alone, but in an extension it would take a NUL.
-            return if self.at == At::Trailer { self.spoil(end) } else { self.at = At::Through };
+    /// A whole line in a chunked body, without its LF.
+    fn body_line(&mut self, line: &[u8]) {
+        self.at = match (self.at, line.split_last()) {
+            (At::Trailer, Some((b'\r', []))) => return self.message_ends(),
+            (At::Trailer, Some((b'\r', _))) => At::Trailer,
+            (_, Some((b'\r', line))) => match chunk_size(line) {
+                Some(0) => At::Trailer,
+                Some(size) => At::Chunk(size),
+                None => At::Cut,
+            },
+            _ => At::Cut,
         };
-        if self.at == At::Trailer {
-            if line.is_empty() {
-                self.message_ends();
-            }
-            return;
-        }
-        match chunk_size(line) {
-            Some(0) => self.at = At::Trailer,
-            Some(size) => self.at = At::Chunk(size),
-            None => self.spoil(end),
-        }
     }
 }
 
@@ -456,18 +447,17 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { head_bytes: 120, target_bytes: 40, fields: 4 };
+    const LIMITS: Limits = Limits { head_bytes: 120, target_bytes: 40, fields: 4, body_line_bytes: 50 };
 
     /// What goes on, and the refusal, when it comes in these pieces.
     fn shown(pieces: &[&[u8]]) -> (Vec<u8>, Option<Refusal>, Guard) {
         let mut guard = Guard::new(LIMITS);
         let mut passed = Vec::new();
-        for piece in pieces {
-            let mut piece = piece.to_vec();
-            let len = guard.look(&mut piece);
-            passed.extend_from_slice(&piece[..len]);
-            if len < piece.len() {
-                break;
+        for mut piece in pieces.iter().copied() {
+            while !piece.is_empty() && !guard.is_over() {
+                let len = guard.look(piece);
+                passed.extend_from_slice(&piece[..len]);
+                piece = &piece[len..];
             }
         }
         let refusal = guard.refusal().cloned();
@@ -554,25 +544,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_chunked_body_is_wrong_for_hyper() {
+    fn a_chunked_body_is_cut_where_it_is_wrong() {
         let head = "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for body in [
-            "1\nx\r\n0\r\n\r\n",
-            "1x\r\nx\r\n",
-            "1\r\nxy\r\n0\r\n",
-            "\r\n",
-            "0\r\na: b\n\r\n",
-            "ffffffffffffffffff\r\n",
+        let long = "x".repeat(60);
+        for (good, wrong) in [
+            ("", "1\nx\r\n0\r\n\r\n".to_owned()),
+            ("", "1;x\ny\r\nx\r\n0\r\n\r\n".to_owned()),
+            ("", "1x\r\nx\r\n".to_owned()),
+            ("1\r\nx", "y\r\n0\r\n".to_owned()),
+            ("1\r\nx\r", "\r\n0\r\n".to_owned()),
+            ("", "\r\n".to_owned()),
+            ("0\r\n", "a: b\n\r\n".to_owned()),
+            ("0\r\na: b\r\n", "\n".to_owned()),
+            ("", "ffffffffffffffffff\r\n".to_owned()),
+            ("", format!("1;{long}\r\nx\r\n")),
+            ("0\r\n", format!("a: {long}\r\n\r\n")),
         ] {
-            let sent = format!("{head}{body}GET / HTTP/1.1\r\n\r\n");
-            let (passed, refusal, guard) = shown(&[sent.as_bytes()]);
-            assert_eq!((refusal, guard.requests, guard.at), (None, 1, At::Through), "{body:?}");
-            assert!(passed.contains(&0) || body.starts_with("1\n"), "{body:?}");
+            let sent = format!("{head}{good}{wrong}GET / HTTP/1.1\r\n\r\n");
+            for cut in 0..sent.len() {
+                let (passed, refusal, guard) = shown(&[&sent.as_bytes()[..cut], &sent.as_bytes()[cut..]]);
+                assert_eq!((refusal, guard.requests, guard.at), (None, 1, At::Cut), "{wrong:?} cut at {cut}");
+                // Of the wrong line there is at most what came before the cut, which is not its end.
+                let whole = head.len() + good.len();
+                assert!(
+                    passed.len() <= whole.max(cut) && passed == sent.as_bytes()[..passed.len()],
+                    "{wrong:?} cut at {cut}"
+                );
+            }
         }
-        let long = format!("{head}1;{}\r\nx\r\n", "x".repeat(9000));
-        let (passed, _, guard) = shown(&[long.as_bytes()]);
-        assert_eq!(guard.at, At::Through);
-        assert!(passed.ends_with(b"\n\n\n"));
     }
 
     #[test]
@@ -581,7 +580,7 @@ mod tests {
         let mut places = vec![guard.place()];
         let sent = b"\r\nG / HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyP / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\nG";
         for byte in *sent {
-            guard.look(&mut [byte]);
+            guard.look(&[byte]);
             places.push(guard.place());
         }
         places.dedup();
@@ -598,12 +597,12 @@ mod tests {
             ("HTTP/1.1 200 OK", "GET / HTTP/1.1\r\n", true),
         ] {
             let mut guard = Guard::new(LIMITS);
-            assert_eq!(guard.look(&mut [asks, then.as_bytes()].concat()), asks.len());
+            assert_eq!(guard.look(&[asks, then.as_bytes()].concat()), asks.len());
             assert_eq!(guard.place(), (Place::Answer, 1));
             guard.is_answered(b"HTTP/1.1 100 Continue");
-            assert_eq!(guard.look(&mut then.as_bytes().to_vec()), 0);
+            assert_eq!(guard.look(then.as_bytes()), 0);
             guard.is_answered(answer.as_bytes());
-            let passed = guard.look(&mut then.as_bytes().to_vec());
+            let passed = guard.look(then.as_bytes());
             assert_eq!((passed == then.len(), guard.refusal().is_none()), (passes, passes), "{answer} {then:?}");
         }
     }

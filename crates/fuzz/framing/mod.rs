@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use serval_framing::http1::{Guard, Limits, Place};
 
-const LIMITS: Limits = Limits { head_bytes: 8192, target_bytes: 4096, fields: 50 };
+const LIMITS: Limits = Limits { head_bytes: 8192, target_bytes: 4096, fields: 50, body_line_bytes: 60 };
 
 /// What hyper makes of one message; None: its body is broken.
 type Seen = (String, String, Option<Vec<u8>>);
@@ -34,10 +34,10 @@ impl Read for Client {
     ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         let len = this.piece.min(this.bytes.len() - this.at).min(buffer.remaining());
-        let piece = &mut this.bytes[this.at..this.at + len];
+        let piece = &this.bytes[this.at..this.at + len];
         let passed = match &this.guard {
             None => len,
-            Some(guard) if guard.borrow().refusal().is_some() => 0,
+            Some(guard) if guard.borrow().is_over() => 0,
             Some(guard) if guard.borrow().place().0 == Place::Answer => return Poll::Pending,
             Some(guard) => guard.borrow_mut().look(piece),
         };
@@ -103,12 +103,12 @@ fn messages(bytes: &[u8]) -> (Vec<std::ops::Range<usize>>, u64) {
     let mut guard = Guard::new(LIMITS);
     let (mut found, mut start, mut begun) = (Vec::new(), 0, 0);
     for (at, byte) in bytes.iter().enumerate() {
-        if guard.look(&mut [*byte]) == 0 {
+        if guard.look(&[*byte]) == 0 {
             if guard.place().0 != Place::Answer {
                 break;
             }
             guard.is_answered(b"HTTP/1.1 200 OK");
-            guard.look(&mut [*byte]);
+            guard.look(&[*byte]);
         }
         let (place, number) = guard.place();
         let ended = matches!(place, Place::Between | Place::Answer);

@@ -17,6 +17,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::stream::Stream;
 
+/// LIMIT: bytes of the line that holds the size of a chunk, nearly all of them for extensions that nobody reads.
+const BODY_LINE_BYTES_MAX: usize = 8 << 10;
+
 pub struct Patient {
     stream: Stream,
     settings: Arc<Listener>,
@@ -58,6 +61,7 @@ impl Patient {
             head_bytes: settings.head_bytes_max,
             target_bytes: settings.target_bytes_max,
             fields: settings.header_count_max,
+            body_line_bytes: BODY_LINE_BYTES_MAX.max(settings.trailer_bytes_max),
         };
         Patient { stream, settings, turn, guard: Guard::new(limits), idle: None, unread: Unread::default() }
     }
@@ -120,8 +124,8 @@ impl Patient {
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
-        if this.guard.refusal().is_some() {
-            // An end, as if the client had closed it: of what was refused hyper has no whole head.
+        if this.guard.is_over() {
+            // An end, as if the client had closed it.
             return Poll::Ready(Ok(()));
         }
         if this.guard.place().0 == Place::Answer {
@@ -131,10 +135,10 @@ impl AsyncRead for Patient {
         let read = Pin::new(&mut this.stream).poll_read(task, buffer);
         let waits_for = match read {
             Poll::Ready(_) => {
-                let piece = &mut buffer.filled_mut()[before..];
+                let piece = &buffer.filled()[before..];
                 let passed = this.guard.look(piece);
                 if passed < piece.len() {
-                    if this.guard.refusal().is_none() {
+                    if !this.guard.is_over() {
                         this.stream.give_back(&piece[passed..]);
                     }
                     buffer.set_filled(before + passed);
