@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use e2e::serval::Serval;
 
 use super::upstream::Upstream;
-use super::{LONG, ask, get, home_at, open, start, text, wait_until};
+use super::{LONG, get, home_at, open, start, text, wait_until};
 
 #[test]
 fn an_upstream_that_is_not_there_is_502_with_the_hosts_page() {
