@@ -14,7 +14,7 @@
 //! Durations are whole numbers with `ms`, `s`, `m`, `h` or `d`; sizes are whole numbers of bytes, or with `B`, `KiB`,
 //! `MiB`, `GiB` or `TiB`.
 //!
-//! Reading order: `server` (with `uri_rules`, `context_settings`, `remote_ip`, `archives`, `access_log`, `log_pattern`), `web` (with
+//! Reading order: `server` (with `uri_rules`, `tls`, `context_settings`, `remote_ip`, `archives`, `access_log`, `log_pattern`), `web` (with
 //! `servlets`, `filters`, `error_pages`, `session`, `cookies`, `multipart`, `files`, `url_pattern`), `values`, `context_name`, `lines`,
 //! `settings`; below them `origins`, `join` (several files as one), `raw` (a file as it is written), `value`, `substitute`, `problem`.
 
@@ -25,6 +25,8 @@ mod server;
 mod listener;
 
 mod uri_rules;
+
+mod tls;
 
 mod context_settings;
 
@@ -94,6 +96,7 @@ pub use server::{ContextEntry, Host, Log, LogFormat, Read, Server, User, load_se
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use settings::{Setting, Value};
+pub use tls::{CertificateFiles, ClientCertificate, Tls, TlsVersion};
 pub use upstream::{Upstream, UpstreamAddress};
 pub use uri_rules::{Escape, UriRules};
 pub use values::Values;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,6 +12,7 @@ use crate::problem::quoted;
 use crate::raw::{Document, Table, Text};
 use crate::remote_ip::ranges;
 use crate::server::host_name;
+use crate::tls::{Tls, hsts, https_redirect_port, tls};
 use crate::uri_rules::{UriRules, uri_rules};
 use crate::value::is_token;
 
@@ -83,6 +85,12 @@ pub struct Listener {
     pub proxy_name: Option<String>,
     /// `proxy_port`: what servlets are told as the server's port; default None.
     pub proxy_port: Option<u16>,
+    /// `https_redirect_port`: plain requests are sent to this port by https; default None (0 in the file).
+    pub https_redirect_port: Option<u16>,
+    /// `hsts`: the header Strict-Transport-Security of all responses; default None (`""` in the file).
+    pub hsts: Option<String>,
+    /// `[listener.tls]`; None: it speaks no TLS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Where a listener accepts connections.
@@ -172,11 +180,14 @@ impl Default for Listener {
             allow_trace: false,
             proxy_name: None,
             proxy_port: None,
+            https_redirect_port: None,
+            hsts: None,
+            tls: None,
         }
     }
 }
 
-pub(crate) fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Listener> {
+pub(crate) fn listeners(document: &Document<'_>, top: &Table<'_, '_>, home: &Path) -> Vec<Listener> {
     let Some(tables) = top.tables("listener") else { return vec![Listener::default()] };
     if tables.is_empty() {
         let instead = "write [[listener]] and `address = \"127.0.0.1:8080\"`, or leave `listener` out for that one";
@@ -185,7 +196,7 @@ pub(crate) fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Lis
     // Each with its address as it is written, and where.
     let mut listeners: Vec<(Listener, String, Option<usize>)> = Vec::new();
     for table in &tables {
-        let listener = listener(table);
+        let listener = listener(table, home);
         table.finish();
         let shown = table.written("address").unwrap_or_else(|| quoted(&listener.address.to_string()));
         let at = table.place_of("address").or(table.at);
@@ -203,7 +214,7 @@ pub(crate) fn listeners(document: &Document<'_>, top: &Table<'_, '_>) -> Vec<Lis
     listeners.into_iter().map(|(listener, ..)| listener).collect()
 }
 
-fn listener(table: &Table<'_, '_>) -> Listener {
+fn listener(table: &Table<'_, '_>, home: &Path) -> Listener {
     let d = Listener::default();
     let (least, hour, day) = (Duration::from_millis(1), Duration::from_secs(3600), Duration::from_secs(86_400));
     // Stands in for an address that has been noted as wrong; with port 0 it is nobody's twin.
@@ -216,6 +227,8 @@ fn listener(table: &Table<'_, '_>) -> Listener {
     let connections_max = table.count("connections_max", d.connections_max as u64, 1..=1_000_000) as usize;
     let head_timeout = table.duration("head_timeout", d.head_timeout, least..=hour);
     let is_printable = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let (tls, secure) = (tls(table, home), table.flag("secure", d.secure));
+    let is_secure = secure || table.place_of("tls").is_some();
     const SERVER: &str = "write printable ASCII, as in `server_header = \"Serval\"`, or leave it out";
     Listener {
         unix_mode: unix_mode(table).unwrap_or(d.unix_mode),
@@ -256,12 +269,15 @@ fn listener(table: &Table<'_, '_>) -> Listener {
             is_printable,
             ("is not the value of a header", SERVER),
         ),
-        secure: table.flag("secure", d.secure),
+        secure,
         allow_trace: table.flag("allow_trace", d.allow_trace),
         proxy_name: table
             .text("proxy_name", "a string", "\"www.example.com\"")
             .map(|text| host_name(table, "proxy_name", &text)),
         proxy_port: table.given("proxy_port", |key| table.count(key, 443, 1..=65_535) as u16),
+        https_redirect_port: https_redirect_port(table, is_secure),
+        hsts: hsts(table, is_secure),
+        tls: tls.map(Arc::new),
     }
 }
 

@@ -341,7 +341,7 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
     server.resources = top.pairs("resources", "database = \"postgres://db.example.com/shop\"").into();
     let (var, context, resources) = (server.var.clone(), context_defaults(top), &server.resources);
     let defaults = Defaults { home, var, context, access_log, resources };
-    server.listeners = listeners(document, top);
+    server.listeners = listeners(document, top, home);
     server.hosts = hosts(document, top, &defaults);
     server
 }
@@ -530,7 +530,7 @@ fn host(table: &Table<'_, '_>, defaults: &Defaults<'_>, names: &mut Vec<(String,
 pub(crate) fn host_name(table: &Table<'_, '_>, key: &str, text: &Text) -> String {
     let name = text.value.to_lowercase();
     let plain = match key {
-        "aliases" => name.strip_prefix("*.").unwrap_or(&name),
+        "aliases" | "names" => name.strip_prefix("*.").unwrap_or(&name),
         _ => &name,
     };
     let labels_good = plain.split('.').all(|label| {
@@ -680,6 +680,8 @@ fn look_into(folder: &Path) -> Result<(), (String, &'static str)> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::remote_ip::RemoteIp;
     use crate::upstream::UpstreamAddress;
@@ -692,6 +694,11 @@ pub(crate) mod tests {
         fs::write(home.path().join("file"), "7\n").unwrap();
         fs::create_dir(home.path().join("conf")).unwrap();
         fs::write(home.path().join("conf/404.html"), "nothing is here").unwrap();
+        for file in ["two/key.pem", "one/cert.pem", "one/key.pem", ".three/cert.pem", "four/other.pem"] {
+            let file = home.path().join("conf/tls").join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
         let path = home.path().join("server.toml");
         fs::write(&path, toml).unwrap();
         let shown = home.path().display().to_string();
@@ -706,6 +713,15 @@ pub(crate) mod tests {
             server.file = below(&server.file);
             server.home = below(&server.home);
             server.var = below(&server.var);
+            for tls in server.listeners.iter_mut().filter_map(|listener| Arc::get_mut(listener.tls.as_mut()?)) {
+                for files in &mut tls.certificates {
+                    (files.certificate, files.key) = (below(&files.certificate), below(&files.key));
+                }
+                [&mut tls.folder, &mut tls.client_ca, &mut tls.client_crl]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|path| *path = below(path));
+            }
             for host in &mut server.hosts {
                 host.webapps = below(&host.webapps);
                 host.contexts.iter_mut().for_each(|entry| entry.webapp = below(&entry.webapp));
@@ -1306,6 +1322,19 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         defaults.listeners[0].server_header = Some("Serval".into());
         defaults.listeners[0].proxy_name = Some("www.example.com".into());
         defaults.listeners[0].proxy_port = Some(443);
+        let tls = std::mem::take(&mut shipped.listeners[0].tls).unwrap();
+        let (in_home, names) = (|file: &str| Path::new("HOME/conf/tls").join(file), tls.certificates[1].names.clone());
+        assert_eq!(
+            (tls.certificates[0].certificate.clone(), tls.certificates[1].key.clone(), names),
+            (in_home("cert.pem"), in_home("shop-key.pem"), Some(vec!["shop.example.com".to_owned()]))
+        );
+        assert_eq!((tls.folder.clone(), tls.certificates.len()), (Some(in_home("")), 4));
+        assert_eq!((&tls.client_ca, &tls.client_crl), (&Some(in_home("clients.pem")), &Some(in_home("revoked.pem"))));
+        let tls_defaults = good("[[listener]]\n[listener.tls]\nfolder = \"conf\"").listeners.remove(0).tls.unwrap();
+        assert_eq!(
+            (&tls.versions, tls.client_certificate, tls.tickets, tls.strict_sni),
+            (&tls_defaults.versions, tls_defaults.client_certificate, tls_defaults.tickets, tls_defaults.strict_sni)
+        );
         let settings = ContextSettings { remote_ip: Some(RemoteIp::default()), ..ContextSettings::default() };
         defaults.hosts[0].context_defaults = settings.clone();
         // Names of the user's own, as examples.
@@ -1348,7 +1377,8 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         let lists = ["listener", "host"].map(|name| format!("[[{name}]]"));
         let uncommented = uncommented();
         let inner = ["context", "error_page"].map(|name| format!("[[host]]\n[[host.{name}]]"));
-        for table in tables.into_iter().chain(lists).chain(inner) {
+        let tls = ["[listener.tls]", "[[listener.tls.certificates]]"].map(|header| format!("[[listener]]\n{header}"));
+        for table in tables.into_iter().chain(lists).chain(inner).chain(tls) {
             let header = table.lines().last().unwrap();
             let section = uncommented.split_once(&format!("{header}\n")).unwrap_or_else(|| panic!("no {header}")).1;
             let section = section.split("\n[").next().unwrap();

@@ -4,6 +4,7 @@
 //! is what came from a `${file:...}`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use crate::access_log::{AccessLog, Rotate};
 use crate::archives::Archives;
@@ -12,6 +13,7 @@ use crate::listener::{Address, Listener};
 use crate::origins::{Origin, Origins, way};
 use crate::remote_ip::RemoteIp;
 use crate::server::{ContextEntry, Host, LogFormat, Server};
+use crate::tls::{CertificateFiles, ClientCertificate, Tls};
 use crate::uri_rules::{Escape, UriRules};
 use crate::value::{show_bytes, show_duration};
 use crate::values::Values;
@@ -119,7 +121,12 @@ pub(crate) fn of(server: &Server, origins: &Origins<'_>) -> Vec<Setting> {
     // All hosts have the same.
     server.hosts.iter().take(1).for_each(|host| all.context("defaults.context", &host.context_defaults));
     for (number, listener) in server.listeners.iter().enumerate() {
-        all.table(&format!("listener[{number}]"), "", of_listener(listener));
+        let table = format!("listener[{number}]");
+        all.table(&table, "", of_listener(listener));
+        match &listener.tls {
+            Some(tls) => all.tls(&way(&table, "tls"), tls),
+            None => all.table(&table, "", vec![("tls", None)]),
+        }
     }
     for (number, host) in server.hosts.iter().enumerate() {
         all.host(&format!("host[{number}]"), host);
@@ -155,6 +162,29 @@ impl All<'_> {
             let from = self.origins.get(&way(table, name)).cloned().unwrap_or(Origin::Default);
             let (table, key, hidden) = (table.to_owned(), way("", name), value.clone());
             self.settings.push(Setting { table, key, value: Value::Hidden, from, hidden });
+        }
+    }
+
+    fn tls(&mut self, table: &str, tls: &Tls) {
+        self.table(table, "", of_tls(tls));
+        // The first may be that of the table itself.
+        let mut own = tls.certificates.iter().filter(|files| !files.of_folder).peekable();
+        if self.origins.get(&way(table, "certificate")).is_some() {
+            let pair = own.next();
+            let file = |file: fn(&CertificateFiles) -> &PathBuf| pair.map(|pair| path(file(pair)));
+            self.table(
+                table,
+                "",
+                vec![("certificate", file(|pair| &pair.certificate)), ("key", file(|pair| &pair.key))],
+            );
+        }
+        for (number, files) in own.enumerate() {
+            let keys = vec![
+                ("certificate", Some(path(&files.certificate))),
+                ("key", Some(path(&files.key))),
+                ("names", files.names.as_deref().map(texts)),
+            ];
+            self.table(&format!("{table}.certificates[{number}]"), "", keys);
         }
     }
 
@@ -259,8 +289,28 @@ fn of_listener(listener: &Listener) -> Pairs {
         ("allow_trace", Some(l.allow_trace.to_string())),
         ("proxy_name", l.proxy_name.as_deref().map(text)),
         ("proxy_port", l.proxy_port.map(|port| port.to_string())),
+        ("https_redirect_port", Some(l.https_redirect_port.unwrap_or(0).to_string())),
+        ("hsts", Some(text(l.hsts.as_deref().unwrap_or("")))),
     ]);
     pairs
+}
+
+fn of_tls(tls: &Tls) -> Pairs {
+    let or_none = |file: &Option<PathBuf>| file.as_deref().map(path);
+    let client_certificate = match tls.client_certificate {
+        ClientCertificate::No => "none",
+        ClientCertificate::Optional => "optional",
+        ClientCertificate::Required => "required",
+    };
+    vec![
+        ("folder", or_none(&tls.folder)),
+        ("versions", Some(texts(&tls.versions.iter().map(|version| version.name()).collect::<Vec<_>>()))),
+        ("client_certificate", Some(text(client_certificate))),
+        ("client_ca", or_none(&tls.client_ca)),
+        ("client_crl", or_none(&tls.client_crl)),
+        ("tickets", Some(tls.tickets.to_string())),
+        ("strict_sni", Some(tls.strict_sni.to_string())),
+    ]
 }
 
 fn of_uri_rules(rules: &UriRules) -> Pairs {
@@ -366,7 +416,7 @@ mod tests {
     /// Makes a home of these files, and returns what is said of each key: `table.key = value <- where`.
     fn lines(files: &[(&str, &str)]) -> Vec<String> {
         let home = tempfile::tempdir().unwrap();
-        for folder in ["webapps/shop", "conf/conf.d"] {
+        for folder in ["webapps/shop", "conf/conf.d", "conf/tls"] {
             fs::create_dir_all(home.path().join(folder)).unwrap();
         }
         files.iter().for_each(|(file, text)| fs::write(home.path().join(file), text).unwrap());
@@ -484,7 +534,7 @@ db = { resource = "database" }
                 let header = header.trim_start_matches('[').split(']').next().unwrap();
                 table = header.replace("host", "host[0]").replace("listener", "listener[0]");
                 table = table.replace(".context", ".context[0]").replace("defaults.context[0]", "defaults.context");
-                table = table.replace("error_page", "error_page[0]");
+                table = table.replace("error_page", "error_page[0]").replace("certificates", "certificates[0]");
                 // It is shown for each host.
                 table = if table == "access_log" { "host[0].access_log".to_owned() } else { table };
             } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with('#')) {

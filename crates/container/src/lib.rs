@@ -50,6 +50,7 @@ mod side;
 mod snapshots;
 pub mod status;
 mod target;
+mod tls;
 mod tokens;
 mod turn;
 mod unread;
@@ -86,6 +87,7 @@ pub use readiness::Readiness;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use serval_config::Address;
 use target::{Authority, Refused, Target};
+pub use tls::{Serves, Tls};
 pub use turn::{Io, Turn};
 pub use webapp::not_served;
 
@@ -103,6 +105,8 @@ pub struct Peer {
     pub local_text: String,
     pub connection_id: u64,
     pub secure: bool,
+    /// `None`: it is not TLS, here.
+    pub tls: Option<Tls>,
     /// The settings of the listener that has accepted it.
     pub listener: Arc<serval_config::Listener>,
 }
@@ -119,7 +123,7 @@ impl Peer {
         let has_none = matches!(listener.address, Address::Unix(_)) && remote == told;
         let text = |address: SocketAddr| if has_none { String::new() } else { address.ip().to_string() };
         let (remote_text, local_text) = (text(remote), text(local));
-        Peer { remote, local, remote_text, local_text, connection_id, secure, listener }
+        Peer { remote, local, remote_text, local_text, connection_id, secure, tls: None, listener }
     }
 }
 
@@ -298,6 +302,15 @@ impl Container {
             if let Some(body) = body {
                 unread::take(body, &head.headers, &peer.listener);
             }
+            let is_secure = || {
+                // All hosts have the same.
+                let config = self.config();
+                let rules = config.hosts.first().and_then(|host| host.context_defaults.remote_ip.as_ref());
+                rules.and_then(|rules| remote_ip::found(rules, &head.headers, peer)?.secure).unwrap_or(false)
+            };
+            if let Some(redirect) = tls::to_https(peer, &head.method, &target, is_secure) {
+                return (redirect.into(), entry);
+            }
             let problem = Problem::new(StatusCode::NOT_FOUND);
             return (self.problem(host, &problem, &head.headers).into(), entry);
         };
@@ -316,6 +329,9 @@ impl Container {
         });
         let generation = context.current.load_full();
         find_client(&generation, &mut request, entry.as_mut());
+        if let Some(redirect) = tls::to_https(peer, &request.method, &request.target, || request.is_secure()) {
+            return (redirect.into(), entry);
+        }
         if generation.gate.is_some() {
             return (gate::answer(context, generation, request, turn), entry);
         }
@@ -353,7 +369,10 @@ impl Container {
         peer: &Arc<Peer>,
     ) -> (&'h Host, Result<Authority, Refused>, Option<Owner>) {
         let (host, server) = match Authority::read(head, peer) {
-            Ok(asked) => (hosts.find(asked.name.as_deref()).0, Ok(as_told(hosts, asked, peer))),
+            Ok(asked) => {
+                let (host, serves) = (hosts.find(asked.name.as_deref()).0, tls::serves(peer, asked.name.as_deref()));
+                (host, if serves { Ok(as_told(hosts, asked, peer)) } else { Err(MISDIRECTED) })
+            }
             Err(refused) => (DEFAULT_HOST, Err(refused)),
         };
         let host = &hosts.all[host];
@@ -431,6 +450,8 @@ impl Container {
     }
 }
 
+const MISDIRECTED: Refused =
+    Refused(StatusCode::MISDIRECTED_REQUEST, "the connection is for a host that has another certificate");
 /// The request's line in the access log is to say why.
 fn note_refusal(entry: &mut Option<Owner>, why: &'static str) {
     if let Some(entry) = entry {

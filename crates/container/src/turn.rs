@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use http::header::{CONNECTION, SERVER};
+use http::header::{CONNECTION, SERVER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 
-use crate::Container;
 use crate::dispatch::InlineCall;
 use crate::execution::Inline;
 use crate::hints::Hints;
 use crate::proxy::Enter;
+use crate::{Container, Peer};
 
 /// Where the requests of one connection hand in the call whose turn is next.
 pub struct Turn {
@@ -38,6 +38,8 @@ pub struct Turn {
     last: AtomicBool,
     /// The header Server of all answers.
     server: Option<HeaderValue>,
+    /// Strict-Transport-Security of those that do not have it.
+    hsts: Option<HeaderValue>,
     /// The connection's task, while it waits for an answer.
     waits: Mutex<Option<Waker>>,
     /// What the connection does behind its last answer.
@@ -49,12 +51,13 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// `server_header` is that of the connection's listener.
-    pub fn new(container: &Container, server_header: Option<&str>) -> Arc<Turn> {
-        Arc::new(Turn::of(container, server_header, false))
+    /// `peer` is that of the connection.
+    pub fn new(container: &Container, peer: &Peer) -> Arc<Turn> {
+        Arc::new(Turn::of(container, Some(peer), false))
     }
 
-    fn of(container: &Container, server_header: Option<&str>, alone: bool) -> Turn {
+    fn of(container: &Container, peer: Option<&Peer>, alone: bool) -> Turn {
+        let value = |text: &Option<String>| HeaderValue::from_str(text.as_ref()?).ok();
         Turn {
             inline: container.inline.clone(),
             next: Mutex::default(),
@@ -64,7 +67,9 @@ impl Turn {
             left: AtomicBool::new(false),
             has_left: Notify::new(),
             last: AtomicBool::new(false),
-            server: server_header.and_then(|text| HeaderValue::from_str(text).ok()),
+            server: peer.and_then(|peer| value(&peer.listener.server_header)),
+            // Browsers take it by https alone (RFC 6797 8.1).
+            hsts: peer.filter(|peer| peer.secure).and_then(|peer| value(&peer.listener.hsts)),
             waits: Mutex::default(),
             tunnel: Mutex::default(),
             alone,
@@ -96,6 +101,9 @@ impl Turn {
     pub(crate) fn finish(&self, headers: &mut HeaderMap) {
         if let Some(server) = &self.server {
             headers.insert(SERVER, server.clone());
+        }
+        if let Some(hsts) = &self.hsts {
+            headers.entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
         }
         if self.last.load(Ordering::Relaxed) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

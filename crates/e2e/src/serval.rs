@@ -20,7 +20,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than the drain of the shipped configuration.
 const STOP_WITHIN: Duration = Duration::from_secs(45);
 
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on http";
 
 const CONFIGURATION: &str = r#"[[listener]]
 address = "127.0.0.1:0"
@@ -127,7 +127,7 @@ impl Serval {
         let says = |line: &str, what: &str| line.starts_with(what) || line.contains(&format!("\"{what}"));
         program.wait_for_line(0, READY_WITHIN, |line| says(line, "ready in "))?;
         let listening = |line: &String| {
-            says(line, LISTENING).then(|| address_of(line.split_once(LISTENING).map_or("", |(_, address)| address)))
+            says(line, LISTENING).then(|| address_of(line.split_once("://").map_or("", |(_, address)| address)))
         };
         let addresses: Vec<SocketAddr> = program.lines_from(0).iter().filter_map(listening).collect::<Result<_>>()?;
         if addresses.is_empty() {

@@ -111,7 +111,7 @@ impl World {
         if COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 1000 == 999 {
             self.container.expire_sessions();
         }
-        let turn = Turn::new(&self.container, None);
+        let turn = Turn::new(&self.container, &self.peer);
         let Client { request, reads, stays } = client;
         let (container, peer, own) = (self.container.clone(), self.peer.clone(), turn.clone());
         let answered = async move {

@@ -78,6 +78,19 @@ pub struct Head<'a> {
     pub is_nested: bool,
 }
 
+/// What is known of a connection by TLS; it stays where it is as long as the exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Tls<'a> {
+    /// `TLSv1.3`.
+    pub protocol: &'a str,
+    /// The IANA name of the suite.
+    pub cipher: &'a str,
+    /// The host that the client has named (SNI).
+    pub server_name: Option<&'a str>,
+    /// The client's, in DER, its own first, and verified.
+    pub certificates: &'a [Vec<u8>],
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderChange {
     Set,
@@ -159,6 +172,10 @@ pub trait Wake: Send + Sync {
 /// In a poll, functions that say *waits* answer [`Fault::would_block`] instead, and go on where they were when they are called again.
 pub trait Exchange: Session + Send {
     fn head(&self) -> Head<'_>;
+    /// `None`: the connection is not TLS.
+    fn tls(&self) -> Option<Tls<'_>> {
+        None
+    }
     /// Writes the line of the log about a panic in the servlet or filter `who`; `false`: somebody else is to write it.
     fn says_panic(&mut self, _who: &str, _text: &str) -> bool {
         false

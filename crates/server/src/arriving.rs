@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep_until, timeout};
 
 use crate::connection::{Born, Place};
-use crate::stream::Stream;
+use crate::stream::{Stream, Way};
+use crate::tls::Acceptor;
 use crate::{http1, http2, refused, said};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,6 +27,7 @@ pub struct Arrival {
     pub local: SocketAddr,
     pub number: u64,
     pub settings: Arc<Listener>,
+    pub tls: Option<Arc<Acceptor>>,
     pub container: Arc<Container>,
     pub stopped: watch::Receiver<bool>,
     /// Its place at the listener.
@@ -115,7 +117,8 @@ pub async fn serve(arrival: Arrival) {
 
 /// `None`: it has ended.
 async fn arrive(arrival: Arrival) -> io::Result<Option<Arrived>> {
-    let Arrival { mut stream, mut remote, mut local, number, settings, container, permit, addresses, .. } = arrival;
+    let Arrival { mut stream, mut remote, mut local, number, settings, tls, container, permit, addresses, .. } =
+        arrival;
     let balancer = remote.ip().to_canonical();
     if settings.proxy_protocol.iter().any(|range| range.contains(&balancer)) {
         match proxy_head(&mut stream).await? {
@@ -127,19 +130,46 @@ async fn arrive(arrival: Arrival) -> io::Result<Option<Arrived>> {
             }
         }
     }
-    let peer = Arc::new(Peer::new(remote, local, number, settings.secure, settings.clone()));
+    let is_secure = settings.secure || tls.is_some();
+    let mut peer = Peer::new(remote, local, number, is_secure, settings.clone());
     let Some(of_address) = addresses.enter(remote.ip(), settings.connections_per_address_max) else {
         const WHY: &str = "it has connections_per_address_max connections";
         said::of_client(remote.ip(), WHY);
-        refused::answer(stream, &[], (503, WHY), &container, &peer).await;
+        // By TLS, an answer costs more than the client may have.
+        if tls.is_none() {
+            refused::answer(stream, &[], (503, WHY), &container, &Arc::new(peer)).await;
+        }
         return Ok(None);
     };
+    let mut negotiated = None;
+    if let Some(tls) = tls {
+        if is_plain(&mut stream).await? {
+            const WHY: &str = "the listener speaks TLS, and the request has come without";
+            let line = stream.ahead().split(|byte| *byte == b'\r').next().unwrap_or_default().to_vec();
+            refused::answer(stream, &line, (400, WHY), &container, &Arc::new(peer)).await;
+            return Ok(None);
+        }
+        let (protected, facts) = tls.accept(stream).await?;
+        negotiated = protected.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        peer.tls = Some(facts);
+        stream = Stream::new(Way::Tls(Box::new(protected)));
+    }
     let speaks = match settings.protocols {
+        _ if negotiated.as_deref() == Some(b"h2") => Speaks::Http2,
+        _ if negotiated.is_some() => Speaks::Http1,
         protocols if !protocols.http2 => Speaks::Http1,
         protocols if !protocols.http1 || has_preface(&mut stream).await? => Speaks::Http2,
         _ => Speaks::Http1,
     };
-    Ok(Some(Arrived { stream, peer, place: Place::new(permit, of_address), speaks }))
+    Ok(Some(Arrived { stream, peer: Arc::new(peer), place: Place::new(permit, of_address), speaks }))
+}
+
+/// Whether a client begins with the name of a method, where those of TLS begin with no letter.
+async fn is_plain(stream: &mut Stream) -> io::Result<bool> {
+    if stream.ahead().is_empty() {
+        stream.read_ahead().await?;
+    }
+    Ok(stream.ahead().first().is_some_and(u8::is_ascii_uppercase))
 }
 
 /// Whether a client speaks HTTP/2 by prior knowledge (RFC 9113 3.3).

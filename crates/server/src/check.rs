@@ -9,6 +9,7 @@ use serval_config::{ContextName, Server};
 use crate::doubts;
 use crate::inherited::Inherited;
 use crate::socket::Socket;
+use crate::tls::InForce;
 use crate::user::User;
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
@@ -24,12 +25,14 @@ pub fn run(config: &Server) -> ExitCode {
         eprintln!("warning: {error}");
     }
     let unserved = serval_container::not_served(config);
-    for doubt in doubts::of_server(config).into_iter().chain(unserved) {
+    let tls = InForce::default().prepare(&config.listeners);
+    let of_tls = tls.as_ref().map(|tls| [tls.doubts(), tls.unnamed(&config.hosts)].concat()).unwrap_or_default();
+    for doubt in doubts::of_server(config).into_iter().chain(unserved).chain(of_tls) {
         eprintln!("warning: {doubt}");
     }
     let mut good = BTreeSet::from([config.file.clone()]);
     // Contexts that share a webapp have the same problems, but for what server.toml gives them.
-    let mut wrong = BTreeSet::new();
+    let mut wrong: BTreeSet<String> = tls.err().into_iter().collect();
     for (webapp, host, path) in contexts(config) {
         let descriptor = webapp.join("WEB-INF/web.toml");
         match config.load_web(&config.hosts[host], &path, &webapp) {

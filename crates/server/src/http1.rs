@@ -34,7 +34,7 @@ pub fn serve(
     stopped: (watch::Receiver<bool>, Born),
     place: Place,
 ) -> Io {
-    let (turn, settings) = (Turn::new(&container, peer.listener.server_header.as_deref()), peer.listener.clone());
+    let (turn, settings) = (Turn::new(&container, &peer), peer.listener.clone());
     let requests_max = settings.requests_per_connection_max;
     // Of this task alone.
     let requests = AtomicU64::new(0);

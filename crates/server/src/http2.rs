@@ -160,7 +160,7 @@ where
         let Each(streams) = self;
         streams.live.fetch_add(1, Ordering::AcqRel);
         streams.begun.fetch_add(1, Ordering::Relaxed);
-        let turn = Turn::new(&streams.container, streams.peer.listener.server_header.as_deref());
+        let turn = Turn::new(&streams.container, &streams.peer);
         let (live, over) = (Live(streams.clone()), Over(turn.clone()));
         let time = streams.peer.listener.write_timeout;
         let run = async move {

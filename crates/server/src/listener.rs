@@ -9,7 +9,9 @@ use serval_container::Container;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::arriving::{self, Addresses, Arrival};
+use crate::listeners::Terms;
 use crate::socket::{Accepted, Socket};
+use crate::tls::Acceptor;
 
 /// After a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -19,20 +21,22 @@ const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// connections from then on.
 pub async fn serve(
     socket: Socket,
-    mut settings: watch::Receiver<Arc<Listener>>,
+    mut terms: watch::Receiver<Terms>,
     container: Arc<Container>,
     stopped: watch::Receiver<bool>,
 ) {
-    let mut now = settings.borrow_and_update().clone();
+    let Terms { settings: mut now, mut tls } = terms.borrow_and_update().clone();
     let mut places = Places::new(now.connections_max);
     let addresses = Arc::<Addresses>::default();
     let mut said: Option<Instant> = None;
-    let begin = |(stream, remote, local): Accepted, settings: &Arc<Listener>, permit| {
+    let begin = |(stream, remote, local): Accepted,
+                 (settings, tls): (&Arc<Listener>, &Option<Arc<Acceptor>>),
+                 permit| {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let (settings, container) = (settings.clone(), container.clone());
+        let (settings, tls, container) = (settings.clone(), tls.clone(), container.clone());
         let (stopped, addresses) = (stopped.clone(), addresses.clone());
-        let arrival = Arrival { stream, remote, local, number, settings, container, stopped, permit, addresses };
+        let arrival = Arrival { stream, remote, local, number, settings, tls, container, stopped, permit, addresses };
         // Each has a place, and `all_given_back` waits for it.
         tokio::spawn(arriving::serve(arrival));
     };
@@ -41,8 +45,9 @@ pub async fn serve(
         let accept = async { (places.next().await, socket.accept(&now).await) };
         let (place, accepted) = tokio::select! {
             (Ok(place), accepted) = accept => (place, accepted),
-            Ok(()) = settings.changed() => {
-                let before = std::mem::replace(&mut now, settings.borrow_and_update().clone());
+            Ok(()) = terms.changed() => {
+                let before = now;
+                Terms { settings: now, tls } = terms.borrow_and_update().clone();
                 places.set_max(now.connections_max);
                 if before.backlog != now.backlog && let Err(error) = rustix::net::listen(&socket, now.backlog as i32) {
                     tracing::warn!("{}: its backlog cannot be changed: {error}", now.address);
@@ -52,7 +57,7 @@ pub async fn serve(
             () = crate::run::told(&mut stops) => break,
         };
         match accepted {
-            Ok(accepted) => begin(accepted, &now, place),
+            Ok(accepted) => begin(accepted, (&now, &tls), place),
             Err(error) => {
                 // Too few file handles, or a client that left at once: neither may stop or spin the server, or fill the log.
                 if said.is_none_or(|said| said.elapsed() > SAID_AGAIN_AFTER) {
@@ -71,7 +76,7 @@ pub async fn serve(
     if next.is_some() {
         socket.accept_waiting(now.backlog, &now, |accepted| {
             let Some(place) = next.take() else { return false };
-            begin(accepted, &now, place);
+            begin(accepted, (&now, &tls), place);
             next = places.at_once();
             next.is_some()
         });

@@ -13,8 +13,27 @@ use crate::inherited::Inherited;
 use crate::listener::serve;
 use crate::run::{say, told};
 use crate::socket::Socket;
+use crate::tls::{Acceptor, State};
 
-pub type Bound = (Socket, Arc<Listener>);
+pub type Bound = (Socket, Terms);
+
+/// What a listener goes by.
+#[derive(Clone)]
+pub struct Terms {
+    pub settings: Arc<Listener>,
+    /// Who speaks TLS for it; `None`: nobody.
+    pub tls: Option<Arc<Acceptor>>,
+}
+
+impl PartialEq for Terms {
+    fn eq(&self, other: &Terms) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_tls && self.settings == other.settings
+    }
+}
 
 pub struct Listeners {
     container: Arc<Container>,
@@ -24,7 +43,7 @@ pub struct Listeners {
 }
 
 struct Open {
-    settings: watch::Sender<Arc<Listener>>,
+    terms: watch::Sender<Terms>,
     shown: String,
     /// Dropped, it stops too.
     stop: watch::Sender<bool>,
@@ -41,7 +60,7 @@ pub enum First {
 /// A list that can be put in force: all its addresses are open.
 pub struct Prepared {
     /// By the place of each in `open`: its new settings; `None`: it goes.
-    kept: Vec<Option<Arc<Listener>>>,
+    kept: Vec<Option<Terms>>,
     new: Vec<Bound>,
 }
 
@@ -50,41 +69,41 @@ impl Listeners {
         Listeners { container, inherited, open: Vec::new(), tasks: JoinSet::new() }
     }
 
-    pub fn add(&mut self, (socket, settings): Bound, first: First) {
-        let ((settings, new), (stop, mut stopped)) = (watch::channel(settings), watch::channel(false));
-        let (container, shown) = (self.container.clone(), socket.shown(&new.borrow()));
+    pub fn add(&mut self, (socket, terms): Bound, first: First) {
+        let ((terms, new), (stop, mut stopped)) = (watch::channel(terms), watch::channel(false));
+        let (container, shown) = (self.container.clone(), socket.shown(&new.borrow().settings));
         self.tasks.spawn(async move {
             if first == First::Servlets {
                 tokio::select! { () = container.settled() => {}, () = told(&mut stopped) => return }
             }
             serve(socket, new, container, stopped).await;
         });
-        self.open.push(Open { settings, shown, stop });
+        self.open.push(Open { terms, shown, stop });
     }
 
     /// Opens the addresses that are new, and changes nothing. One that has only other settings stays open.
     ///
     /// # Errors
     /// A sentence: one of them cannot be opened.
-    pub fn prepare(&self, wanted: &[Listener]) -> Result<Prepared, String> {
+    pub fn prepare(&self, wanted: &[Listener], tls: &State) -> Result<Prepared, String> {
         self.inherited.check(wanted)?;
-        let mut kept: Vec<Option<Arc<Listener>>> = vec![None; self.open.len()];
+        let mut kept: Vec<Option<Terms>> = vec![None; self.open.len()];
         let mut new = Vec::new();
-        for settings in wanted {
-            let settings = Arc::new(settings.clone());
+        for (number, settings) in wanted.iter().enumerate() {
+            let terms = Terms { settings: Arc::new(settings.clone()), tls: tls.acceptor(number) };
             let same = |number: &usize| {
-                kept[*number].is_none() && stays_open(&self.open[*number].settings.borrow(), &settings)
+                kept[*number].is_none() && stays_open(&self.open[*number].terms.borrow().settings, settings)
             };
             match (0..self.open.len()).find(same) {
-                Some(number) => kept[number] = Some(settings),
-                None => new.push((self.bind(&settings)?, settings)),
+                Some(number) => kept[number] = Some(terms),
+                None => new.push((self.bind(settings)?, terms)),
             }
         }
         Ok(Prepared { kept, new })
     }
 
     fn bind(&self, settings: &Listener) -> Result<Socket, String> {
-        let addresses = self.open.iter().map(|open| open.settings.borrow().address.clone());
+        let addresses = self.open.iter().map(|open| open.terms.borrow().settings.address.clone());
         let in_the_way = |own: &Address| match (own.port(), settings.address.port()) {
             (Some(port), other) => port != 0 && Some(port) == other,
             (None, _) => *own == settings.address,
@@ -105,7 +124,7 @@ impl Listeners {
     /// Connections of those that go end by themselves: after their exchange, or at once, if they have none.
     pub fn put_in_force(&mut self, Prepared { kept, new }: Prepared) {
         for bound in new {
-            say(format_args!("listening on {}", bound.0.shown(&bound.1)));
+            say(format_args!("listening on {}", bound.0.shown(&bound.1.settings)));
             self.add(bound, First::Connections);
         }
         let mut kept = kept.into_iter();
@@ -115,10 +134,10 @@ impl Listeners {
                 open.stop.send_replace(true);
                 false
             }
-            Some(Some(settings)) => {
-                open.settings.send_if_modified(|known| {
-                    let is_new = *known != settings;
-                    *known = settings;
+            Some(Some(terms)) => {
+                open.terms.send_if_modified(|known| {
+                    let is_new = *known != terms;
+                    *known = terms;
                     is_new
                 });
                 true

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serval_config::{Read, Server, Setting, read_server};
+use serval_config::{Listener, Read, Server, Setting, read_server};
 use serval_container::{Container, NotTaken};
 use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::listeners::Listeners;
+use crate::tls::{self, InForce};
 use crate::watch::Folders;
 use crate::{dev, home, run};
 
@@ -72,6 +73,8 @@ impl Files {
 /// What the commands ask.
 pub struct Live {
     pub container: Arc<Container>,
+    /// The certificates.
+    pub tls: Arc<InForce>,
     known: Mutex<Known>,
     asks: mpsc::Sender<oneshot::Sender<Outcome>>,
 }
@@ -139,7 +142,7 @@ impl Live {
 impl Keeper {
     /// `listeners`: those of the configuration, which are open.
     pub fn new(
-        container: Arc<Container>,
+        (container, tls): (Arc<Container>, Arc<InForce>),
         listeners: Listeners,
         settings: Vec<Setting>,
         (files, tried): (Files, Stamp),
@@ -148,7 +151,7 @@ impl Keeper {
     ) -> Keeper {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let known = Known { settings: Arc::new(settings), refused: None, needs_restart: Vec::new() };
-        let live = Arc::new(Live { container, known: Mutex::new(known), asks });
+        let live = Arc::new(Live { container, tls, known: Mutex::new(known), asks });
         Keeper { live, asks: asked, listeners, hangups, files, tried, refused: None, deploy, waiting: JoinSet::new() }
     }
 
@@ -181,6 +184,7 @@ impl Keeper {
                 Some(_) = self.waiting.join_next() => continue,
                 () = run::told(&mut stopped) => break,
             }
+            self.live.tls.remind();
             let now = self.stamp();
             again = rest.look(&now, &self.tried, &self.main());
             if again.is_none() && (now != self.tried || self.tries_again().is_some_and(|left| left.is_zero())) {
@@ -241,6 +245,7 @@ impl Keeper {
         self.refused = outcome.is_err().then(Instant::now);
         match &outcome {
             Err(sentence) => {
+                self.renew_certificates().await;
                 let before = self.live.known().refused;
                 if before.as_ref() != Some(sentence) {
                     tracing::error!(
@@ -270,6 +275,25 @@ impl Keeper {
         outcome
     }
 
+    /// Those of the configuration in force, which another one that is refused must not let expire.
+    async fn renew_certificates(&mut self) {
+        let listeners = self.live.container.config().listeners.clone();
+        // What is wrong with them is said with the configuration.
+        if let Ok(tls) = self.certificates(&listeners).await
+            && let Ok(listeners) = self.listeners.prepare(&listeners, &tls)
+        {
+            self.listeners.put_in_force(listeners);
+            self.live.tls.put_in_force(tls);
+        }
+    }
+
+    /// An error is a sentence.
+    async fn certificates(&self, listeners: &[Listener]) -> Result<tls::State, String> {
+        let (tls, listeners) = (self.live.tls.clone(), listeners.to_vec());
+        let read = tokio::task::spawn_blocking(move || tls.prepare(&listeners)).await;
+        read.unwrap_or_else(|error| Err(format!("the certificates could not be read: {error}; please report it")))
+    }
+
     async fn apply(&mut self) -> Outcome {
         let before = self.live.container.config();
         let read = self.read(&before).await?;
@@ -279,12 +303,14 @@ impl Keeper {
         let known = self.live.known();
         let needs_restart = keep_what_needs_restart(&mut server, &mut settings, (&before, &known.settings));
         let level = run::level_filter(&server.log.level)?;
-        let listeners = self.listeners.prepare(&server.listeners)?;
+        let tls = self.certificates(&server.listeners).await?;
+        let listeners = self.listeners.prepare(&server.listeners, &tls)?;
         let server = Arc::new(server);
         let prepared = self.live.container.prepare(server.clone())?;
 
         self.live.container.put_in_force(prepared).await;
         self.listeners.put_in_force(listeners);
+        self.live.tls.put_in_force(tls);
         if server.log.level != before.log.level {
             run::set_level(level);
         }

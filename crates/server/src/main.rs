@@ -29,6 +29,7 @@ mod socket;
 mod sources;
 mod stack;
 mod stream;
+mod tls;
 mod upstream;
 mod user;
 mod watch;
@@ -80,6 +81,9 @@ enum Command {
     /// Show the configuration, or put it in force
     #[command(subcommand)]
     Config(control::config::Command),
+    /// Make a certificate
+    #[command(subcommand)]
+    Cert(tls::self_signed::Command),
     /// Make a webapp that runs as it is
     New(new::New),
     /// Say what a servlet library declares, without running its init
@@ -108,6 +112,9 @@ fn main() -> ExitCode {
         return stack::run(process, thread);
     }
     let files = Files::of(home, config);
+    if let Some(Command::Cert(tls::self_signed::Command::SelfSigned(arguments))) = &command {
+        return tls::self_signed::run(arguments, &files.home);
+    }
     // Where a server runs has to be known, and no more: it says itself what is wrong with its configuration.
     let running = || serval_config::of_running(&files.file, &files.home);
     match command {

@@ -235,10 +235,10 @@ fn make_home(new: &New, name: &Name, start: &Path) -> Result<String, String> {
 
 fn open(config: &Server, host: &Host, path: &str) -> String {
     let by_tcp = config.listeners.iter().find_map(|listener| match listener.address {
-        Address::Tcp(address) => Some(address),
+        Address::Tcp(address) => Some((address, if listener.tls.is_some() { "https" } else { "http" })),
         Address::Unix(_) => None,
     });
-    let Some(address) = by_tcp.filter(|address| address.port() != 0) else {
+    let Some((address, scheme)) = by_tcp.filter(|(address, _)| address.port() != 0) else {
         return format!("Open {path}/ at the address that it prints.\n");
     };
     let authority = match config.hosts[0] == *host {
@@ -246,7 +246,7 @@ fn open(config: &Server, host: &Host, path: &str) -> String {
         true => address.to_string(),
         false => format!("{}:{}", host.name, address.port()),
     };
-    format!("Open http://{authority}{path}/\n")
+    format!("Open {scheme}://{authority}{path}/\n")
 }
 
 fn edit(webapp: &Path, language: Language) -> String {

@@ -12,10 +12,11 @@ use tokio::sync::{Notify as Asked, mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::inherited::Inherited;
-use crate::listeners::{First, Listeners};
+use crate::listeners::{First, Listeners, Terms};
 use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
 use crate::socket::Socket;
+use crate::tls::InForce;
 use crate::user::{self, User};
 use crate::{control, home, sessions, sources, stack, upstream, watch as folders};
 
@@ -130,33 +131,37 @@ async fn serve(
     let mut signals = Signals::new().map_err(no_signals)?;
     // From here on it asks for the files to be read: until then, it ends the process.
     let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let tls = Arc::new(InForce::default());
+    let tls_of_listeners = tls.prepare(&config.listeners)?;
     let mut bound = Vec::new();
-    for settings in &config.listeners {
-        bound.push((Socket::bind(settings, &inherited)?, Arc::new(settings.clone())));
+    for (number, settings) in config.listeners.iter().enumerate() {
+        let terms = Terms { settings: Arc::new(settings.clone()), tls: tls_of_listeners.acceptor(number) };
+        bound.push((Socket::bind(settings, &inherited)?, terms));
     }
     // All that is opened from here on, it has to open anew one day: logs, the control socket.
     if let Some(user) = user {
-        for (_, settings) in bound.iter().filter(|(_, settings)| !inherited.is_at(&settings.address)) {
-            user.takes(settings)?;
+        for (_, terms) in bound.iter().filter(|(_, terms)| !inherited.is_at(&terms.settings.address)) {
+            user.takes(&terms.settings)?;
         }
         user.become_for_ever()?;
         files.warn_of_unreadable();
     }
     let container =
         Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread), Box::new(upstream::client_of));
-    for (socket, settings) in &bound {
-        say(format_args!("listening on {}", socket.shown(settings)));
+    for (socket, terms) in &bound {
+        say(format_args!("listening on {}", socket.shown(&terms.settings)));
     }
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     let pass = container.deploy_pass().await;
+    tls.put_in_force(tls_of_listeners);
     let (mut listeners, deploy) = (Listeners::new(container.clone(), inherited.clone()), Arc::new(Asked::new()));
     for bound in bound {
         // In an inherited socket they have waited since before the start, and are to be answered by the servlets.
-        let first = if inherited.is_at(&bound.1.address) { First::Servlets } else { First::Connections };
+        let first = if inherited.is_at(&bound.1.settings.address) { First::Servlets } else { First::Connections };
         listeners.add(bound, first);
     }
-    let keeper = Keeper::new(container.clone(), listeners, settings, (files, stamp), deploy.clone(), hangups);
+    let keeper = Keeper::new((container.clone(), tls), listeners, settings, (files, stamp), deploy.clone(), hangups);
     let live = keeper.live();
     let of_keeper = stopped.clone();
     tasks.spawn(async move {

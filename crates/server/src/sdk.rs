@@ -79,6 +79,7 @@ files![
     "servlet/src/test/table/session.rs",
     "servlet/src/test/webapp.rs",
     "servlet/src/time.rs",
+    "servlet/src/tls.rs",
     "servlet/src/tracing_adapter.rs",
     "servlet/src/user.rs",
 ];

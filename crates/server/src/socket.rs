@@ -73,7 +73,8 @@ impl Socket {
     pub fn shown(&self, settings: &Listener) -> String {
         match (self, &settings.address) {
             (Socket::Tcp(socket), Address::Tcp(address)) => {
-                format!("http://{}", socket.local_addr().unwrap_or(*address))
+                let scheme = if settings.tls.is_some() { "https" } else { "http" };
+                format!("{scheme}://{}", socket.local_addr().unwrap_or(*address))
             }
             (_, address) => address.to_string(),
         }

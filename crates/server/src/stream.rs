@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// LIMIT: bytes that are read ahead at once.
 const AHEAD_BYTES: usize = 4 << 10;
@@ -21,6 +22,8 @@ pub struct Stream {
 pub enum Way {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Over another one, of which something may have been read ahead.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Stream {
@@ -125,6 +128,7 @@ impl AsyncRead for Way {
         match self.get_mut() {
             Way::Tcp(stream) => Pin::new(stream).poll_read(task, buffer),
             Way::Unix(stream) => Pin::new(stream).poll_read(task, buffer),
+            Way::Tls(stream) => Pin::new(stream).poll_read(task, buffer),
         }
     }
 }
@@ -134,6 +138,7 @@ impl AsyncWrite for Way {
         match self.get_mut() {
             Way::Tcp(stream) => Pin::new(stream).poll_write(task, bytes),
             Way::Unix(stream) => Pin::new(stream).poll_write(task, bytes),
+            Way::Tls(stream) => Pin::new(stream).poll_write(task, bytes),
         }
     }
 
@@ -145,6 +150,7 @@ impl AsyncWrite for Way {
         match self.get_mut() {
             Way::Tcp(stream) => Pin::new(stream).poll_write_vectored(task, pieces),
             Way::Unix(stream) => Pin::new(stream).poll_write_vectored(task, pieces),
+            Way::Tls(stream) => Pin::new(stream).poll_write_vectored(task, pieces),
         }
     }
 
@@ -152,6 +158,7 @@ impl AsyncWrite for Way {
         match self {
             Way::Tcp(stream) => stream.is_write_vectored(),
             Way::Unix(stream) => stream.is_write_vectored(),
+            Way::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -159,6 +166,7 @@ impl AsyncWrite for Way {
         match self.get_mut() {
             Way::Tcp(stream) => Pin::new(stream).poll_flush(task),
             Way::Unix(stream) => Pin::new(stream).poll_flush(task),
+            Way::Tls(stream) => Pin::new(stream).poll_flush(task),
         }
     }
 
@@ -166,6 +174,7 @@ impl AsyncWrite for Way {
         match self.get_mut() {
             Way::Tcp(stream) => Pin::new(stream).poll_shutdown(task),
             Way::Unix(stream) => Pin::new(stream).poll_shutdown(task),
+            Way::Tls(stream) => Pin::new(stream).poll_shutdown(task),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serval_abi::{
     SV_BODY_COPY, SV_BODY_OWNED, SV_BODY_STATIC, SV_E_STALE, SV_E_THREAD, SV_E_UNSUPPORTED, SV_END, SV_NONE, SV_OK,
     SV_WOULD_BLOCK, sv_context, sv_cookie, sv_exchange, sv_host, sv_pair, sv_request, sv_response, sv_session,
-    sv_status, sv_str, sv_waker,
+    sv_status, sv_str, sv_tls, sv_waker,
 };
 
 use crate::task::Turn;
@@ -262,6 +262,11 @@ impl Exchange {
 
     pub fn request(self) -> *const sv_request {
         call!(self.host, request(self.handle) or null())
+    }
+
+    /// NULL: the connection is not TLS.
+    pub fn tls(self) -> *const sv_tls {
+        call!(self.host, tls(self.handle) or null())
     }
 
     pub fn parameter(self, name: &str) -> Result<Option<sv_str>> {

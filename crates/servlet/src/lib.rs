@@ -37,6 +37,7 @@
 //! | know a client again | [`Request::session`], [`Session`] | (`json` for values of your own) | [`Session`] |
 //! | let another servlet go on | [`Request::forward`], [`Request::include`], [`Request::async_dispatch`] | | there |
 //! | know who is logged in | [`Request::user`], [`Request::has_role`] | | there |
+//! | know how a connection is protected, and by which certificate | [`Request::tls`], [`Tls`] | | there |
 //! | set and read cookies | [`Cookie`], [`Request::cookie`] | | [`Cookie`] |
 //! | wait without a thread | `async fn`, [`time`], [`Stream`] | (`tokio` for its crates) | [`Response::stream`] |
 //! | keep a page up to date | [`Response::events`], [`EventStream`], [`Broadcast`] | | [`Response::events`] |
@@ -107,6 +108,7 @@ pub use crate::request::Request;
 pub use crate::response::Response;
 pub use crate::session::{RequestedSession, Session};
 pub use crate::stream::Stream;
+pub use crate::tls::Tls;
 
 mod background;
 mod body;
@@ -145,6 +147,7 @@ mod stream;
 mod task;
 pub mod test;
 pub mod time;
+mod tls;
 #[cfg(feature = "tracing")]
 mod tracing_adapter;
 mod user;

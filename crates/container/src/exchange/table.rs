@@ -10,7 +10,9 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use serval_abi::{SV_E_ARG, SV_E_LIMIT, SV_E_STATE, SV_E_UNSUPPORTED, SV_EVENT_REQUEST_ATTRIBUTE, SV_NONE, sv_status};
 use serval_config::{SameSite, WebCookies};
-use serval_loader::exchange::{Answer, CookieDefaults, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Wake};
+use serval_loader::exchange::{
+    Answer, CookieDefaults, Dispatch, Fault, Head, HeaderChange, Part, SessionInfo, Tls, Wake,
+};
 
 use super::error_page::Failure;
 use super::{ATTRIBUTE_BYTES_MAX, Exchange, Request, Stage};
@@ -69,6 +71,15 @@ impl serval_loader::exchange::Exchange for Exchange {
             connection_id: peer.connection_id,
             is_nested: self.depth > 0,
         }
+    }
+
+    fn tls(&self) -> Option<Tls<'_>> {
+        self.request.peer.tls.as_ref().map(|tls| Tls {
+            protocol: tls.protocol,
+            cipher: &tls.cipher,
+            server_name: tls.server_name.as_deref(),
+            certificates: &tls.certificates,
+        })
     }
 
     fn parameters(&mut self) -> Answer<&[(String, String)]> {

@@ -27,7 +27,7 @@ use crate::proxy::outgoing;
 use crate::routes::{DEFAULT_HOST, HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
 use crate::webapp::{Complaints, Found, wanted};
-use crate::{Peer, Readiness, dispatch, exchange};
+use crate::{Peer, Readiness, dispatch, exchange, tls};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
 pub struct Asked<'a> {
@@ -257,6 +257,12 @@ impl Explanation<'_> {
             let why = "the server itself tells there whether it is ready, before any context";
             self.step("server", "ready_path").note(Note::new(why).at(at));
             return self.answer(&without_page(Readiness::Ready.answer(&head.method)));
+        }
+        if let Some(redirect) = tls::to_https(&peer, &head.method, &target, || false) {
+            let at = self.line(&[&[Part::Key("listener"), Part::Nth(self.listener), Part::Key("https_redirect_port")]]);
+            let why = "by `https_redirect_port`, unless a proxy that the context believes says that the client has come by https";
+            self.step("https", "the request has come without TLS").note(Note::new(why).at(at));
+            return self.answer(&redirect);
         }
         self.context(&hosts, number, target, head, peer);
     }

@@ -7,4 +7,5 @@ mod inspect;
 mod kitchen;
 mod lives;
 mod streams;
+mod tls;
 mod troubles;

@@ -39,6 +39,7 @@ pub struct Memory {
     context: *mut sv_context,
     arena: Bump,
     request: *const sv_request,
+    tls: *const sv_tls,
     parameters: Option<(*const sv_pair, usize)>,
     cookies: Option<(*const sv_pair, usize)>,
     /// The views of the parts that were asked for.
@@ -94,6 +95,7 @@ impl Memory {
             context: null_mut(),
             arena,
             request: null(),
+            tls: null(),
             parameters: None,
             cookies: None,
             parts: None,
@@ -219,6 +221,24 @@ impl Frame<'_> {
         };
         self.memory.request = self.memory.keep_value(view)?;
         Ok(self.memory.request)
+    }
+
+    /// The facts of TLS, built at the first call; NULL: there are none.
+    fn tls(&mut self) -> Answer<*const sv_tls> {
+        if let (true, Some(tls)) = (self.memory.tls.is_null(), self.exchange.tls()) {
+            let certificates: Vec<sv_str> = tls.certificates.iter().map(|der| sv_str::from_bytes(der)).collect();
+            let (certificates, certificate_count) = self.memory.keep_all(&certificates)?;
+            let known = |text: &str| if text.is_empty() { sv_str::ABSENT } else { sv_str::new(text) };
+            self.memory.tls = self.memory.keep_value(sv_tls {
+                struct_size: size_of::<sv_tls>() as u32,
+                certificate_count: certificate_count as u32,
+                certificates,
+                protocol: known(tls.protocol),
+                cipher: known(tls.cipher),
+                server_name: tls.server_name.map_or(sv_str::ABSENT, sv_str::new),
+            })?;
+        }
+        Ok(self.memory.tls)
     }
 
     fn parameters(&mut self) -> Answer<(*const sv_pair, usize)> {

@@ -18,8 +18,12 @@ pub unsafe extern "C" fn request(exchange: *mut sv_exchange) -> *const sv_reques
 }
 
 pub unsafe extern "C" fn tls(exchange: *mut sv_exchange) -> *const sv_tls {
-    on_exchange("tls", exchange, |_| Ok(SV_OK));
-    null()
+    let mut facts = null();
+    on_exchange("tls", exchange, |frame| {
+        facts = frame.tls()?;
+        Ok(SV_OK)
+    });
+    facts
 }
 
 /// The nth value of a name in an array of pairs that the frame made.

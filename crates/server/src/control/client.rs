@@ -20,6 +20,7 @@ use serval_loader::exchange::printable;
 use tokio::net::UnixStream;
 
 use super::{Folder, NAME};
+use crate::tls::days_shown;
 
 pub(super) const NOT_AS_ASKED: u8 = 3;
 /// What only asks has its answer at once. A reload takes as long as the library's init.
@@ -90,7 +91,8 @@ pub struct Undeploy {
     json: bool,
 }
 
-/// 3: the server is starting or stopping, the configuration was refused, a context is not ready, its last change was refused, or a webapp is not served.
+/// 3: the server is starting or stopping, the configuration or a certificate was refused, a context is not ready, its last change was refused,
+/// or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -102,7 +104,9 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    let is_good = told["readiness"] == "ready" && told["configuration"]["refused"].is_null();
+    let is_good = told["readiness"] == "ready"
+        && told["configuration"]["refused"].is_null()
+        && list(&told["tls"]["refused"]).is_empty();
     match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
@@ -247,6 +251,16 @@ fn table(told: &Value) -> String {
     }
     for key in list(&configuration["needs_restart"]) {
         let _ = writeln!(out, "the configuration has another {}, which needs a restart", text(key));
+    }
+    for certificate in list(&told["tls"]["certificates"]) {
+        let names: Vec<String> = list(&certificate["names"]).iter().map(text).collect();
+        let (file, days, day) =
+            (text(&certificate["certificate"]), &certificate["days"], text(&certificate["expires"]));
+        let days = days_shown(days.as_i64().unwrap_or(0));
+        let _ = writeln!(out, "the certificate of {} ({file}) has {days} left, until {day}", names.join(", "));
+    }
+    for sentence in list(&told["tls"]["refused"]).iter().chain(list(&told["tls"]["warnings"])) {
+        let _ = writeln!(out, "{}", text(sentence));
     }
     for problem in list(&told["problems"]) {
         let _ = writeln!(out, "{}", text(problem));

@@ -179,6 +179,7 @@ async fn told(live: &Live) -> Value {
     let mut told = status.await.ok().and_then(Result::ok).unwrap_or_default();
     let known = live.known();
     told["configuration"] = json!({ "refused": known.refused, "needs_restart": known.needs_restart });
+    told["tls"] = live.tls.status();
     told["version"] = env!("CARGO_PKG_VERSION").into();
     told["process"] = std::process::id().into();
     told

@@ -29,6 +29,8 @@ pub(super) struct Sent {
     pub leave_at: Option<Instant>,
     pub remote_addr: String,
     pub secure: bool,
+    /// Its version, and the certificates of the client.
+    pub tls: Option<(String, Vec<Vec<u8>>)>,
 }
 
 /// Between the parts of the multipart bodies that tests send.
@@ -63,6 +65,7 @@ impl<'a> Call<'a> {
                 leave_at: None,
                 remote_addr: "127.0.0.1".to_owned(),
                 secure: false,
+                tls: None,
             },
         }
     }
@@ -167,6 +170,14 @@ impl<'a> Call<'a> {
     pub fn secure(mut self) -> Call<'a> {
         self.sent.secure = true;
         self
+    }
+
+    /// Makes the connection one of TLS, `TLSv1.3` or `TLSv1.2`, whose client has shown these certificates, its own first: see
+    /// [`Request::tls`](crate::Request::tls).
+    pub fn tls(mut self, protocol: &str, certificates: &[&[u8]]) -> Call<'a> {
+        let certificates = certificates.iter().map(|&certificate| certificate.to_vec()).collect();
+        self.sent.tls = Some((protocol.to_owned(), certificates));
+        self.secure()
     }
 
     /// Makes the client slow: it takes so many bytes at a time, and an async servlet has to wait for each next time.

@@ -124,3 +124,15 @@ fn cart(request: &Request, response: &mut Response) -> Result {
     };
     response.text(format!("{:?}", cart.map(|cart| (cart.owner, cart.items.len()))))
 }
+
+#[servlet("/tls")]
+fn tls(request: &Request, response: &mut Response) -> Result {
+    let Some(tls) = request.tls() else { return response.text("plain") };
+    let (protocol, cipher, name) = (tls.protocol(), tls.cipher(), tls.server_name());
+    let mut text = format!("{} {} {}", protocol.unwrap_or("-"), cipher.unwrap_or("-"), name.unwrap_or("-"));
+    for certificate in tls.certificates() {
+        text.push(' ');
+        certificate.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+    }
+    response.text(text)
+}

@@ -15,8 +15,20 @@ pub(super) unsafe extern "C" fn request(exchange: *mut sv_exchange) -> *const sv
     of_exchange(exchange).map_or(null(), |(dispatch, _)| dispatch.head.0)
 }
 
-pub(super) unsafe extern "C" fn tls(_: *mut sv_exchange) -> *const sv_tls {
-    null()
+pub(super) unsafe extern "C" fn tls(exchange: *mut sv_exchange) -> *const sv_tls {
+    of_exchange(exchange).map_or(null(), |(dispatch, _)| {
+        let Some((protocol, certificates)) = &dispatch.exchange.sent.tls else { return null() };
+        let arena = &dispatch.exchange.arena;
+        let certificates: Vec<sv_str> = certificates.iter().map(|certificate| arena.bytes(certificate)).collect();
+        arena.list(vec![sv_tls {
+            struct_size: size_of::<sv_tls>() as u32,
+            certificate_count: u32::try_from(certificates.len()).unwrap_or(u32::MAX),
+            certificates: arena.list(certificates),
+            protocol: arena.text(protocol),
+            cipher: arena.text("TLS_AES_256_GCM_SHA384"),
+            server_name: arena.text("localhost"),
+        }])
+    })
 }
 
 pub(super) unsafe extern "C" fn header(
