@@ -161,12 +161,12 @@ mod tests {
     fn floods_are_found_and_work_is_not() {
         let (open, reset) = (frame(HEADERS, END_HEADERS | END_STREAM, b"x"), frame(RST_STREAM, 0, &[0; 4]));
         let (ping, large) = (frame(6, 0, &[0; 8]), frame(DATA, 0, &[0; 2000]));
-        assert!(taken(&[open.clone()], 10_000).is_ok());
+        assert!(taken(std::slice::from_ref(&open), 10_000).is_ok());
         assert!(taken(&[large.clone(), ping.clone()], 10_000).is_ok());
         assert!(taken(&[frame(WINDOW_UPDATE, 0, &[0, 1, 0, 0])], 10_000).is_ok());
         assert!(taken(&[open.clone(), reset.clone()], 20).is_ok());
         assert_eq!(taken(&[open, reset], 10_000), Err("streams that are reset"));
-        assert!(taken(&[ping.clone()], 20).is_ok());
+        assert!(taken(std::slice::from_ref(&ping), 20).is_ok());
         for (flood, what) in [
             (ping, "PING, SETTINGS, PRIORITY and unknown frames"),
             (frame(4, 0, &[]), "PING, SETTINGS, PRIORITY and unknown frames"),

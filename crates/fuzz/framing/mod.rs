@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -86,7 +86,7 @@ fn seen(bytes: &[u8], piece: usize, guard: Option<Rc<RefCell<Guard>>>) -> Vec<Se
     let client = Client { bytes: bytes.to_vec(), at: 0, piece, guard };
     let mut http = hyper::server::conn::http1::Builder::new();
     http.half_close(true).max_buf_size(8192);
-    let mut connection = pin!(http.serve_connection(client, service));
+    let mut connection = Box::pin(http.serve_connection(client, service));
     let mut task = Context::from_waker(Waker::noop());
     // The client is always ready: what is pending waits for the next poll alone.
     for _ in 0..bytes.len() * 2 + 16 {
@@ -94,8 +94,8 @@ fn seen(bytes: &[u8], piece: usize, guard: Option<Rc<RefCell<Guard>>>) -> Vec<Se
             break;
         }
     }
-    let seen = all.borrow().clone();
-    seen
+    drop(connection);
+    all.take()
 }
 
 /// The whole messages that a guard finds, as they lie in the bytes, and how many have begun.

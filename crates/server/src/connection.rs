@@ -16,13 +16,14 @@ use crate::arriving::OfAddress;
 /// client finds it closed that has just been let in.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// A connection's place at its listener, and among those of its client. Given back when the last clone is dropped.
+/// A connection's place among those of its client, and at its listener: given back in this order, since the next one is let in by the
+/// second, when the last clone is dropped.
 #[derive(Clone)]
-pub struct Place(#[expect(dead_code, reason = "it is given back then")] Arc<(OwnedSemaphorePermit, OfAddress)>);
+pub struct Place(#[expect(dead_code, reason = "it is given back then")] Arc<(OfAddress, OwnedSemaphorePermit)>);
 
 impl Place {
     pub fn new(permit: OwnedSemaphorePermit, of_address: OfAddress) -> Place {
-        Place(Arc::new((permit, of_address)))
+        Place(Arc::new((of_address, permit)))
     }
 }
 
