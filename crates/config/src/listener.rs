@@ -35,7 +35,8 @@ pub struct Listener {
     pub header_count_max: usize,
     /// Connections at once, 1 to 1000000; default 8192.
     pub connections_max: usize,
-    /// Connections at once of one client's address, 1 to 1000000; default half of `connections_max`.
+    /// Connections at once of one client's address, 1 to 1000000; default half of `connections_max`, and 100 at
+    /// least.
     pub connections_per_address_max: usize,
     /// How long a head may take to arrive, 1 ms to 1 h; default 20 s.
     pub head_timeout: Duration,
@@ -241,7 +242,7 @@ fn listener(table: &Table<'_, '_>, home: &Path) -> Listener {
         connections_max,
         connections_per_address_max: table.count(
             "connections_per_address_max",
-            connections_max.div_ceil(2) as u64,
+            connections_max.div_ceil(2).max(100) as u64,
             1..=1_000_000,
         ) as usize,
         head_timeout,
