@@ -90,7 +90,7 @@ pub use multipart::{MultipartSettings, WebMultipart};
 pub use origins::Origin;
 pub use problem::{Problem, Problems};
 pub use remote_ip::RemoteIp;
-pub use server::{ContextEntry, Host, Log, LogFormat, Read, Server, load_server, of_running, read_server};
+pub use server::{ContextEntry, Host, Log, LogFormat, Read, Server, User, load_server, of_running, read_server};
 pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use settings::{Setting, Value};

@@ -40,6 +40,12 @@ pub struct Server {
     pub var: PathBuf,
     /// How long requests may run on at shutdown, 0 to 24 h; default 30 s.
     pub shutdown_timeout: Duration,
+    /// How long Serval goes on to accept and answer when it was told to stop, while it says that it is not ready, 0 to 10 min; default 0.
+    pub stop_delay: Duration,
+    /// The path at which Serval itself says on every host whether it is ready, in canonical form; default None: nowhere.
+    pub ready_path: Option<String>,
+    /// Whom a server that is started as root becomes when its addresses are open; default None.
+    pub user: Option<User>,
     /// I/O threads, 1 to 1024; default (and 0 in the file) one more than there are cores.
     pub io_threads: usize,
     /// `[build] sources`: build webapps that carry their source; default false.
@@ -61,6 +67,14 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     /// Never empty; default one with its defaults. The first is the default host.
     pub hosts: Vec<Host>,
+}
+
+/// Holds `user` of `[server]`: the name or number of a user, and maybe of a group. Whether there is such a one is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    /// None: the user's own group.
+    pub group: Option<String>,
 }
 
 /// Holds `[log]`.
@@ -123,6 +137,16 @@ pub struct ContextEntry {
     pub env: Values,
 }
 
+/// As it is written.
+impl std::fmt::Display for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.group {
+            Some(group) => write!(f, "{}:{group}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
 impl Server {
     /// Takes over from another one what a running server cannot change; [`Setting::needs_restart`] says of which keys. `settings`, its own,
     /// change with it where the value of another key goes with those.
@@ -136,6 +160,7 @@ impl Server {
             settings::set_path(settings, (&table, "folder"), &own);
         }
         self.var.clone_from(&in_force.var);
+        self.user.clone_from(&in_force.user);
         (self.io_threads, self.log.format) = (in_force.io_threads, in_force.log.format);
     }
 
@@ -256,6 +281,9 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
         home: home.to_owned(),
         var: home.join("var"),
         shutdown_timeout: seconds(30),
+        stop_delay: Duration::ZERO,
+        ready_path: None,
+        user: None,
         io_threads: 0,
         sources: false,
         build_timeout: seconds(600),
@@ -272,6 +300,9 @@ fn server(document: &Document<'_>, top: &Table<'_, '_>, (file, home): (&Path, &P
             server.var = var;
         }
         server.shutdown_timeout = table.duration("shutdown_timeout", server.shutdown_timeout, Duration::ZERO..=day);
+        server.stop_delay = table.duration("stop_delay", server.stop_delay, Duration::ZERO..=seconds(600));
+        server.ready_path = ready_path(&table);
+        server.user = user(&table);
         server.io_threads = table.count("io_threads", 0, 0..=1024) as usize;
         server.development = table.flag("development", false);
         table.finish();
@@ -331,6 +362,29 @@ fn context_defaults(top: &Table<'_, '_>) -> ContextSettings {
         table.finish();
     }
     defaults
+}
+
+/// Returns `ready_path`; `""` is none.
+fn ready_path(table: &Table<'_, '_>) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let is_good =
+        |path: &str| path.is_empty() || (path.len() > 1 && path.bytes().all(is_plain) && normal_path(path).is_ok());
+    const INSTEAD: &str = "write one of letters, digits and - . _ ~, as in `ready_path = \"/ready\"`, or \"\" for none";
+    let path = table.checked("ready_path", "\"/ready\"", is_good, ("is not a path", INSTEAD))?;
+    Some(path).filter(|path| !path.is_empty())
+}
+
+/// Returns `user`; `""` is none.
+fn user(table: &Table<'_, '_>) -> Option<User> {
+    let is_name = |name: &str| !name.is_empty() && !name.contains([':', '/']) && !name.contains(char::is_whitespace);
+    let is_good = |text: &str| text.is_empty() || text.splitn(2, ':').all(is_name);
+    const INSTEAD: &str = "write its name, as in `user = \"serval\"`, or `user = \"serval:www-data\"` with a group";
+    let text = table.checked("user", "\"serval\"", is_good, ("is not a user", INSTEAD))?;
+    let (name, group) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group.to_owned())),
+        None => (&*text, None),
+    };
+    (!name.is_empty()).then(|| User { name: name.to_owned(), group })
 }
 
 /// Returns `[log] level`, which the log's own reader would not refuse, but take for the name of a crate.
@@ -684,6 +738,9 @@ pub(crate) mod tests {
             [server]
             var = "state"
             shutdown_timeout = "0s"
+            stop_delay = "10m"
+            ready_path = "/health/ready"
+            user = "serval:33"
             io_threads = 3
             development = true
             [log]
@@ -711,6 +768,9 @@ pub(crate) mod tests {
         assert_eq!((server.io_threads, server.development, server.sources), (3, true, true));
         assert_eq!((server.shutdown_timeout, server.build_timeout), (Duration::ZERO, Duration::from_secs(3600)));
         assert_eq!(server.var, Path::new("HOME/state"));
+        assert_eq!(server.stop_delay, Duration::from_secs(600));
+        assert_eq!(server.ready_path.as_deref(), Some("/health/ready"));
+        assert_eq!(server.user, Some(User { name: "serval".into(), group: Some("33".into()) }));
         assert_eq!(server.log.format, LogFormat::Json);
         assert_eq!(server.listeners[2].address.to_string(), "[::1]:80");
         assert_eq!(server.listeners[2].backlog, 16);
@@ -948,6 +1008,30 @@ host = []
 server.toml:2:12: no listener; write [[listener]] and `address = "127.0.0.1:8080"`, or leave `listener` out for that one
 server.toml:3:8: no host; write [[host]] and `name = "localhost"`, or leave `host` out for that one
 "#,
+        );
+    }
+
+    #[test]
+    fn what_is_told_at_the_stop_and_who_it_is() {
+        let none = good("[server]\nready_path = \"\"\nuser = \"\"");
+        assert_eq!((none.ready_path, none.user), (None, None));
+        let user = good("[server]\nuser = \"serval\"").user.unwrap();
+        assert_eq!((user.to_string(), user.group), ("serval".to_owned(), None));
+        const PATH: &str = "is not a path; write one of letters, digits and - . _ ~, as in `ready_path = \"/ready\"`, or \"\" for none";
+        for path in ["ready", "/", "/ready/", "//ready", "/a/../b", "/a%20b", "/a;b", "/a?b"] {
+            let told = load(format!("[server]\nready_path = \"{path}\"").as_bytes()).unwrap_err();
+            assert_eq!(told, format!("server.toml:2:14: `ready_path` in [server]: `{path}` {PATH}"));
+        }
+        const USER: &str =
+            "is not a user; write its name, as in `user = \"serval\"`, or `user = \"serval:www-data\"` with a group";
+        for user in [":", "serval:", ":www-data", "a:b:c", "a b", "/a"] {
+            let told = load(format!("[server]\nuser = \"{user}\"").as_bytes()).unwrap_err();
+            assert_eq!(told, format!("server.toml:2:8: `user` in [server]: `{user}` {USER}"));
+        }
+        let told = load(b"[server]\nstop_delay = \"11m\"").unwrap_err();
+        assert_eq!(
+            told,
+            "server.toml:2:14: `stop_delay` in [server]: `11m` is out of bounds; write 0s to 10m, as in `stop_delay = \"0s\"`"
         );
     }
 

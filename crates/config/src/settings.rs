@@ -46,7 +46,8 @@ pub enum Value {
 impl Setting {
     /// Says whether a server that runs cannot change it.
     pub fn needs_restart(&self) -> bool {
-        const KEYS: [(&str, &str); 3] = [("server", "var"), ("server", "io_threads"), ("log", "format")];
+        const KEYS: [(&str, &str); 4] =
+            [("server", "var"), ("server", "user"), ("server", "io_threads"), ("log", "format")];
         KEYS.contains(&(&*self.table, &*self.key))
     }
 }
@@ -231,6 +232,9 @@ fn of_server(server: &Server) -> Pairs {
     vec![
         ("var", Some(path(&server.var))),
         ("shutdown_timeout", Some(duration(server.shutdown_timeout))),
+        ("stop_delay", Some(duration(server.stop_delay))),
+        ("ready_path", Some(text(server.ready_path.as_deref().unwrap_or("")))),
+        ("user", Some(text(&server.user.as_ref().map_or_else(String::new, ToString::to_string)))),
         ("io_threads", Some(server.io_threads.to_string())),
         ("development", Some(server.development.to_string())),
     ]

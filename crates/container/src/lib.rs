@@ -40,6 +40,7 @@ mod multipart;
 mod parameters;
 mod pipe;
 mod problem;
+mod readiness;
 mod remote_ip;
 mod routes;
 mod sending;
@@ -80,6 +81,7 @@ pub use hints::Hints;
 use inside::Mapped;
 use lives::Lives;
 use problem::Problem;
+pub use readiness::Readiness;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use serval_config::Address;
 use target::{Authority, Refused, Target};
@@ -180,6 +182,7 @@ pub struct Container {
     inline: Arc<Inline>,
     exchanges: AtomicU64,
     lives: Arc<Lives>,
+    readiness: readiness::Now,
     deployment: Deployment,
     _watch: Watch,
 }
@@ -195,11 +198,12 @@ impl Container {
         let places = config.io_threads.saturating_sub(1);
         let inline = Arc::new(Inline::new(places));
         Arc::new(Container {
-            hosts: ArcSwap::from_pointee(Hosts::new(&config.hosts)),
+            hosts: ArcSwap::from_pointee(Hosts::new(&config)),
             _watch: Watch::start(inline.clone(), stack_of),
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
+            readiness: readiness::Now::default(),
             deployment: Deployment::new(config, on_event),
         })
     }
@@ -285,17 +289,15 @@ impl Container {
         if target.path() == "*" {
             return (dispatch::options_of_the_server(peer).into(), entry);
         }
+        if hosts.ready_path.as_deref() == Some(target.path()) {
+            return (self.tell_readiness((head, body), host, peer).into(), entry);
+        }
         let routes = host.routes.load();
         let Some(versions) = routes.find(target.path()) else {
             if let Some(body) = body {
                 unread::take(body, &head.headers, &peer.listener);
             }
-            let is_secure = || {
-                // All hosts have the same.
-                let config = self.config();
-                let rules = config.hosts.first().and_then(|host| host.context_defaults.remote_ip.as_ref());
-                rules.and_then(|rules| remote_ip::found(rules, &head.headers, peer)?.secure).unwrap_or(false)
-            };
+            let is_secure = || self.is_secure_outside(&head.headers, peer);
             if let Some(redirect) = tls::to_https(peer, &head.method, &target, is_secure) {
                 return (redirect.into(), entry);
             }
@@ -324,6 +326,37 @@ impl Container {
             return (gate::answer(context, generation, request, turn), entry);
         }
         (within(context, generation, request, turn), entry)
+    }
+
+    fn tell_readiness(
+        &self,
+        (head, body): (Parts, Option<RequestBody>),
+        host: &Host,
+        peer: &Peer,
+    ) -> Response<ResponseBody> {
+        if let Some(body) = body {
+            unread::take(body, &head.headers, &peer.listener);
+        }
+        let told = self.readiness().answer(&head.method);
+        told.unwrap_or_else(|problem| self.problem(host, &problem, &head.headers))
+    }
+
+    /// What is told at `ready_path`.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.get()
+    }
+
+    /// Changes it; one that is behind the present one is not taken back.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.readiness.becomes(readiness);
+    }
+
+    /// Whether a request to no context has come by https, as proxies say that contexts without an entry of their own believe.
+    fn is_secure_outside(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+        let config = self.config();
+        // All hosts have the same.
+        let rules = config.hosts.first().and_then(|host| host.context_defaults.remote_ip.as_ref());
+        rules.and_then(|rules| remote_ip::found(rules, headers, peer)?.secure).unwrap_or(false)
     }
 
     /// The host of a request, what servlets are told of the server, and the request's entry in the host's log.

@@ -38,6 +38,8 @@ pub struct Hosts {
     wildcards: HashMap<String, usize>,
     /// Of configurations before this one: requests that have begun then are logged there.
     old_logs: Vec<Weak<Log>>,
+    /// Where the server itself tells of its readiness, before any context.
+    pub ready_path: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl Host {
 
 impl Hosts {
     /// Those of the start: one whose log cannot be had goes without.
-    pub fn new(hosts: &[serval_config::Host]) -> Hosts {
+    pub fn new(config: &serval_config::Server) -> Hosts {
         let new = |settings: &serval_config::Host| {
             Host::new(settings, None).unwrap_or_else(|error| {
                 let name = &settings.name;
@@ -81,16 +83,16 @@ impl Hosts {
                 Host { log: None, ..Host::without_log(settings, None) }
             })
         };
-        Hosts::of(hosts, hosts.iter().map(new).collect(), Vec::new())
+        Hosts::of(config, config.hosts.iter().map(new).collect(), Vec::new())
     }
 
     /// Those of another configuration; nothing of these is changed. `was`: which of these each of them is, if any.
     ///
     /// # Errors
     /// The thread of an access log cannot be started.
-    pub fn next(&self, hosts: &[serval_config::Host], was: &[Option<usize>]) -> Result<Hosts, String> {
+    pub fn next(&self, config: &serval_config::Server, was: &[Option<usize>]) -> Result<Hosts, String> {
         let mut all = Vec::new();
-        for (settings, was) in hosts.iter().zip(was) {
+        for (settings, was) in config.hosts.iter().zip(was) {
             let host = Host::new(settings, was.and_then(|was| self.all.get(was)));
             let name = &settings.name;
             all.push(
@@ -99,12 +101,12 @@ impl Hosts {
         }
         let goes = |log: &Arc<Log>| !all.iter().any(|host| host.log.as_ref().is_some_and(|new| Arc::ptr_eq(new, log)));
         let old_logs = self.logs().iter().filter(|log| goes(log)).map(Arc::downgrade).collect();
-        Ok(Hosts::of(hosts, all, old_logs))
+        Ok(Hosts::of(config, all, old_logs))
     }
 
-    fn of(hosts: &[serval_config::Host], all: Vec<Host>, old_logs: Vec<Weak<Log>>) -> Hosts {
+    fn of(config: &serval_config::Server, all: Vec<Host>, old_logs: Vec<Weak<Log>>) -> Hosts {
         let (mut names, mut wildcards) = (HashMap::new(), HashMap::new());
-        for (number, host) in hosts.iter().enumerate() {
+        for (number, host) in config.hosts.iter().enumerate() {
             for name in std::iter::once(&host.name).chain(&host.aliases) {
                 let name = name.to_ascii_lowercase();
                 match name.strip_prefix("*.") {
@@ -113,7 +115,7 @@ impl Hosts {
                 };
             }
         }
-        Hosts { all, names, wildcards, old_logs }
+        Hosts { all, names, wildcards, old_logs, ready_path: config.ready_path.clone() }
     }
 
     pub fn named(&self, name: &str) -> Option<&Host> {
@@ -244,7 +246,7 @@ mod tests {
         let text = "[[host]]\nname = \"localhost\"\n[[host]]\nname = \"main.test\"\naliases = [\"alias.test\", \"*.wild.test\"]\n\
                     [[host]]\nname = \"b.wild.test\"\n";
         std::fs::write(&file, text).unwrap();
-        let hosts = Hosts::new(&serval_config::load_server(&file, home.path()).unwrap().hosts);
+        let hosts = Hosts::new(&serval_config::load_server(&file, home.path()).unwrap());
         for (name, expected) in [
             (Some("localhost"), (0, HostRule::Name)),
             (Some("main.test"), (1, HostRule::Name)),

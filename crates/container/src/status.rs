@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
 use crate::execution::calls_in;
 use crate::lives::{LeftMapped, Old};
+use crate::{Container, Readiness};
 
 /// As JSON, field by field.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// What is told at `ready_path`: `starting`, `ready`, `stopping`.
+    pub readiness: Readiness,
     /// By host and path.
     pub contexts: Vec<ContextStatus>,
     /// What is wrong with webapps that are not served, or not as they lie there, and with sessions that cannot be saved; a sentence
@@ -66,6 +68,7 @@ impl Container {
         contexts.sort_by(|one, other| (&one.host, &one.context).cmp(&(&other.host, &other.context)));
         let (left_mapped, left_mapped_last) = self.lives.left();
         Status {
+            readiness: self.readiness(),
             contexts,
             problems: [self.deployment.complaints(), self.deployment.snapshots.problems()].concat(),
             old: self.lives.old(),

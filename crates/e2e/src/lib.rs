@@ -17,6 +17,7 @@ pub mod process;
 pub mod http_client;
 
 pub mod load;
+pub mod many;
 
 pub mod steady;
 

@@ -151,6 +151,11 @@ impl Serval {
         &self.program
     }
 
+    /// Returns the process, to wait for its end.
+    pub fn program_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
     /// Waits for a printed or logged line, from the start on, that contains this.
     pub fn wait_for_log(&self, text: &str, within: Duration) -> Result<String> {
         self.program.wait_for_line(0, within, |line| line.contains(text)).with_context(|| format!("wait for {text:?}"))
@@ -173,6 +178,11 @@ impl Serval {
         ensure!(status.success(), "serval ended with {status}");
         self.program.all_lines(STOP_WITHIN)
     }
+}
+
+/// Says whether a line is the warning that whoever runs it is root, which is the tests' own affair.
+pub fn is_of_root(line: &str) -> bool {
+    line.contains("Serval runs as root")
 }
 
 /// Returns a command to which a program and its arguments are to be added, which becomes that program with its standard input as an

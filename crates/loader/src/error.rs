@@ -21,6 +21,10 @@ pub enum Refusal {
         "there is no room left for its thread-locals, which are initial-exec: each generation takes some of a small store, until the server restarts; build it with -ftls-model=global-dynamic"
     )]
     StaticTls,
+    #[error(
+        "its private copy lies in {}, on a file system that is mounted noexec: name a folder of another one as `var` in [server] of server.toml, or mount it without", .0.display()
+    )]
+    NoExec(PathBuf),
     #[error("the system cannot load it: {0}")]
     Load(String),
     #[error(

@@ -135,8 +135,14 @@ fn refusal(path: &Path, error: &libloading::Error) -> Refusal {
     match text.split_once(": cannot open shared object file") {
         Some((name, _)) => Refusal::MissingDependency(name.to_owned()),
         None if text.contains("static TLS") => Refusal::StaticTls,
+        None if is_noexec(path) => Refusal::NoExec(path.parent().unwrap_or(path).to_owned()),
         None => Refusal::Load(text.to_owned()),
     }
+}
+
+fn is_noexec(path: &Path) -> bool {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
 pub(crate) fn failure_text(status: sv_status, error: sv_str) -> String {

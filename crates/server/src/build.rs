@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::dev::{TEXT_BYTES_MAX, dev};
-use crate::sdk;
+use crate::{sdk, user};
 
 /// The priority of builds, as of `nice`: requests go before.
 const NICE: i32 = 10;
@@ -66,6 +66,7 @@ impl Build {
         for command in &mut commands {
             command.env_clear().stdin(Stdio::piped()).process_group(0).kill_on_drop(true);
             command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed_on)));
+            command.envs(user::home().map(|home| ("HOME", home)));
             command.env("CARGO_TARGET_DIR", &scratch).env("SERVAL_INCLUDE", &header);
             if command.as_std().get_current_dir().is_none() {
                 command.current_dir(&folder);

@@ -10,6 +10,7 @@ use crate::doubts;
 use crate::inherited::Inherited;
 use crate::socket::Socket;
 use crate::tls::InForce;
+use crate::user::User;
 
 /// Opens each address and reads each descriptor as a start would, so that the two cannot differ.
 pub fn run(config: &Server) -> ExitCode {
@@ -19,6 +20,9 @@ pub fn run(config: &Server) -> ExitCode {
         if let (Err(error), Ok(_)) = (Socket::bind(listener, &Inherited::default()), &runtime) {
             eprintln!("warning: {error}");
         }
+    }
+    if let Some(Err(error)) = config.user.as_ref().map(User::named) {
+        eprintln!("warning: {error}");
     }
     let unserved = serval_container::not_served(config);
     let tls = InForce::default().prepare(&config.listeners);

@@ -3,8 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::{FlockOperation, Mode, StatVfsMountFlags, flock, statvfs};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use serval_config::Server;
 
 /// Files that are open beside connections: libraries, static files, watches, logs.
@@ -42,6 +42,26 @@ pub fn lock(config: &Server) -> Result<Lock, String> {
     // For whoever finds it locked; the lock itself is the kernel's, and ends with the process.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Lock { _file: file })
+}
+
+/// What Serval writes, others may not: a umask that lets them has been forgotten by whoever has started it. While there is one thread.
+pub fn mind_the_umask() {
+    let others_write = Mode::WOTH;
+    let (usual, given) = (Mode::WGRP | others_write, umask(Mode::WGRP | others_write));
+    let mask = if given.contains(others_write) { given } else { given | usual };
+    umask(mask);
+}
+
+/// Libraries run from copies in `var`, and so do the programs of builds.
+pub fn warn_of_noexec(config: &Server) {
+    let var = &config.var;
+    if statvfs(var).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+        tracing::warn!(
+            "{} lies on a file system that is mounted noexec: no servlet library can be loaded from there; name a folder of another one \
+             as `var` in [server], or mount it without",
+            var.display()
+        );
+    }
 }
 
 /// Raises the limit of open files as far as the system lets, and warns if the connections do not fit.

@@ -53,6 +53,23 @@ pub struct Files {
     pub empty: BTreeSet<PathBuf>,
 }
 
+impl Files {
+    /// They are read again when one of them changes, and this process may have become somebody else since the first time.
+    pub fn warn_of_unreadable(&self) {
+        let is_denied = |file: &&PathBuf| {
+            std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        for file in self.all.iter().filter(is_denied) {
+            tracing::warn!(
+                "{file} cannot be read by the user that Serval has become: a change of the configuration will be refused; run \
+                 `chgrp {} {file}` and `chmod g+r {file}`",
+                rustix::process::getegid().as_raw(),
+                file = file.display(),
+            );
+        }
+    }
+}
+
 /// What the commands ask.
 pub struct Live {
     pub container: Arc<Container>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serval_config::{LogFormat, Server};
-use serval_container::{Container, Event};
+use serval_container::{Container, Event, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify as Asked, mpsc, watch};
 use tracing_subscriber::EnvFilter;
@@ -17,10 +17,14 @@ use crate::live::{Keeper, Loaded};
 use crate::notify::Notify;
 use crate::socket::Socket;
 use crate::tls::InForce;
+use crate::user::{self, User};
 use crate::{control, home, sessions, sources, stack, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
+
+/// What has nothing to end has ended by then.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
 const LOGS_WITHIN: Duration = Duration::from_secs(5);
@@ -42,7 +46,20 @@ fn start(loaded: Loaded) -> Result<ExitCode, String> {
     // As long as there is one thread.
     let inherited = Inherited::take()?;
     inherited.check(&loaded.server.listeners)?;
-    let _home = home::lock(&loaded.server)?;
+    home::mind_the_umask();
+    let user = User::of(&loaded.server)?;
+    let lock = || home::lock(&loaded.server);
+    let _home = match &user {
+        None => lock(),
+        Some(user) => {
+            // Of each thread to come, and of each program that they start.
+            let set = rustix::thread::set_no_new_privs(true);
+            set.map_err(|error| format!("programs that give rights (setuid) cannot be kept from doing so: {error}"))?;
+            user.owns(&loaded.server.var).and_then(|()| user.for_now(lock))
+        }
+    }?;
+    user::warn_of_root(&loaded.server);
+    home::warn_of_noexec(&loaded.server);
     home::raise_file_limit(&loaded.server);
     if let Err(sentence) = serval_loader::unload::self_test() {
         tracing::warn!("{sentence}");
@@ -55,7 +72,7 @@ fn start(loaded: Loaded) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the I/O threads cannot be started: {error}"))?;
-    let result = runtime.block_on(serve(loaded, Arc::new(inherited)));
+    let result = runtime.block_on(serve(loaded, Arc::new(inherited), user));
     // A servlet that never returns keeps its thread; the process ends all the same.
     runtime.shutdown_background();
     result
@@ -106,6 +123,7 @@ fn start_log(config: &Server) {
 async fn serve(
     Loaded { server: config, settings, files, stamp }: Loaded,
     inherited: Arc<Inherited>,
+    user: Option<User>,
 ) -> Result<ExitCode, String> {
     let (began, config) = (Instant::now(), Arc::new(config));
     let notify = Notify::from_env();
@@ -119,6 +137,14 @@ async fn serve(
     for (number, settings) in config.listeners.iter().enumerate() {
         let terms = Terms { settings: Arc::new(settings.clone()), tls: tls_of_listeners.acceptor(number) };
         bound.push((Socket::bind(settings, &inherited)?, terms));
+    }
+    // All that is opened from here on, it has to open anew one day: logs, the control socket.
+    if let Some(user) = user {
+        for (_, terms) in bound.iter().filter(|(_, terms)| !inherited.is_at(&terms.settings.address)) {
+            user.takes(&terms.settings)?;
+        }
+        user.become_for_ever()?;
+        files.warn_of_unreadable();
     }
     let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
     for (socket, terms) in &bound {
@@ -155,25 +181,37 @@ async fn serve(
     }
     let ready = async {
         container.settled().await;
+        container.set_readiness(Readiness::Ready);
         say(format_args!("ready in {} ms", began.elapsed().as_millis()));
         notify.tell("READY=1");
         std::future::pending().await
     };
-    let broken = tokio::select! {
+    let mut broken = tokio::select! {
         () = ready => None,
         () = signals.next() => None,
         ended = tasks.join_next() => Some(ended),
     };
+
+    container.set_readiness(Readiness::Stopping);
+    let config = container.config();
+    let (delay, mut drain) = (config.stop_delay, config.shutdown_timeout);
+    // However short the manager's own time is.
+    let within = delay + drain + sessions::SAVED_WITHIN + LOGS_WITHIN;
+    notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
+    let mut why_cut = "after shutdown_timeout";
+    if broken.is_none() && !delay.is_zero() {
+        tracing::info!("not ready any more; stopping in {delay:?} (stop_delay), or at a second signal");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = signals.next() => (drain, why_cut) = (AT_ONCE, "when a second signal came"),
+            ended = tasks.join_next() => broken = Some(ended),
+        }
+    }
     if let Some(ended) = &broken {
         tracing::error!("a part of the server has ended, which it never should; please report it: {ended:?}");
     }
-
     tracing::info!("stopping");
-    let shutdown_timeout = container.config().shutdown_timeout;
-    let deadline = Instant::now() + shutdown_timeout;
-    // However short the manager's own time is.
-    let within = shutdown_timeout + sessions::SAVED_WITHIN + LOGS_WITHIN;
-    notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
+    let deadline = Instant::now() + drain;
     let _ = stop.send(true);
     // Event streams have no other end.
     container.retire();
@@ -182,16 +220,16 @@ async fn serve(
         container.stop(deadline).await
     };
     let cut = tokio::select! {
-        whole = ended => (!whole).then_some("not all requests had ended after shutdown_timeout"),
-        () = tokio::time::sleep_until(deadline.into()) => Some("not all connections had ended after shutdown_timeout"),
-        () = signals.next() => Some("a second signal came"),
+        whole = ended => (!whole).then(|| format!("not all requests had ended {why_cut}")),
+        () = tokio::time::sleep_until(deadline.into()) => Some(format!("not all connections had ended {why_cut}")),
+        () = signals.next() => Some("a second signal came".to_owned()),
     };
     let saved = sessions::save(container.clone(), signals.next()).await;
     let logs = tokio::task::spawn_blocking(move || container.close_logs());
     if tokio::time::timeout(LOGS_WITHIN, logs).await.is_err() {
         tracing::warn!("an access log could not be written to its end within {LOGS_WITHIN:?}");
     }
-    if let Some(why) = cut {
+    if let Some(why) = &cut {
         tracing::warn!("what still ran was cut: {why}");
     }
     Ok(match broken {

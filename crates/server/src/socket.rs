@@ -16,6 +16,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::inherited::Inherited;
 use crate::stream::{Stream, Way};
+use crate::user;
+
+/// Ports from here on are everybody's (ip_unprivileged_port_start of Linux, as it is shipped).
+const FIRST_OF_ALL: u16 = 1024;
 
 /// What a client is called that comes by a Unix socket, which has no address.
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -45,6 +49,10 @@ impl Socket {
         opened.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => format!(
                 "{address} is in use by another program: stop that one, or give this listener another address in conf/server.toml"
+            ),
+            io::ErrorKind::PermissionDenied if address.port().is_some_and(|port| port < FIRST_OF_ALL) => format!(
+                "{address} cannot be opened: {error}; ports below {FIRST_OF_ALL} are root's: {}, or give it another port",
+                user::how_to_open_ports_of_root()
             ),
             _ => format!("{address} cannot be opened: {error}"),
         })

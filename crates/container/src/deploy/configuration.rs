@@ -45,7 +45,7 @@ impl Container {
     /// A sentence: the system does not give what it takes.
     pub fn prepare(&self, config: Arc<Server>) -> Result<Prepared, String> {
         let was = which(&self.deployment.config.load().hosts, &config.hosts);
-        let hosts = self.hosts.load().next(&config.hosts, &was)?;
+        let hosts = self.hosts.load().next(&config, &was)?;
         Ok(Prepared { config, hosts, was })
     }
 

@@ -26,7 +26,7 @@ use crate::generation::{Generation, Ground};
 use crate::routes::{DEFAULT_HOST, HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
 use crate::webapp::{Complaints, Found, wanted};
-use crate::{Peer, dispatch, exchange, tls};
+use crate::{Peer, Readiness, dispatch, exchange, tls};
 
 /// A request as it is typed: nothing of it needs to be well-formed.
 pub struct Asked<'a> {
@@ -210,7 +210,8 @@ impl Explanation<'_> {
     fn host(&mut self, mut head: Parts, peer: Arc<Peer>) {
         // Without the threads of their logs.
         let quiet = |host: &Host| Host { access_log: None, ..host.clone() };
-        let hosts = Hosts::new(&self.config.hosts.iter().map(quiet).collect::<Vec<_>>());
+        let hosts = self.config.hosts.iter().map(quiet).collect();
+        let hosts = Hosts::new(&Server { hosts, ..self.config.clone() });
         let server = match Authority::read(&head, &peer) {
             Ok(server) => server,
             Err(refused) => {
@@ -249,6 +250,12 @@ impl Explanation<'_> {
         if target.path() == "*" {
             let answer = dispatch::options_of_the_server(&peer);
             return self.answer(&answer);
+        }
+        if hosts.ready_path.as_deref() == Some(target.path()) {
+            let at = self.line(&[&[Part::Key("server"), Part::Key("ready_path")]]);
+            let why = "the server itself tells there whether it is ready, before any context";
+            self.step("server", "ready_path").note(Note::new(why).at(at));
+            return self.answer(&without_page(Readiness::Ready.answer(&head.method)));
         }
         if let Some(redirect) = tls::to_https(&peer, &head.method, &target, || false) {
             let at = self.line(&[&[Part::Key("listener"), Part::Nth(self.listener), Part::Key("https_redirect_port")]]);

@@ -171,7 +171,7 @@ fn a_conf_d_that_is_wrong() {
     );
     case.check(
         |home| home.write("conf/conf.d/a.toml", "[server]\n\nport = 1\n").unwrap(),
-        "conf/conf.d/a.toml:3:1: unknown key `port` in [server]; its keys are `var`, `shutdown_timeout`, `io_threads`, `development`",
+        "conf/conf.d/a.toml:3:1: unknown key `port` in [server]; its keys are `var`, `shutdown_timeout`, `stop_delay`, `ready_path`, `user`, `io_threads`, `development`",
         remove,
     );
     case.check(

@@ -1,8 +1,9 @@
 //! Inherited sockets (sd_listen_fds(3)): no connection is refused while the server restarts.
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -101,14 +102,16 @@ fn what_no_listener_can_use_is_refused() {
     let other = here();
     let why = format!("is no [[listener]]'s: add one with `address = \"{}\"`", other.local_addr().unwrap());
     is_refused(&home, other, "1", &why);
-    is_refused(&home, UdpSocket::bind("127.0.0.1:0").unwrap(), "1", "socket 1 of 1 (LISTEN_FDS) is not one of TCP");
-    is_refused(&home, UnixListener::bind(home.path("unix.sock")).unwrap(), "1", "is not one of TCP");
-    is_refused(&home, std::fs::File::open("/dev/null").unwrap(), "1", "is not one of TCP");
+    is_refused(&home, UdpSocket::bind("127.0.0.1:0").unwrap(), "1", "socket 1 of 1 (LISTEN_FDS) is of another kind");
+    let path = home.path("unix.sock");
+    let why = format!("is no [[listener]]'s: add one with `address = \"unix:{}\"`", path.display());
+    is_refused(&home, UnixListener::bind(&path).unwrap(), "1", &why);
+    is_refused(&home, std::fs::File::open("/dev/null").unwrap(), "1", "is of another kind");
     let idle = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&idle, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     is_refused(&home, idle, "1", "does not listen");
     // There is one less than it says.
-    is_refused(&home, known.try_clone().unwrap(), "2", "socket 2 of 2 (LISTEN_FDS) is not one of TCP");
+    is_refused(&home, known.try_clone().unwrap(), "2", "socket 2 of 2 (LISTEN_FDS) is of another kind");
     for count in ["many", "-1", "1001", "99999999999999999999"] {
         is_refused(&home, known.try_clone().unwrap(), count, &format!("LISTEN_FDS is {count:?}"));
     }
@@ -133,8 +136,10 @@ fn systemd_hands_its_sockets_over() {
     drop(free);
     // In another order.
     listen_at(&home, &[second, first]);
+    let path = home.path("http.sock");
+    home.configure(&format!("[[listener]]\naddress = \"unix:{}\"", path.display())).unwrap();
     let mut command = Command::new("systemd-socket-activate");
-    command.args([format!("--listen={first}"), format!("--listen={second}")]);
+    command.args([format!("--listen={first}"), format!("--listen={second}"), format!("--listen={}", path.display())]);
     command.arg(binary().unwrap()).args(["run", "--home"]).arg(home.path(""));
     let started = Program::start("systemd-socket-activate", command);
     let mut program = started.expect("systemd-socket-activate runs (it is in Debian's package `systemd`)");
@@ -142,5 +147,11 @@ fn systemd_hands_its_sockets_over() {
     let mut connection = Connection::open(first, LONG).unwrap();
     assert_eq!(connection.get("/x/kept?look").unwrap().status, 200);
     assert_eq!(Connection::open(second, LONG).unwrap().get("/x/kept?look").unwrap().status, 200);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"GET /x/kept?look HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(program.stop(LONG).unwrap().success());
+    assert!(path.exists(), "it is systemd's");
 }

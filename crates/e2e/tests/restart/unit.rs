@@ -13,7 +13,7 @@ fn systemd_understands_the_units() {
     let command = "/srv/serval/bin/serval";
     assert!(service.contains(command));
     // It looks for the program, and for the user.
-    let service = service.replace(command, binary().unwrap().to_str().unwrap()).replace("User=serval", "User=root");
+    let service = service.replace(command, binary().unwrap().to_str().unwrap()).replace("User=serval", "User=daemon");
     std::fs::write(folder.path().join("serval.socket"), socket).unwrap();
     std::fs::write(folder.path().join("serval.service"), service).unwrap();
     let mut verify = Command::new("systemd-analyze");
@@ -24,4 +24,10 @@ fn systemd_understands_the_units() {
     let told = String::from_utf8_lossy(&output.stderr);
     let ours: Vec<&str> = told.lines().filter(|line| line.contains("serval")).collect();
     assert!(output.status.success() && ours.is_empty(), "{told}");
+
+    // What it may do, judged by systemd; 10 is all.
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--no-pager", "--threshold=20"]);
+    let output = security.arg(folder.path().join("serval.service")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::http_client::{Connection, Response};
-use e2e::serval::{Home, Serval};
+use e2e::serval::{Home, Serval, is_of_root};
 
 pub const LONG: Duration = Duration::from_secs(60);
 /// Among others, the first build of everything that the webapp depends on.
@@ -118,7 +118,8 @@ impl Kitchen {
     /// The lines from that position until now that contain this.
     pub fn lines_with(&self, position: usize, text: &str) -> Vec<String> {
         self.position();
-        self.serval.program().lines_from(position).into_iter().filter(|line| line.contains(text)).collect()
+        let lines = self.serval.program().lines_from(position).into_iter();
+        lines.filter(|line| line.contains(text) && !is_of_root(line)).collect()
     }
 
     pub fn connect(&self) -> Connection {

@@ -91,7 +91,8 @@ pub struct Undeploy {
     json: bool,
 }
 
-/// 3: the configuration or a certificate was refused, a context is not ready, its last change was refused, or a webapp is not served.
+/// 3: the server is starting or stopping, the configuration or a certificate was refused, a context is not ready, its last change was
+/// refused, or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -103,7 +104,8 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    let is_good = told["configuration"]["refused"].is_null() && list(&told["tls"]["refused"]).is_empty();
+    let is_in_force = told["configuration"]["refused"].is_null() && list(&told["tls"]["refused"]).is_empty();
+    let is_good = told["readiness"] == "ready" && is_in_force;
     match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),
@@ -232,6 +234,9 @@ fn table(told: &Value) -> String {
     let widths: Vec<usize> =
         (0..HEAD.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
+    if told["readiness"] != "ready" {
+        let _ = writeln!(out, "the server is {}", text(&told["readiness"]));
+    }
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());

@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use e2e::http_client::Connection;
+use e2e::many::{connect_from, raise_file_limit};
 use e2e::process::resident_kb;
 use e2e::serval::{Home, Serval};
-use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const BODY_BYTES: usize = 10 << 20;
 /// How much each of them reads, and how often: 1 KiB/s.
@@ -202,15 +201,11 @@ struct Reader {
 
 impl Reader {
     fn open_all(serval: &Serval, count: usize, path: &str) -> Result<Vec<Reader>> {
-        (0..count).map(|_| Reader::open(serval.address(), path)).collect()
+        (0..count).map(|number| Reader::open(number, serval.address(), path)).collect()
     }
 
-    fn open(address: SocketAddr, path: &str) -> Result<Reader> {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        // Before it connects, so that the server's kernel never sees a large window.
-        sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)?;
-        connect(&socket, &address)?;
-        let mut stream = TcpStream::from(socket);
+    fn open(number: usize, address: SocketAddr, path: &str) -> Result<Reader> {
+        let mut stream = connect_from(number, address, Some(RECEIVE_BUFFER_BYTES))?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
         stream.set_nonblocking(true)?;
         Ok(Reader { stream, head: Vec::new(), status: None, read: 0 })
@@ -264,16 +259,4 @@ fn settled_kb(program: u32, before: u64) -> Result<u64> {
 
 fn thread_count(program: u32) -> Result<usize> {
     Ok(std::fs::read_dir(format!("/proc/{program}/task"))?.count())
-}
-
-fn raise_file_limit(files: u64) -> Result<()> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < files) {
-        ensure!(
-            maximum.is_none_or(|maximum| maximum >= files),
-            "there may be no {files} open files: raise `ulimit -Hn`"
-        );
-        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum })?;
-    }
-    Ok(())
 }
