@@ -81,6 +81,18 @@ pub struct ContextSettings {
     /// Codings in which answers are compressed while they are sent, by preference; default none. `[compression]` of web.toml
     /// goes before it, and says what is compressed.
     pub compression: Vec<Coding>,
+    /// How long an upstream may take to accept a connection, 1 ms to 1 h; default 5 s. Then 504, or 502 if it refuses.
+    pub proxy_connect_timeout: Duration,
+    /// How long an upstream may take to begin its answer, to send the next piece of it, and to take the next piece of a request, 1 ms to
+    /// 24 h; default 60 s. Before the answer that is 504, in it the response is cut.
+    pub proxy_timeout: Duration,
+    /// How long nothing may pass through a connection that was upgraded, as WebSockets are, 1 ms to 7 d; default 1 h.
+    pub proxy_tunnel_timeout: Duration,
+    /// Connections to an upstream, each for one request or tunnel at a time, 1 to 100000; default 256. More requests wait as
+    /// `queue_max` and `queue_timeout` say.
+    pub proxy_connections_max: usize,
+    /// The upstream gets the Host that the client asked for, and not its own; default true.
+    pub proxy_preserve_host: bool,
     /// `[defaults.context.remote_ip]` or `[host.context.remote_ip]`: what proxies say of the client; None: nothing is believed.
     pub remote_ip: Option<RemoteIp>,
 }
@@ -114,6 +126,11 @@ impl Default for ContextSettings {
             allow_foreign_writable: false,
             symlinks_outside: false,
             compression: Vec::new(),
+            proxy_connect_timeout: Duration::from_secs(5),
+            proxy_timeout: Duration::from_secs(60),
+            proxy_tunnel_timeout: Duration::from_secs(3600),
+            proxy_connections_max: 256,
+            proxy_preserve_host: true,
             remote_ip: None,
         }
     }
@@ -159,6 +176,12 @@ impl ContextSettings {
             allow_foreign_writable: table.flag("allow_foreign_writable", d.allow_foreign_writable),
             symlinks_outside: table.flag("symlinks_outside", d.symlinks_outside),
             compression: codings(table, "compression").unwrap_or_else(|| d.compression.clone()),
+            proxy_connect_timeout: table.duration("proxy_connect_timeout", d.proxy_connect_timeout, least..=hour),
+            proxy_timeout: table.duration("proxy_timeout", d.proxy_timeout, least..=DAY),
+            proxy_tunnel_timeout: table.duration("proxy_tunnel_timeout", d.proxy_tunnel_timeout, least..=7 * DAY),
+            proxy_connections_max: table.count("proxy_connections_max", d.proxy_connections_max as u64, 1..=100_000)
+                as usize,
+            proxy_preserve_host: table.flag("proxy_preserve_host", d.proxy_preserve_host),
             remote_ip: match table.table("remote_ip") {
                 Some(inner) => {
                     let remote_ip = RemoteIp::read(&inner, &d.remote_ip.clone().unwrap_or_default());

@@ -30,6 +30,8 @@ mod tls;
 
 mod context_settings;
 
+mod upstream;
+
 mod remote_ip;
 
 mod archives;
@@ -95,6 +97,7 @@ pub use servlets::WebServlet;
 pub use session::{SameSite, Secure, SessionSettings, WebSession};
 pub use settings::{Setting, Value};
 pub use tls::{CertificateFiles, ClientCertificate, Tls, TlsVersion};
+pub use upstream::{Upstream, UpstreamAddress};
 pub use uri_rules::{Escape, UriRules};
 pub use values::Values;
 pub use web::{DEFAULT_WELCOME_FILES, Switch, Web, WebBuild, load_web};

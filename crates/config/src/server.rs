@@ -7,6 +7,7 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::Duration;
 
 use glob::Pattern;
@@ -25,6 +26,7 @@ use crate::problem::{Problem, Problems, list, near_miss, quoted};
 use crate::raw::{Document, Table, Text};
 use crate::settings::{self, Setting};
 use crate::substitute::{Named, Sources, substitute};
+use crate::upstream::Upstream;
 use crate::values::{self, Given, Values};
 use crate::web::{self, Web};
 
@@ -127,8 +129,10 @@ pub struct ContextEntry {
     /// `""` for the root, or `/a/b` in normal form.
     pub path: String,
     /// The webapp's folder; absolute. The default is the folder of `webapps` with the path's name. It need not exist if
-    /// it lies in `webapps`.
+    /// it lies in `webapps`. With an upstream, a place in `var` where nothing ever lies.
     pub webapp: PathBuf,
+    /// `proxy`: what answers in the place of a webapp; default None.
+    pub upstream: Option<Arc<Upstream>>,
     /// Its settings, with `[defaults.context]` for what the entry does not say.
     pub settings: ContextSettings,
     /// `[host.context.params]`; they go before the webapp's own.
@@ -194,6 +198,11 @@ impl Host {
     /// Returns true if a name in `webapps` is in `deploy_ignore`.
     pub fn ignores(&self, name: &str) -> bool {
         self.deploy_ignore.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Returns the upstream of the context at a path, if what is served there is that of its entry: of another version it is a webapp.
+    pub fn upstream_for(&self, context_path: &str, webapp: &Path) -> Option<&Arc<Upstream>> {
+        self.entry(context_path).filter(|entry| entry.webapp == webapp)?.upstream.as_ref()
     }
 
     fn entry(&self, context_path: &str) -> Option<&ContextEntry> {
@@ -557,6 +566,7 @@ fn take_name(
 fn context(table: &Table<'_, '_>, webapps: &Path, auto_deploy: bool, defaults: &Defaults<'_>) -> Option<ContextEntry> {
     let path = table.text("path", "a string", "\"/shop\"");
     let webapp = table.text("webapp", "a string", "\"shop\"");
+    let upstream = Upstream::read(table, defaults.home);
     let settings = ContextSettings::read(table, &defaults.context);
     let params = table.pairs("params", "currency = \"EUR\"").into();
     let env = values::env(table, &Values::default(), Some(defaults.resources));
@@ -577,6 +587,18 @@ fn context(table: &Table<'_, '_>, webapps: &Path, auto_deploy: bool, defaults: &
         }
     };
     let by_name = ContextName { path: normal.clone(), version: None }.folder();
+    if table.place_of("proxy").is_some() {
+        refuse_beside_proxy(table);
+        let webapp = defaults.var.join("upstreams").join(by_name);
+        return upstream.map(|upstream| ContextEntry {
+            path: normal,
+            webapp,
+            upstream: Some(Arc::new(upstream)),
+            settings,
+            params,
+            env,
+        });
+    }
     let webapp_path = match &webapp {
         Some(text) if text.value.is_empty() => {
             table.wrong(
@@ -599,7 +621,21 @@ fn context(table: &Table<'_, '_>, webapps: &Path, auto_deploy: bool, defaults: &
         let instead = format!("{instead}, or correct `webapp`, which is relative to the host's `webapps`");
         table.document.problem(at, what, instead);
     }
-    Some(ContextEntry { path: normal, webapp: webapp_path, settings, params, env })
+    Some(ContextEntry { path: normal, webapp: webapp_path, upstream: None, settings, params, env })
+}
+
+/// Notes what only a webapp can have.
+fn refuse_beside_proxy(table: &Table<'_, '_>) {
+    for (key, why) in [
+        ("webapp", "and one context is not both"),
+        ("params", "whose context has no webapp to read it"),
+        ("env", "whose context has no webapp to read it"),
+    ] {
+        if let Some(at) = table.place_of(key) {
+            let what = format!("`{key}` in [[host.context]] stands beside `proxy`, {why}");
+            table.document.problem(Some(at), what, "remove one of the two");
+        }
+    }
 }
 
 /// Returns the absolute path of a folder, if the key is there.
@@ -648,6 +684,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::remote_ip::RemoteIp;
+    use crate::upstream::UpstreamAddress;
 
     /// Makes a home with `webapps/` and loads `toml` in it. In messages the home is `HOME`.
     pub(crate) fn load(toml: &[u8]) -> Result<Server, String> {
@@ -839,8 +876,8 @@ server.toml:5:2: unknown key `sever`; did you mean `server`?
 server.toml:7:1: unknown key `colour` in [log]; its keys are `format`, `level`
 server.toml:9:1: unknown key `contexts` in [defaults]; did you mean `context`?
 server.toml:11:1: unknown key `workers` in [defaults.context]; did you mean `workers_max`?
-server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `generations_kept`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`
-server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `generations_kept`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `remote_ip`, `params`, `env`
+server.toml:12:1: unknown key `tab\there` in [defaults.context]; its keys are `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `generations_kept`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `proxy_connect_timeout`, `proxy_timeout`, `proxy_tunnel_timeout`, `proxy_connections_max`, `proxy_preserve_host`, `remote_ip`
+server.toml:16:1: unknown key `größe` in [[host.context]]; its keys are `path`, `webapp`, `proxy`, `workers_max`, `queue_max`, `queue_timeout`, `slow_after`, `drain_timeout`, `init_timeout`, `request_body_bytes_max`, `form_bytes_max`, `parameter_count_max`, `form_methods`, `cookie_count_max`, `response_buffer_bytes`, `async_timeout`, `session_timeout`, `sessions_max`, `session_bytes_max`, `file_bytes_max`, `multipart_bytes_max`, `part_count_max`, `part_header_bytes_max`, `part_memory_bytes_max`, `settle_time`, `generations_kept`, `allow_foreign_writable`, `symlinks_outside`, `compression`, `proxy_connect_timeout`, `proxy_timeout`, `proxy_tunnel_timeout`, `proxy_connections_max`, `proxy_preserve_host`, `remote_ip`, `params`, `env`
 "#,
         );
         check(
@@ -1310,7 +1347,17 @@ server.toml:3:13: not TOML: too few unicode value digits, expected unicode hexad
         let params = pairs(&[("currency", "EUR")]).into();
         let env = pairs(&[("mail_from", "shop@example.com"), ("db", database)]).into();
         let webapp = "HOME/webapps/shop".into();
-        assert_eq!(entries, [ContextEntry { path: "/shop".into(), webapp, settings, params, env }]);
+        let shop = ContextEntry { path: "/shop".into(), webapp, upstream: None, settings, params, env };
+        let (address, path) = (UpstreamAddress::Tcp("127.0.0.1".to_owned(), 9090), None);
+        let legacy = ContextEntry {
+            path: "/legacy".into(),
+            webapp: "HOME/var/upstreams/legacy".into(),
+            upstream: Some(Arc::new(Upstream { address, path })),
+            settings: shipped.hosts[0].context_defaults.clone(),
+            params: Values::default(),
+            env: Values::default(),
+        };
+        assert_eq!(entries, [shop, legacy]);
     }
 
     #[test]

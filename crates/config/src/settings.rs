@@ -213,7 +213,9 @@ impl All<'_> {
     }
 
     fn entry(&mut self, table: &str, entry: &ContextEntry) {
-        self.table(table, "", vec![("path", Some(text(&entry.path))), ("webapp", Some(path(&entry.webapp)))]);
+        let webapp = entry.upstream.is_none().then(|| path(&entry.webapp));
+        let upstream = entry.upstream.as_ref().map(|upstream| text(&upstream.to_string()));
+        self.table(table, "", vec![("path", Some(text(&entry.path))), ("webapp", webapp), ("proxy", upstream)]);
         self.context(table, &entry.settings);
         self.names(&way(table, "params"), &entry.params);
         self.names(&way(table, "env"), &entry.env);
@@ -380,6 +382,11 @@ fn of_context(settings: &ContextSettings) -> Pairs {
         ("allow_foreign_writable", Some(s.allow_foreign_writable.to_string())),
         ("symlinks_outside", Some(s.symlinks_outside.to_string())),
         ("compression", Some(texts(&codings))),
+        ("proxy_connect_timeout", Some(duration(s.proxy_connect_timeout))),
+        ("proxy_timeout", Some(duration(s.proxy_timeout))),
+        ("proxy_tunnel_timeout", Some(duration(s.proxy_tunnel_timeout))),
+        ("proxy_connections_max", Some(s.proxy_connections_max.to_string())),
+        ("proxy_preserve_host", Some(s.proxy_preserve_host.to_string())),
     ]
 }
 

@@ -83,7 +83,9 @@ impl Future for Answering {
             self.answer = response.into();
             return Poll::Pending;
         }
-        self.turn.finish(response.headers_mut());
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.turn.finish(response.headers_mut());
+        }
         Poll::Ready(Ok(match self.entry.take() {
             None => response,
             Some(entry) => entry.answered(response),

@@ -1,4 +1,5 @@
-//! The body of a response: nothing, all of it, a stream that a servlet writes, or a file; as it is, or compressed.
+//! The body of a response: nothing, all of it, a stream that a servlet writes, a file, or what an upstream sends; as it is,
+//! or compressed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use crate::BodyError;
 use crate::access_log::Owner;
 use crate::compression::Compressed;
 use crate::pipe::{Next, Reader};
+use crate::proxy::Download;
 
 /// The servlet failed after the head was sent: the connection is cut, so that the client sees it.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,7 @@ pub enum ResponseBody {
     Full(Bytes),
     Stream(Stream),
     File(serval_static_files::Body),
+    Proxied(Box<Download>),
     /// One of these, of which the access log counts what is sent.
     Logged(Owner),
     Compressed(Box<Compressed>),
@@ -51,6 +54,7 @@ impl Body for ResponseBody {
             ResponseBody::File(file) => {
                 Pin::new(file).poll_frame(task).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
+            ResponseBody::Proxied(body) => Pin::new(&mut **body).poll_frame(task),
             ResponseBody::Logged(entry) => entry.poll_frame(task),
             ResponseBody::Compressed(body) => body.poll_frame(task),
         }
@@ -61,6 +65,7 @@ impl Body for ResponseBody {
             ResponseBody::Full(bytes) => bytes.is_empty(),
             ResponseBody::Stream(_) | ResponseBody::Compressed(_) => false,
             ResponseBody::File(file) => file.is_end_stream(),
+            ResponseBody::Proxied(body) => body.is_end_stream(),
             ResponseBody::Logged(entry) => entry.is_end_stream(),
         }
     }
@@ -70,6 +75,7 @@ impl Body for ResponseBody {
             ResponseBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             ResponseBody::Stream(_) | ResponseBody::Compressed(_) => SizeHint::default(),
             ResponseBody::File(file) => file.size_hint(),
+            ResponseBody::Proxied(body) => body.size_hint(),
             ResponseBody::Logged(entry) => entry.size_hint(),
         }
     }

@@ -16,7 +16,7 @@ use serval_abi::{
     SV_DISPATCH_REQUEST, SV_EVENT_CONTEXT_DESTROYED, SV_EVENT_CONTEXT_INITIALIZED, SV_EVENT_REQUEST_DESTROYED,
     SV_EVENT_REQUEST_INITIALIZED,
 };
-use serval_config::{ContextSettings, SessionSettings, Web};
+use serval_config::{ContextSettings, SessionSettings, Upstream, Web};
 use serval_loader::filter::{Failed, Filter};
 use serval_loader::library::Library;
 use serval_loader::module::{Module, is_end};
@@ -36,6 +36,7 @@ use crate::files;
 use crate::filters::FilterMaps;
 use crate::lives::{LeftMapped, Lives};
 use crate::mapping::{By, Mapper};
+use crate::proxy::Proxy;
 use crate::sessions::Sessions;
 use crate::side::Side;
 
@@ -58,6 +59,21 @@ pub struct Ground {
     /// Errors show their reasons, unless web.toml says otherwise.
     pub development: bool,
     pub lives: Arc<Lives>,
+    /// What answers in the place of its files.
+    pub proxy: Option<Arc<Proxy>>,
+}
+
+/// What lies in a webapp's folder.
+pub enum Files<'p> {
+    Of(&'p Path),
+    /// An upstream has none, only a name for the place.
+    None(&'p Path),
+}
+
+impl Files<'_> {
+    pub fn of<'p>(webapp: &'p Path, upstream: Option<&Arc<Upstream>>) -> Files<'p> {
+        if upstream.is_some() { Files::None(webapp) } else { Files::Of(webapp) }
+    }
 }
 
 /// Where a module gets what the one of its name hands over.
@@ -231,22 +247,33 @@ pub struct Plan {
 }
 
 impl Ground {
-    /// Opens the webapp's folder, which may be none. Inside the runtime. `before`: the context's last generation.
+    /// Opens the webapp's folder. Inside the runtime. `before`: the context's last generation.
     pub fn open(
         (number, context): (u64, Arc<str>),
-        webapp: &Path,
+        files: Files<'_>,
         (web, settings, development): (Web, ContextSettings, bool),
         before: Option<&Generation>,
         lives: Arc<Lives>,
     ) -> std::io::Result<Ground> {
-        let folder = Arc::new(Folder::open(webapp, files::options(&settings, &web))?);
+        let options = files::options(&settings, &web);
+        let (webapp, folder) = match files {
+            Files::Of(webapp) => (webapp, Folder::open(webapp, options)?),
+            Files::None(webapp) => (webapp, Folder::of_nothing(options)?),
+        };
+        let folder = Arc::new(folder);
         let bounds = |of: &ContextSettings| (of.workers_max, of.queue_max, of.queue_timeout);
         let pool = match before.filter(|before| bounds(&before.settings) == bounds(&settings)) {
             Some(before) => before.pool.clone(),
             None => Arc::new(Pool::new(settings.workers_max, settings.queue_max, settings.queue_timeout)),
         };
         let (webapp, settings) = (webapp.to_owned(), Arc::new(settings));
-        Ok(Ground { number, origin: number, context, webapp, web, settings, folder, pool, development, lives })
+        let origin = number;
+        Ok(Ground { number, origin, context, webapp, web, settings, folder, pool, development, lives, proxy: None })
+    }
+
+    /// The same, of which an upstream answers the requests.
+    pub fn with(self, proxy: Option<Arc<Proxy>>) -> Ground {
+        Ground { proxy, ..self }
     }
 }
 
@@ -276,6 +303,11 @@ impl Generation {
             gate,
             ground,
         })
+    }
+
+    /// What it is, for people, when it has no servlets.
+    pub fn without_servlets(&self) -> String {
+        self.proxy.as_ref().map_or("static files".to_owned(), |proxy| format!("proxy of {}", proxy.upstream))
     }
 
     /// A generation without libraries: static files only.

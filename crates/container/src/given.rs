@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serval_config::{ContextSettings, Server, Web};
+use serval_config::{ContextSettings, Server, Upstream, Web};
 use serval_loader::private_copy::Fingerprint;
 
 use crate::webapp::Inputs;
@@ -17,6 +17,8 @@ pub struct Given {
     /// With the parameters and named values that server.toml gives. An error is what is wrong with it.
     pub web: Result<Web, String>,
     pub settings: ContextSettings,
+    /// What answers in the place of the webapp.
+    pub upstream: Option<Arc<Upstream>>,
     /// Errors show their reasons.
     pub development: bool,
 }
@@ -62,6 +64,7 @@ impl Inputs {
         let given = Given {
             web: found.settings.map_err(|problems| problems.to_string()),
             settings: host.settings_for(of.path),
+            upstream: host.upstream_for(of.path, &self.webapp).cloned(),
             development: of.config.development,
         };
         let same = last.given.as_ref().filter(|last| ***last == given);

@@ -1,7 +1,7 @@
 //! A request in, a response out: hosts, contexts, mapping, dispatch, deployment. No sockets, no hyper.
 //!
 //! The way of a request: [`Container::handle`] → `target` (what is asked for) → `routes` (host, context, version) → `remote_ip` (what
-//! proxies say of the client) → `inside` (who answers, by `mapping`) → `dispatch` (filters, then a servlet or a file; where it runs is
+//! proxies say of the client) → `inside` (who answers, by `mapping`; or `proxy`, an upstream) → `dispatch` (filters, then a servlet or a file; where it runs is
 //! `execution`'s) → `exchange` (what a library may do with it) → `sending`, `pipe` → [`ResponseBody`] → `access_log`. What goes wrong
 //! on the way is a `problem`, answered by an `error_page`. What goes on after its servlet has returned is in `asynchronous`; `hints` go
 //! out before the answer, and `unread` takes what is left of the request's body. Beside it, `deploy` makes contexts, and `generation`
@@ -40,6 +40,7 @@ mod multipart;
 mod parameters;
 mod pipe;
 mod problem;
+mod proxy;
 mod readiness;
 mod remote_ip;
 mod routes;
@@ -81,6 +82,7 @@ pub use hints::Hints;
 use inside::Mapped;
 use lives::Lives;
 use problem::Problem;
+pub use proxy::{Duplex, Enter, Informed, NoAnswer, Sending, Tunnel, UpstreamClient, UpstreamOf};
 pub use readiness::Readiness;
 use routes::{DEFAULT_HOST, Host, Hosts};
 use serval_config::Address;
@@ -184,6 +186,7 @@ pub struct Container {
     lives: Arc<Lives>,
     readiness: readiness::Now,
     deployment: Deployment,
+    upstream_of: UpstreamOf,
     _watch: Watch,
 }
 
@@ -193,6 +196,7 @@ impl Container {
         config: Arc<serval_config::Server>,
         on_event: Box<dyn Fn(&Event) + Send + Sync>,
         stack_of: StackOf,
+        upstream_of: UpstreamOf,
     ) -> Arc<Container> {
         // None at all with one I/O thread: it has to be free of servlets.
         let places = config.io_threads.saturating_sub(1);
@@ -203,6 +207,7 @@ impl Container {
             inline,
             exchanges: AtomicU64::new(1),
             lives: Arc::default(),
+            upstream_of,
             readiness: readiness::Now::default(),
             deployment: Deployment::new(config, on_event),
         })
@@ -483,6 +488,9 @@ fn within(
 ) -> Answer {
     let listener = &request.peer.listener;
     request.target.enter(&context.path, &listener.uri);
+    if let Some(proxy) = generation.proxy.clone() {
+        return proxy::answer(context, generation, proxy, request, turn);
+    }
     if parameters::has_more_cookies(&request.headers, generation.settings.cookie_count_max) {
         let problem = Problem::new(StatusCode::BAD_REQUEST).because_public("The request has too many cookies.");
         return error_page::without_servlet(&problem, &request.headers, &context, &generation).into();

@@ -30,6 +30,8 @@ pub struct Client {
     pub port: Option<u16>,
     /// The headers that the servlet is to see in place of what was sent; None: none.
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// The stations from the client on, the client first, without the peer.
+    pub way: Vec<String>,
 }
 
 /// One station of the way, as a proxy has written it.
@@ -58,6 +60,7 @@ pub fn found(rules: &RemoteIp, headers: &HeaderMap, peer: &Peer) -> Option<Clien
     for _ in 0..HOPS_MAX {
         let Some(hop) = hops.pop() else { break };
         let ip = ip_of(&hop.node);
+        client.way.insert(0, named(&hop.node));
         let hop = last.insert(hop);
         match ip {
             Some(ip) if is_internal(ip) => {}

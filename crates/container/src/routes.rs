@@ -235,7 +235,7 @@ mod tests {
     use serval_config::{ContextName, ContextSettings, UriRules, Web, WebSession};
 
     use super::*;
-    use crate::generation::{Generation, Ground};
+    use crate::generation::{Files, Generation, Ground};
     use crate::target::Authority;
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
         let (here, settings) = (std::env::temp_dir(), ContextSettings::default());
         let web = Web { session: WebSession { url_rewriting: Some(true), ..WebSession::default() }, ..Web::default() };
         let named = (1, name.display().into());
-        let ground = Ground::open(named, &here, (web, settings, false), None, Arc::default()).unwrap();
+        let ground = Ground::open(named, Files::Of(&here), (web, settings, false), None, Arc::default()).unwrap();
         let of = OfHost { name: "localhost".to_owned(), pages: HostPages::default() };
         Arc::new(Context::new(name, Generation::of_files(ground), Arc::new(of)))
     }

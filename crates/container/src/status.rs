@@ -33,6 +33,7 @@ pub struct ContextStatus {
     pub host: String,
     /// "/" for the root context, "/shop##2".
     pub context: String,
+    /// Where its files lie; of a proxy, its upstream.
     pub webapp: String,
     /// `ready`; `starting`, `building`: its servlets are to come; `failed`: they do not come, the log says why; `stopped` by an operator.
     pub state: &'static str,
@@ -42,7 +43,7 @@ pub struct ContextStatus {
     pub seconds: u64,
     pub servlets: usize,
     pub sessions: usize,
-    /// Calls of its servlets and filters that run now, each on a thread.
+    /// Calls of its servlets and filters that run now, each on a thread; of a proxy, requests that are at the upstream.
     pub calls: usize,
     /// The generation that is on its way.
     pub next: Option<NextStatus>,
@@ -82,7 +83,10 @@ impl Container {
         ContextStatus {
             host: context.host.load().name.clone(),
             context: context.name.to_string(),
-            webapp: generation.webapp.display().to_string(),
+            webapp: match &generation.proxy {
+                Some(proxy) => proxy.upstream.to_string(),
+                None => generation.webapp.display().to_string(),
+            },
             state: match context.waiting() {
                 _ if context.is_stopped() => "stopped",
                 _ if context.is_held() => "starting",
@@ -95,7 +99,7 @@ impl Container {
             seconds: generation.since.elapsed().as_secs(),
             servlets: servlet_count(&generation),
             sessions: context.sessions.count(),
-            calls: calls_in(generation.id),
+            calls: generation.proxy.as_ref().map_or_else(|| calls_in(generation.id), |proxy| proxy.busy()),
             next: context.next().map(|next| NextStatus {
                 generation: next.number,
                 state: next.state,

@@ -185,6 +185,15 @@ impl Target {
         &self.raw.path()[self.raw_slashes..self.raw_context_len]
     }
 
+    /// What is behind the path of the context that was entered, as sent, with the parameters of that; without the query.
+    pub fn raw_behind_context(&self) -> &str {
+        let raw = self.raw.path();
+        let context = &raw[..self.raw_context_len];
+        let segment = context.rfind('/').map_or(0, |slash| slash + 1);
+        let behind = context[segment..].find(';').map_or(context.len(), |parameters| segment + parameters);
+        &raw[behind..]
+    }
+
     /// Scheme, name and port, as an absolute URL begins with them.
     pub fn origin(&self, secure: bool) -> String {
         let (scheme, usual) = if secure { ("https", 443) } else { ("http", 80) };

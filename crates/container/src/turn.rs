@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::dispatch::InlineCall;
 use crate::execution::Inline;
 use crate::hints::Hints;
+use crate::proxy::Enter;
 use crate::{Container, Peer};
 
 /// Where the requests of one connection hand in the call whose turn is next.
@@ -41,6 +42,8 @@ pub struct Turn {
     hsts: Option<HeaderValue>,
     /// The connection's task, while it waits for an answer.
     waits: Mutex<Option<Waker>>,
+    /// What the connection does behind its last answer.
+    tunnel: Mutex<Option<Enter>>,
     /// Of no connection.
     alone: bool,
     /// To be sent before that. When they are sent, its task is to be woken once more.
@@ -68,6 +71,7 @@ impl Turn {
             // Browsers take it by https alone (RFC 6797 8.1).
             hsts: peer.filter(|peer| peer.secure).and_then(|peer| value(&peer.listener.hsts)),
             waits: Mutex::default(),
+            tunnel: Mutex::default(),
             alone,
             hints: Hints::default(),
         }
@@ -110,6 +114,16 @@ impl Turn {
     pub fn client_leaves(&self) {
         self.left.store(true, Ordering::SeqCst);
         self.has_left.notify_waiters();
+    }
+
+    /// The next answer is the last one, and behind it HTTP has ended on the connection.
+    pub(crate) fn go_on_with(&self, tunnel: Enter) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// To be called with the connection's bytes by whoever serves it, when all of HTTP has ended on it, and then run to its end.
+    pub fn tunnel(&self) -> Option<Enter> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn watch_client(&self) {

@@ -24,12 +24,14 @@ pub enum Found {
     Folder(PathBuf),
     /// A zip file of one.
     Archive(PathBuf),
+    /// An upstream in the place of one; nothing lies there.
+    Upstream(PathBuf),
 }
 
 impl Found {
     pub fn path(&self) -> &Path {
         match self {
-            Found::Folder(path) | Found::Archive(path) => path,
+            Found::Folder(path) | Found::Archive(path) | Found::Upstream(path) => path,
         }
     }
 }
@@ -58,6 +60,10 @@ pub fn wanted(host: &Host, complaints: &mut Complaints) -> Option<HashMap<Contex
         let name = ContextName { path: entry.path.clone(), version: None };
         let archive = || found.iter().find(|found| is_archive_of(found, &entry.webapp)).cloned();
         let folder = || entry.webapp.is_dir().then(|| Found::Folder(entry.webapp.clone()));
+        if entry.upstream.is_some() {
+            wanted.insert(name, Found::Upstream(entry.webapp.clone()));
+            continue;
+        }
         match archive().or_else(folder) {
             Some(found) => {
                 taken.extend([found.path().to_owned(), entry.webapp.clone()]);
@@ -154,6 +160,8 @@ fn context_name(host: &Host, webapp: &Found) -> Result<Option<ContextName>, Stri
     let named = match webapp {
         Found::Folder(path) => path.clone(),
         Found::Archive(path) => archive_name(path).unwrap_or_default(),
+        // Those have no names.
+        Found::Upstream(_) => return Ok(None),
     };
     let Some(name) = named.file_name().and_then(|name| name.to_str()) else {
         return Err("its name is not UTF-8; rename it".to_owned());
@@ -167,11 +175,16 @@ fn context_name(host: &Host, webapp: &Found) -> Result<Option<ContextName>, Stri
     };
     // What server.toml names is the one without a version.
     match host.contexts.iter().find(|other| other.path == name.path && name.version.is_none()) {
-        Some(other) => Err(format!(
-            "server.toml serves {} at its path `{}`; rename it, or give it another path in server.toml",
-            other.webapp.display(),
-            name.path
-        )),
+        Some(other) => {
+            let what = match &other.upstream {
+                Some(upstream) => upstream.to_string(),
+                None => other.webapp.display().to_string(),
+            };
+            Err(format!(
+                "server.toml serves {what} at its path `{}`; rename it, or give it another path in server.toml",
+                name.path
+            ))
+        }
         None => Ok(Some(name)),
     }
 }

@@ -88,8 +88,10 @@ impl World {
         let tell = move |event: &serval_container::Event| {
             let _ = ready.send(event.state);
         };
-        let container =
-            runtime.block_on(async { Container::new(config.clone(), Box::new(tell), Box::new(|_| String::new())) });
+        let container = runtime.block_on(async {
+            let no_upstream = Box::new(|_: &_, _: &_| unreachable!("no context has one"));
+            Container::new(config.clone(), Box::new(tell), Box::new(|_| String::new()), no_upstream)
+        });
         let (mut count, began) = (0, Instant::now());
         while count < 2 {
             assert!(began.elapsed() < Duration::from_secs(60), "the library is not loaded");

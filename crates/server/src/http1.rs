@@ -96,8 +96,13 @@ async fn until_stopped<S, B>(
         connection.poll_without_shutdown(task)
     });
     let served = served.await;
-    let (mut stream, guard) = connection.into_parts().io.into_inner().into_parts();
+    let hyper = connection.into_parts();
+    let (mut stream, guard) = hyper.io.into_inner().into_parts();
     let End { container, peer, over, _place } = end;
+    if let (Ok(()), Some(tunnel)) = (&served, over.0.tunnel()) {
+        stream.give_back(&hyper.read_buf);
+        return tunnel(Box::new(stream)).await;
+    }
     let refusal = guard.refusal().filter(|_| !served.as_ref().is_err_and(hyper::Error::is_parse));
     if let Some(refusal) = refusal {
         let refusal = (refusal.status, refusal.why);

@@ -30,6 +30,7 @@ mod sources;
 mod stack;
 mod stream;
 mod tls;
+mod upstream;
 mod user;
 mod watch;
 

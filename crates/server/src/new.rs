@@ -172,8 +172,9 @@ fn make_in_home(new: &New, name: &Name, config: &Server) -> Result<String, Strin
     let webapp = folder.join(&name.folder);
     let entry = host.contexts.iter().find(|entry| entry.webapp == webapp);
     if let Some(other) = host.contexts.iter().find(|other| other.path == name.path && other.webapp != webapp) {
-        let (file, webapp) = (config.file.display(), other.webapp.display());
-        return Err(format!("{file} serves {webapp} at {}: take another name", name.shown()));
+        let file = config.file.display();
+        let other = other.upstream.as_ref().map_or_else(|| other.webapp.display().to_string(), ToString::to_string);
+        return Err(format!("{file} serves {other} at {}: take another name", name.shown()));
     }
     // For editors and for cargo by hand, before the server's first build, which does it too.
     if let Err(error) = sdk::unpack(&config.var) {

@@ -18,13 +18,13 @@ use crate::notify::Notify;
 use crate::socket::Socket;
 use crate::tls::InForce;
 use crate::user::{self, User};
-use crate::{control, home, sessions, sources, stack, watch as folders};
+use crate::{control, home, sessions, sources, stack, upstream, watch as folders};
 
 /// LIMIT: far above what the pools of all contexts may have together, so that only their own bounds count.
 const BLOCKING_THREADS_MAX: usize = 65_536;
 
-/// What has nothing to end has ended by then.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// What has nothing to end has ended by then, on a machine that is busy too.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How long the stop waits for the last lines of the access logs: a disk that hangs must not hold it.
 const LOGS_WITHIN: Duration = Duration::from_secs(5);
@@ -146,7 +146,8 @@ async fn serve(
         user.become_for_ever()?;
         files.warn_of_unreadable();
     }
-    let container = Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread));
+    let container =
+        Container::new(config.clone(), Box::new(print), Box::new(stack::of_thread), Box::new(upstream::client_of));
     for (socket, terms) in &bound {
         say(format_args!("listening on {}", socket.shown(&terms.settings)));
     }

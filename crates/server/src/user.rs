@@ -57,8 +57,13 @@ impl User {
         let root = geteuid().is_root();
         let Some(wanted) = &config.user else { return Ok(None) };
         let user = User::named(wanted)?;
-        if (user.uid, user.gid) == (geteuid(), getegid()) {
+        if user.uid == geteuid() && (wanted.group.is_none() || user.gid == getegid()) {
             return Ok(None);
+        }
+        if user.uid.is_root() {
+            return Err(format!(
+                "`user` in [server] is `{wanted}`, which is root still: leave the group out, or name another user"
+            ));
         }
         if !root {
             return Err(format!(
@@ -115,7 +120,9 @@ impl User {
         }
         let mut folders = vec![(var.to_owned(), 2)];
         while let Some((folder, below)) = folders.pop() {
-            let Ok(found) = folder.symlink_metadata() else { continue };
+            // It may be a link itself, of whoever has set it up.
+            let found = if folder == var { folder.metadata() } else { folder.symlink_metadata() };
+            let Ok(found) = found else { continue };
             if found.uid() != self.uid.as_raw() {
                 return Err(format!(
                     "{} belongs to user {}, and Serval is to run as `{}`: run `chown -R {}:{} {}`",
@@ -212,7 +219,7 @@ impl User {
                 return Err(wrong("a thread is still somebody else"));
             }
             let has_capabilities = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"].iter().any(|key| !has_none(key));
-            if has_capabilities && !self.uid.is_root() {
+            if has_capabilities {
                 return Err(wrong("a thread still has capabilities"));
             }
         }

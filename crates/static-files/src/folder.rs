@@ -110,6 +110,11 @@ impl Folder {
         Folder::with_root(Root::open(path, options.symlinks_outside)?, options)
     }
 
+    /// One in which nothing ever is.
+    pub fn of_nothing(options: Options) -> io::Result<Folder> {
+        Folder::with_root(Root::of_nothing()?, options)
+    }
+
     fn with_root(root: Root, options: Options) -> io::Result<Folder> {
         let media_types = MediaTypes::with_overrides(&options.mime)?;
         let formats = Format::list(&options.precompressed)?;

@@ -50,6 +50,12 @@ impl Root {
         }
     }
 
+    /// What is opened below is not there: it is no folder.
+    pub(crate) fn of_nothing() -> io::Result<Root> {
+        let fd = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Root { fd, path: "/dev/null".into(), symlinks_outside: false, way: Way::Beneath })
+    }
+
     pub(crate) fn open_by(path: &Path, symlinks_outside: bool, way: Way) -> io::Result<Root> {
         let path = path.canonicalize()?;
         let fd = open_directory(&path)?;

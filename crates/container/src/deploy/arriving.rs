@@ -182,6 +182,7 @@ impl Container {
     ) -> Option<PathBuf> {
         match found {
             Found::Archive(file) => self.unpacked(arriving, (key, file), entry, notes).await,
+            Found::Upstream(nothing) => Some(nothing.clone()),
             Found::Folder(folder) if entry.is_some_and(|entry| entry.now.is_of_folder(folder)) => {
                 arriving.folders.remove(folder);
                 Some(folder.clone())

@@ -15,8 +15,9 @@ use super::{Mounted, RETRY};
 use crate::Container;
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
-use crate::generation::{Before, Gate, Generation, Ground, LoadError, Plan};
+use crate::generation::{Before, Files, Gate, Generation, Ground, LoadError, Plan};
 use crate::given::Given;
+use crate::proxy::Proxy;
 use crate::webapp::{Inputs, has_source};
 
 /// How long what was cut may take to end.
@@ -118,7 +119,7 @@ impl Container {
                 Some(number) => store.pin(number, &lies)?,
                 None => store.unpin(),
             }
-            if generation.origin == generation.number {
+            if generation.origin == generation.number && generation.proxy.is_none() {
                 store.keep(generation.number, &from.inputs, generation.copy())?;
             }
             store.prune(generation.settings.generations_kept, generation.origin);
@@ -163,8 +164,9 @@ impl Container {
         let (number, before) = (context.next_number(), context.current.load_full());
         let found = self.store_of(context).find(origin).ok_or_else(|| "it was not kept".to_owned());
         // With what it had: the configuration may have changed, and be what does not start.
-        let Ground { web, settings, development, .. } = Ground::clone(&before);
-        let given = Given { web: Ok(web), settings: ContextSettings::clone(&settings), development };
+        let Ground { web, settings, development, proxy, .. } = Ground::clone(&before);
+        let upstream = proxy.map(|proxy| proxy.upstream.clone());
+        let given = Given { web: Ok(web), settings: ContextSettings::clone(&settings), upstream, development };
         let given = Some(Arc::new(given));
         let (mut why, mut retry_at) = ("its files keep changing".to_owned(), None);
         for _ in 0..LOADS_MAX {
@@ -213,15 +215,18 @@ impl Container {
         let Some(given) = inputs.given.clone().or_else(now) else {
             return refused("its host was removed meanwhile".to_owned());
         };
-        let Given { web, settings, development } = Given::clone(&given);
+        let Given { web, settings, upstream, development } = Given::clone(&given);
         let web = match web {
             Ok(web) => web,
             Err(problems) => return refused(problems),
         };
         let limit = settings.init_timeout;
+        let files = Files::of(&inputs.webapp, upstream.as_ref());
+        let proxy =
+            upstream.map(|upstream| Proxy::next(&upstream, &settings, before.proxy.as_ref(), &self.upstream_of));
         let (named, given) = ((number, context.name.clone()), (web, settings, development));
-        let mut ground = match Ground::open(named, &inputs.webapp, given, Some(&before), self.lives.clone()) {
-            Ok(ground) => ground,
+        let mut ground = match Ground::open(named, files, given, Some(&before), self.lives.clone()) {
+            Ok(ground) => ground.with(proxy),
             Err(error) => return of_system(format!("{} cannot be opened: {error}", inputs.webapp.display())),
         };
         // Libraries are compared by their copy, which takes longer.
@@ -304,7 +309,7 @@ impl Container {
         }
         let count = servlet_count(&next);
         let detail = match count {
-            0 => "static files".to_owned(),
+            0 => next.without_servlets(),
             1 => "1 servlet".to_owned(),
             _ => format!("{count} servlets"),
         };

@@ -32,8 +32,9 @@ use self::placing::Busy;
 pub use self::placing::{Deployed, PlaceError, Undeployed};
 use crate::context::{Context, Waiting};
 use crate::dispatch::servlet_count;
-use crate::generation::{Generation, Ground};
+use crate::generation::{Files, Generation, Ground};
 use crate::given::{Given, Of};
+use crate::proxy::Proxy;
 use crate::routes::Routes;
 use crate::snapshots::Snapshots;
 use crate::webapp::{Complaints, Found, Inputs, has_source, wanted};
@@ -328,24 +329,28 @@ impl Container {
         let (Some(given), Some(host)) = (first.as_ref().unwrap_or(&now).given.clone(), hosts.named(&host.name)) else {
             return Err("its host was removed meanwhile".to_owned());
         };
-        let Given { web, settings, development } = Given::clone(&given);
+        let Given { web, settings, upstream, development } = Given::clone(&given);
+        let files = Files::of(webapp, upstream.as_ref());
+        let proxy = upstream.map(|upstream| Proxy::next(&upstream, &settings, None, &self.upstream_of));
         let files_only = now.libraries.is_empty() && pinned.is_none();
         let last = store.all().first().map_or(0, |kept| kept.number);
         let number = if files_only { store.same(&now).map_or(last + 1, |kept| kept.number) } else { 0 };
-        let (named, given) = ((number, name.display().into()), (web?, settings, development));
-        let ground = Ground::open(named, webapp, given, None, self.lives.clone()).map_err(|error| error.to_string())?;
-        let first = Generation::of_files(ground);
+        let (named, is_proxy) = ((number, name.display().into()), proxy.is_some());
+        let ground = Ground::open(named, files, (web?, settings, development), None, self.lives.clone())
+            .map_err(|error| error.to_string())?;
+        let first = Generation::of_files(ground.with(proxy));
         let context = Arc::new(Context::new(name, first, host.of.clone()));
         context.last_number.store(last.max(number), Ordering::Relaxed);
         let mut serving = Inputs::default();
         if files_only {
             if number > last
+                && !is_proxy
                 && let Err(error) = store.keep(number, &now, None)
             {
                 tracing::warn!(context = %context.name, "there will be no way back to this generation, which is not kept: {error}");
             }
             store.prune(context.current.load().settings.generations_kept, number);
-            self.event(&context, "ready", number, began.elapsed(), "static files".to_owned());
+            self.event(&context, "ready", number, began.elapsed(), context.current.load().without_servlets());
             serving = now.clone();
         } else {
             context.set_waiting(Waiting::Starting);

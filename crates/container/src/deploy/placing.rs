@@ -149,6 +149,10 @@ impl Container {
             let why = format!("there is no context `{}` to undeploy: `serval status` lists them", key.1);
             return Err(PlaceError::Unknown(why));
         };
+        if let Found::Upstream(_) = found {
+            let why = format!("server.toml serves an upstream at `{}`: remove its [[host.context]]", key.1.path);
+            return Err(PlaceError::InTheWay(why));
+        }
         let removed = found.path().to_owned();
         if removed.parent() != Some(&host.webapps) {
             let why = format!("server.toml names {removed:?}, which is not in `webapps`: remove its [[host.context]]");
@@ -275,7 +279,7 @@ impl Container {
         let mounted = self.deployment.mounted.lock().await;
         let arriving = self.deployment.arriving.lock().await;
         let folder = match place {
-            Found::Folder(folder) => folder.clone(),
+            Found::Folder(folder) | Found::Upstream(folder) => folder.clone(),
             Found::Archive(file) => {
                 let Ok(print) = Print::of(file) else { return Some(Err(format!("{} has gone", file.display()))) };
                 match arriving.outcome_of(key, &print)? {
@@ -342,8 +346,12 @@ fn place_for(host: &Host, name: &ContextName, file: &Path) -> Result<(Found, boo
     let entry = host.contexts.iter().find(|entry| entry.path == name.path && name.version.is_none());
     let named = host.webapps.join(name.folder());
     if let Some(entry) = entry.filter(|entry| entry.webapp != named) {
-        let why =
-            format!("server.toml serves {:?} at that path; change it there, or remove its `webapp`", entry.webapp);
+        let why = match &entry.upstream {
+            Some(upstream) => format!("server.toml serves {upstream} at that path; change it there"),
+            None => {
+                format!("server.toml serves {:?} at that path; change it there, or remove its `webapp`", entry.webapp)
+            }
+        };
         return Err(PlaceError::InTheWay(why));
     }
     if entry.is_none() && !host.auto_deploy {

@@ -15,14 +15,15 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, H
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serval_config::lines::{Part, line_of, line_of_server};
-use serval_config::{ContextName, Host, Server};
+use serval_config::{ContextName, Host, Server, Upstream};
 
 use crate::answer::Answered;
 use crate::body::ResponseBody;
 use crate::context::{Context, OfHost};
 use crate::deploy::unpacked_last;
 use crate::error_page::HostPages;
-use crate::generation::{Generation, Ground};
+use crate::generation::{Files, Generation, Ground};
+use crate::proxy::outgoing;
 use crate::routes::{DEFAULT_HOST, HostRule, Hosts, Routes, VersionRule, Versions};
 use crate::target::{Authority, Refused, Target};
 use crate::webapp::{Complaints, Found, wanted};
@@ -294,7 +295,7 @@ impl Explanation<'_> {
         let host = &self.config.hosts[number];
         for (name, found) in wanted(host, &mut unserved).unwrap_or_default() {
             let webapp = match found {
-                Found::Folder(webapp) => webapp,
+                Found::Folder(webapp) | Found::Upstream(webapp) => webapp,
                 Found::Archive(file) => match unpacked_last(self.config, &(host.name.clone(), name.clone())) {
                     Some(webapp) => webapp,
                     None => {
@@ -336,6 +337,10 @@ impl Explanation<'_> {
             return;
         };
         self.version(versions, context, rule);
+        let webapp = context.current.load().webapp.clone();
+        if let Some(upstream) = host.upstream_for(&context.path, &webapp) {
+            return self.upstream(upstream, context, target, &peer);
+        }
         let Parts { method, version, headers, .. } = head;
         self.within(
             context,
@@ -343,7 +348,17 @@ impl Explanation<'_> {
         );
     }
 
-    /// The folder of a context, and the entry that names it.
+    /// Where a request goes that an upstream answers.
+    fn upstream(&mut self, upstream: &Upstream, context: &Context, mut target: Target, peer: &Peer) {
+        target.enter(&context.path, &peer.listener.uri);
+        let sent = outgoing::target(&target, context, upstream);
+        let place = Upstream { path: None, ..upstream.clone() };
+        self.step("upstream", format!("{place} is asked for {sent}"))
+            .note(Note::new("filters and files of web.toml have no part in it"));
+        self.step("answer", "what the upstream says");
+    }
+
+    /// The folder of a context, or its upstream, and the entry that names it.
     fn why_context(&self, context: &Context) -> (String, Option<At>) {
         let webapp = &context.current.load().webapp;
         let of = context.host.load();
@@ -354,7 +369,12 @@ impl Explanation<'_> {
             let host = [Part::Key("host"), Part::Nth(number), Part::Key("context")];
             self.line(&[&[host[0], host[1], host[2], Part::Nth(entry), Part::Key("path")]])
         });
-        (format!("the folder {}", below(&self.config.home, webapp)), at)
+        let upstream = self.config.hosts[number].upstream_for(&context.path, webapp);
+        let what = upstream.map_or_else(
+            || format!("the folder {}", below(&self.config.home, webapp)),
+            |upstream| format!("the upstream {upstream}"),
+        );
+        (what, at)
     }
 
     fn version(&mut self, versions: &Versions, context: &Context, rule: VersionRule) {
@@ -398,8 +418,9 @@ fn first_line(file: &Path, places: &[&[Part<'_>]]) -> Option<At> {
 fn mount(config: &Server, host: usize, name: ContextName, webapp: &Path) -> Result<Context, String> {
     let settings = config.hosts[host].settings_for(&name.path);
     let web = config.load_web(&config.hosts[host], &name.path, webapp).map_err(|problems| problems.to_string())?;
+    let files = Files::of(webapp, config.hosts[host].upstream_for(&name.path, webapp));
     let (named, given) = ((0, name.display().into()), (web, settings, config.development));
-    let ground = Ground::open(named, webapp, given, None, Arc::default()).map_err(|error| error.to_string())?;
+    let ground = Ground::open(named, files, given, None, Arc::default()).map_err(|error| error.to_string())?;
     let first = Generation::of_files(ground);
     let of_host = OfHost { name: config.hosts[host].name.clone(), pages: HostPages::default() };
     Ok(Context::new(name, first, Arc::new(of_host)))

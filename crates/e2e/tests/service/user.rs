@@ -93,7 +93,9 @@ fn root_becomes_a_user_in_all_threads_for_ever() {
     }
     let is_there = |name: &str| seen.iter().any(|path| path.ends_with(name));
     assert!(is_there("serval.lock") && is_there("snapshot") && is_there("log/localhost.access.log"), "{seen:?}");
-    // And a second time, when all is there.
+    // And a second time, when all is there, wherever that is.
+    fs::rename(home.path("var"), home.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", home.path("var")).unwrap();
     let serval = started(&home);
     assert!(serval.stop().unwrap().success());
 }
@@ -173,6 +175,7 @@ fn whom_it_cannot_become_is_told() {
     let refused = |user: &str, beneath: &[&str], why: &str| is_refused(&with(user, ""), beneath, why);
     refused("no-such-user", &[], "the system has no user `no-such-user`: make it with `useradd --system no-such-user`");
     refused("nobody:no-such-group", &[], "the system has no group `no-such-group`: make it with `groupadd --system");
+    refused("root:daemon", &[], "which is root still: leave the group out, or name another user");
     refused("4242", &[], "of which the system knows no group: write one, as in `user = \"4242:4242\"`");
     let daemon = ["setpriv", "--reuid", "1", "--regid", "1", "--clear-groups"];
     refused(

@@ -91,8 +91,8 @@ pub struct Undeploy {
     json: bool,
 }
 
-/// 3: the server is starting or stopping, the configuration or a certificate was refused, a context is not ready, its last change was
-/// refused, or a webapp is not served.
+/// 3: the server is starting or stopping, the configuration or a certificate was refused, a context is not ready, its last change was refused,
+/// or a webapp is not served.
 pub fn status(arguments: &Status, config: &Server) -> ExitCode {
     let told = match ask(config, Method::GET, "/status", &Value::Null) {
         Ok((StatusCode::OK, told)) => told,
@@ -104,8 +104,9 @@ pub fn status(arguments: &Status, config: &Server) -> ExitCode {
         false => say(&table(&told)),
     }
     let is_well = |context: &Value| context["state"] == "ready" && context["refused"].is_null();
-    let is_in_force = told["configuration"]["refused"].is_null() && list(&told["tls"]["refused"]).is_empty();
-    let is_good = told["readiness"] == "ready" && is_in_force;
+    let is_good = told["readiness"] == "ready"
+        && told["configuration"]["refused"].is_null()
+        && list(&told["tls"]["refused"]).is_empty();
     match is_good && list(&told["problems"]).is_empty() && list(&told["contexts"]).iter().all(is_well) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_AS_ASKED),

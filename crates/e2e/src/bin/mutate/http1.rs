@@ -11,13 +11,17 @@ const FIELDS: usize = 120;
 pub fn case(rng: &mut Rng) -> Case {
     let (mut bytes, mut good) = (Vec::new(), 0);
     for _ in 0..rng.usize(0..4) {
-        bytes.extend(well(rng, true));
+        bytes.extend(well(rng, true, Goes::On));
         good += 1;
     }
     let mut requests = good as u64 + 1;
     let answers = match rng.u8(0..10) {
         0..2 => {
-            bytes.extend(well(rng, true));
+            let goes = [Goes::On, Goes::Closes, Goes::Old][rng.usize(0..3)];
+            bytes.extend(well(rng, true, goes));
+            if goes != Goes::On {
+                bytes.extend(SMUGGLED.repeat(rng.usize(0..4)).into_bytes());
+            }
             Answers::Good(good + 1)
         }
         2..6 => {
@@ -36,7 +40,7 @@ pub fn case(rng: &mut Rng) -> Case {
             bytes.clear();
             requests = 0;
             for _ in 0..rng.usize(1..4) {
-                let mut one = well(rng, false);
+                let mut one = well(rng, false, Goes::On);
                 if rng.u8(0..4) > 0 {
                     spoil(rng, &mut one);
                 }
@@ -50,8 +54,18 @@ pub fn case(rng: &mut Rng) -> Case {
     Case { pieces: pieces(rng, &bytes), requests, answers, finishes }
 }
 
+/// What becomes of the connection behind a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Goes {
+    On,
+    /// The client asks for its end.
+    Closes,
+    /// It is of HTTP/1.0, where that is the custom.
+    Old,
+}
+
 /// A request that is answered 200. With `canary`, its body may be full of other ones.
-fn well(rng: &mut Rng, canary: bool) -> Vec<u8> {
+fn well(rng: &mut Rng, canary: bool, goes: Goes) -> Vec<u8> {
     let mut head = "\r\n".repeat(rng.usize(0..3) * usize::from(rng.u8(0..10) == 0));
     let has_body = rng.bool();
     let target = match has_body {
@@ -61,7 +75,11 @@ fn well(rng: &mut Rng, canary: bool) -> Vec<u8> {
             &["/x/hello", "/x/hello?q=%00", "/x/hell%6F", "http://localhost/x/hello", "/page.txt", "/./page.txt"],
         ),
     };
-    head.push_str(&format!("{} {target} HTTP/1.1\r\n", if has_body { "POST" } else { "GET" }));
+    head.push_str(&format!(
+        "{} {target} HTTP/1.{}\r\n",
+        if has_body { "POST" } else { "GET" },
+        u8::from(goes != Goes::Old)
+    ));
     let mut fields = vec![format!("{}:{}localhost", cased(rng, "Host"), space(rng))];
     for _ in 0..rng.usize(0..5) {
         fields.push(
@@ -79,17 +97,28 @@ fn well(rng: &mut Rng, canary: bool) -> Vec<u8> {
             .to_owned(),
         );
     }
+    match goes {
+        Goes::Closes => {
+            fields.push(any(rng, &["Connection: close", "connection:CLOSE", "Connection: x, close"]).to_owned())
+        }
+        // What nobody here speaks: it is answered as if it had not been asked for.
+        Goes::On if rng.u8(0..10) == 0 => {
+            let protocol = any(rng, &["websocket", "h2c", "TLS/1.0", "x"]);
+            fields.extend([format!("Upgrade: {protocol}"), "Connection: Upgrade".to_owned()]);
+        }
+        _ => {}
+    }
     let mut body = Vec::new();
     if has_body {
         let content = content(rng, canary);
-        if rng.bool() {
+        if goes == Goes::Old || rng.bool() {
             fields.push(format!("{}:{}{}", cased(rng, "Content-Length"), space(rng), content.len()));
             body = content;
         } else {
             fields.push(format!("{}:{}{}", cased(rng, "Transfer-Encoding"), space(rng), cased(rng, "chunked")));
             body = chunks(rng, &content);
         }
-        if rng.u8(0..20) == 0 {
+        if goes != Goes::Old && rng.u8(0..20) == 0 {
             fields.push("Expect: 100-continue".to_owned());
         }
     }
