@@ -302,12 +302,7 @@ impl Container {
             if let Some(body) = body {
                 unread::take(body, &head.headers, &peer.listener);
             }
-            let is_secure = || {
-                // All hosts have the same.
-                let config = self.config();
-                let rules = config.hosts.first().and_then(|host| host.context_defaults.remote_ip.as_ref());
-                rules.and_then(|rules| remote_ip::found(rules, &head.headers, peer)?.secure).unwrap_or(false)
-            };
+            let is_secure = || self.is_secure_outside(&head.headers, peer);
             if let Some(redirect) = tls::to_https(peer, &head.method, &target, is_secure) {
                 return (redirect.into(), entry);
             }
@@ -359,6 +354,14 @@ impl Container {
     /// Changes it; one that is behind the present one is not taken back.
     pub fn set_readiness(&self, readiness: Readiness) {
         self.readiness.becomes(readiness);
+    }
+
+    /// Whether a request to no context has come by https, as proxies say that contexts without an entry of their own believe.
+    fn is_secure_outside(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+        let config = self.config();
+        // All hosts have the same.
+        let rules = config.hosts.first().and_then(|host| host.context_defaults.remote_ip.as_ref());
+        rules.and_then(|rules| remote_ip::found(rules, headers, peer)?.secure).unwrap_or(false)
     }
 
     /// The host of a request, what servlets are told of the server, and the request's entry in the host's log.
