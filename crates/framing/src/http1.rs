@@ -35,6 +35,8 @@ pub struct Guard {
     requests: u64,
     messages: u64,
     empty_lines: u8,
+    /// The answer was that another protocol follows.
+    switches: bool,
     refusal: Option<Refusal>,
     /// The request line of the last request, cut.
     line: [u8; KEPT_LINE_BYTES_MAX],
@@ -111,6 +113,7 @@ impl Guard {
             requests: 0,
             messages: 0,
             empty_lines: 0,
+            switches: false,
             refusal: None,
             line: [0; KEPT_LINE_BYTES_MAX],
             line_len: 0,
@@ -164,12 +167,25 @@ impl Guard {
         &self.line[..self.line_len]
     }
 
-    /// The answer to a request for another protocol begins with these bytes.
+    /// Whether the message that is read asks for another protocol: how the answer begins is to be told then.
+    pub fn waits_for_answer(&self) -> bool {
+        match self.at {
+            At::Asked => true,
+            At::RequestLine | At::Field => false,
+            _ => self.head.upgrades,
+        }
+    }
+
+    /// The answer begins with these bytes; it may do so before the body has come.
     pub fn is_answered(&mut self, bytes: &[u8]) {
-        if self.at != At::Asked || bytes.starts_with(b"HTTP/1.1 100") || bytes.starts_with(b"HTTP/1.1 103") {
+        if !self.waits_for_answer() || bytes.starts_with(b"HTTP/1.1 100") || bytes.starts_with(b"HTTP/1.1 103") {
             return;
         }
-        self.at = if bytes.starts_with(b"HTTP/1.1 101") { At::Through } else { At::RequestLine };
+        self.switches = bytes.starts_with(b"HTTP/1.1 101");
+        self.head.upgrades = false;
+        if self.at == At::Asked {
+            self.at = self.behind_a_message();
+        }
     }
 
     /// Looks at the next piece of what the client sends; returns how much of it goes on to hyper. Less than all: the rest is refused, if
@@ -386,9 +402,17 @@ impl Guard {
         };
     }
 
+    fn behind_a_message(&self) -> At {
+        match (self.switches, self.head.upgrades) {
+            (true, _) => At::Through,
+            (false, true) => At::Asked,
+            (false, false) => At::RequestLine,
+        }
+    }
+
     fn message_ends(&mut self) {
         self.messages += 1;
-        self.at = if self.head.upgrades { At::Asked } else { At::RequestLine };
+        self.at = self.behind_a_message();
         self.head = Head::default();
     }
 
@@ -599,9 +623,17 @@ mod tests {
             let mut guard = Guard::new(LIMITS);
             assert_eq!(guard.look(&[asks, then.as_bytes()].concat()), asks.len());
             assert_eq!(guard.place(), (Place::Answer, 1));
+            assert!(guard.waits_for_answer());
             guard.is_answered(b"HTTP/1.1 100 Continue");
             assert_eq!(guard.look(then.as_bytes()), 0);
             guard.is_answered(answer.as_bytes());
+            let passed = guard.look(then.as_bytes());
+            assert_eq!((passed == then.len(), guard.refusal().is_none()), (passes, passes), "{answer} {then:?}");
+            // Answered before its body has come.
+            let mut guard = Guard::new(LIMITS);
+            assert_eq!(guard.look(&asks[..asks.len() - 1]), asks.len() - 1);
+            guard.is_answered(answer.as_bytes());
+            assert_eq!(guard.look(b"b"), 1);
             let passed = guard.look(then.as_bytes());
             assert_eq!((passed == then.len(), guard.refusal().is_none()), (passes, passes), "{answer} {then:?}");
         }

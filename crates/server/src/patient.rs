@@ -114,7 +114,7 @@ impl Patient {
 
     /// A response begins with these bytes.
     fn answers(&mut self, bytes: &[u8], task: &mut Context<'_>) {
-        if self.guard.place().0 == Place::Answer {
+        if self.guard.waits_for_answer() {
             self.guard.is_answered(bytes);
             task.waker().wake_by_ref();
         }

@@ -376,11 +376,18 @@ struct Known {
     given_up: Wake,
 }
 
-fn given_up() -> Error {
-    Error::new(ErrorKind::ConnectionAborted, "its request was given up")
-}
-
 impl ToUpstream {
+    /// An error: its request was given up, and the rest of that is not to wait in the system until the upstream takes it.
+    fn check(&self, task: &Context<'_>) -> IoResult<()> {
+        if !self.known.given_up.is_said(task) {
+            return Ok(());
+        }
+        if let Way::Tcp(stream) = &self.way {
+            stream.set_zero_linger()?;
+        }
+        Err(Error::new(ErrorKind::ConnectionAborted, "its request was given up"))
+    }
+
     fn sent<T>(&self, written: Poll<T>) -> Poll<T> {
         if written.is_ready() {
             self.known.is_silent.store(true, Ordering::Relaxed);
@@ -397,9 +404,7 @@ impl Connection for ToUpstream {
 
 impl AsyncRead for ToUpstream {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
-        if self.known.given_up.is_said(task) {
-            return Poll::Ready(Err(given_up()));
-        }
+        self.check(task)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.way).poll_read(task, buffer);
         if buffer.filled().len() > before {
@@ -411,9 +416,7 @@ impl AsyncRead for ToUpstream {
 
 impl AsyncWrite for ToUpstream {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
-        if self.known.given_up.is_said(task) {
-            return Poll::Ready(Err(given_up()));
-        }
+        self.check(task)?;
         let written = Pin::new(&mut self.way).poll_write(task, bytes);
         self.sent(written)
     }
@@ -423,9 +426,7 @@ impl AsyncWrite for ToUpstream {
         task: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<IoResult<usize>> {
-        if self.known.given_up.is_said(task) {
-            return Poll::Ready(Err(given_up()));
-        }
+        self.check(task)?;
         let written = Pin::new(&mut self.way).poll_write_vectored(task, pieces);
         self.sent(written)
     }

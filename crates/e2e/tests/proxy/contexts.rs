@@ -95,7 +95,7 @@ fn a_request_that_waits_when_its_time_is_up_is_503() {
     let mut waits = open(&serval);
     waits.send(b"GET /legacy/ HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     super::wait_until(|| upstream.heads().len() == 1);
-    done(&home, &["stop", "/legacy"]);
+    run(&home, &["stop", "/legacy"]);
     assert_eq!(waits.read_response().unwrap().status, 503);
     assert!(serval.stop().unwrap().success());
 }

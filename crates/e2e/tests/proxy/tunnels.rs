@@ -197,9 +197,12 @@ fn a_context_that_is_stopped_cuts_its_tunnels_when_their_time_is_up() {
     let mut connection = open(&serval);
     let mut stream = upgrade(&mut connection);
     say(&mut stream, b"hello");
-    let (code, _, error) = run(&home, &["stop", "/legacy"]);
-    assert_eq!(code, Some(0), "{error}");
+    // It returns when the generation has ended, or says that it has not, which a busy machine may be the reason for.
+    run(&home, &["stop", "/legacy"]);
     assert_eq!(connection.read_to_close().unwrap_or_default(), b"");
+    becomes(&home, |status| {
+        context(status, "/legacy")["state"] == "stopped" && status["old"].as_array().is_some_and(Vec::is_empty)
+    });
     assert!(serval.stop().unwrap().success());
 }
 
