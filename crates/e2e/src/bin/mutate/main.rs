@@ -24,7 +24,7 @@ use clap::Parser;
 use e2e::http_client::Connection;
 use e2e::many::connect_from;
 use e2e::process::resident_kb;
-use e2e::serval::{Home, Serval, is_of_root};
+use e2e::serval::{Home, Serval};
 use fastrand::Rng;
 
 use case::{Answers, CANARY, Case};
@@ -105,9 +105,7 @@ fn run(arguments: &Arguments) -> Result<String> {
     );
     let (early, late) = (counts.early_kb.unwrap_or(resident_kb(process)?), resident_kb(process)?);
     let lines = serval.stop_and_read()?;
-    let is_wrong = |line: &&String| {
-        ["panic", "ERROR", "please report it"].iter().any(|word| line.contains(word)) && !is_of_root(line)
-    };
+    let is_wrong = |line: &&String| ["panic", "ERROR", "please report it"].iter().any(|word| line.contains(word));
     let wrong: Vec<&String> = lines.iter().filter(is_wrong).take(5).collect();
     ensure!(wrong.is_empty(), "the log has {wrong:#?}");
     let log = std::fs::read_to_string(home.path("var/log/localhost.access.log"))?;
