@@ -177,8 +177,12 @@ impl Guard {
     }
 
     /// The answer begins with these bytes; it may do so before the body has come.
-    pub fn is_answered(&mut self, bytes: &[u8]) {
-        if !self.waits_for_answer() || bytes.starts_with(b"HTTP/1.1 100") || bytes.starts_with(b"HTTP/1.1 103") {
+    pub fn is_answered(&mut self, mut bytes: &[u8]) {
+        // The answer may come with what is none yet.
+        while bytes.starts_with(b"HTTP/1.1 100") || bytes.starts_with(b"HTTP/1.1 103") {
+            bytes = &bytes[memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |end| end + 4)..];
+        }
+        if !self.waits_for_answer() || bytes.is_empty() {
             return;
         }
         self.switches = bytes.starts_with(b"HTTP/1.1 101");

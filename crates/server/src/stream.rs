@@ -1,10 +1,12 @@
 //! The bytes of a connection, whatever they come by, with those that were read ahead of their reader.
 
+use std::future::poll_fn;
 use std::io::{IoSlice, Result};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -35,12 +37,16 @@ impl Stream {
         &self.ahead[self.taken..]
     }
 
-    /// Reads more into [`Stream::ahead`]; 0: it has ended.
+    /// Reads more into [`Stream::ahead`]; 0: it has ended. While it waits it holds no memory.
     pub async fn read_ahead(&mut self) -> Result<usize> {
-        let mut more = Vec::with_capacity(AHEAD_BYTES);
-        let read = self.way.read_buf(&mut more).await?;
-        self.ahead.extend_from_slice(&more);
-        Ok(read)
+        poll_fn(|task| {
+            let mut bytes = [MaybeUninit::uninit(); AHEAD_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            ready!(Pin::new(&mut self.way).poll_read(task, &mut buffer))?;
+            self.ahead.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+        .await
     }
 
     /// Drops so much of what was read ahead.
