@@ -57,11 +57,14 @@ fn one_folder_may_be_two_contexts_and_a_folder_without_a_path_is_told_of() {
 #[test]
 fn nobody_reads_what_the_server_prints_and_it_deploys_all_the_same() {
     let home = Home::new().unwrap();
-    // `head` ends after the first line, as a terminal that was closed does.
+    // What reads it ends after this line, as a terminal that was closed does.
     let mut command = std::process::Command::new("sh");
     let binary = e2e::serval::binary().unwrap();
-    command.args(["-c", "exec \"$0\" run --home \"$1\" 2>&1 | head -n 1"]).arg(binary).arg(home.path(""));
-    let program = e2e::process::Program::start("serval | head", command).unwrap();
+    command
+        .args(["-c", "exec \"$0\" run --home \"$1\" 2>&1 | sed -u '/^listening on /q'"])
+        .arg(binary)
+        .arg(home.path(""));
+    let program = e2e::process::Program::start("serval | sed", command).unwrap();
     let _behind = Behind(&home);
     let line = program.wait_for_line(0, LONG, |line| line.starts_with("listening on ")).unwrap();
     let address = line.strip_prefix("listening on http://").and_then(|address| address.parse().ok()).expect(&line);
