@@ -27,7 +27,7 @@ pub fn take(mut body: RequestBody, headers: &HeaderMap, listener: &Listener) {
         return;
     }
     let time = listener.body_timeout;
-    // LIMIT: one for each connection, which waits for it and cancels it when it ends.
+    // LIMIT: one for each connection, or stream of one, which cancels it when it ends; and it has body_timeout.
     drop(runtime.spawn(timeout(time, async move {
         let mut taken = 0;
         while taken <= most

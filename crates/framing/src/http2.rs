@@ -7,8 +7,9 @@ use std::time::Instant;
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
-/// Of what carries less, the sender has no use.
+/// Of what carries less, the sender has no use; and a piece of a body is a crumb.
 const SMALL_BYTES: u32 = 1024;
+const CRUMB_BYTES: u32 = 64;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -19,9 +20,11 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What a frame costs, and what a useful one makes up for. A stream that is opened and reset at once costs three.
-const COST: u32 = 1;
-const COST_OF_RESET: u32 = 5;
-const USE: u32 = 2;
+const COST: f64 = 1.0;
+const COST_OF_RESET: f64 = 5.0;
+/// Of bodies that come in crumbs, as some clients write them.
+const COST_OF_CRUMB: f64 = 0.1;
+const USE: f64 = 2.0;
 /// So many are forgiven each second, beside what useful frames make up for.
 const FORGIVEN_PER_SECOND: f64 = 100.0;
 
@@ -55,7 +58,7 @@ impl Frames {
 
     /// Whether headers have come in part.
     pub fn is_in_headers(&self) -> bool {
-        self.in_headers
+        self.in_headers || (self.payload_left > 0 && matches!(self.head[3], HEADERS | CONTINUATION))
     }
 
     /// Looks at the next piece of what the client sends; an error: it is a flood, and of what.
@@ -101,34 +104,35 @@ impl Frames {
             }
             CONTINUATION => {
                 self.in_headers = flags & END_HEADERS == 0;
-                self.costs(if self.in_headers && length < SMALL_BYTES { COST } else { 0 }, "CONTINUATION frames")
+                self.costs(if self.in_headers && length < SMALL_BYTES { COST } else { 0.0 }, "CONTINUATION frames")
             }
             DATA if length >= SMALL_BYTES || flags & END_STREAM != 0 => {
                 self.makes_up();
                 Ok(())
             }
-            DATA => self.costs(COST, "small DATA frames"),
+            DATA if length >= CRUMB_BYTES => Ok(()),
+            DATA => self.costs(if length == 0 { COST } else { COST_OF_CRUMB }, "small DATA frames"),
             RST_STREAM => self.costs(COST_OF_RESET, "streams that are reset"),
             WINDOW_UPDATE => {
                 let [.., a, b, c, d] = self.head;
                 let increment = u32::from_be_bytes([a, b, c, d]);
-                self.costs(if increment < SMALL_BYTES { COST } else { 0 }, "small WINDOW_UPDATE frames")
+                self.costs(if increment < SMALL_BYTES { COST } else { 0.0 }, "small WINDOW_UPDATE frames")
             }
             _ => self.costs(COST, "PING, SETTINGS, PRIORITY and unknown frames"),
         }
     }
 
     fn makes_up(&mut self) {
-        self.spent = (self.spent - f64::from(USE)).max(0.0);
+        self.spent = (self.spent - USE).max(0.0);
     }
 
-    fn costs(&mut self, cost: u32, what: &'static str) -> Result<(), &'static str> {
-        if cost == 0 || self.most == 0 {
+    fn costs(&mut self, cost: f64, what: &'static str) -> Result<(), &'static str> {
+        if cost == 0.0 || self.most == 0 {
             return Ok(());
         }
         let now = Instant::now();
         let passed = self.counted.replace(now).map_or(0.0, |before| (now - before).as_secs_f64());
-        self.spent = (self.spent - passed * FORGIVEN_PER_SECOND).max(0.0) + f64::from(cost);
+        self.spent = (self.spent - passed * FORGIVEN_PER_SECOND).max(0.0) + cost;
         if self.spent > f64::from(self.most) { Err(what) } else { Ok(()) }
     }
 }
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_in_part_until_their_last_frame() {
+    fn headers_are_in_part_until_their_last_byte() {
         let mut guard = Frames::new(100);
         guard.look(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         for (frame, in_part) in [
@@ -189,7 +193,10 @@ mod tests {
             (frame(CONTINUATION, END_HEADERS, b"abc"), false),
             (frame(HEADERS, END_HEADERS, b""), false),
         ] {
-            guard.look(&frame).unwrap();
+            let (last, rest) = frame.split_last().unwrap();
+            guard.look(rest).unwrap();
+            assert!(guard.is_in_headers() || rest.len() < HEAD_BYTES, "the last byte is not there");
+            guard.look(&[*last]).unwrap();
             assert_eq!(guard.is_in_headers(), in_part);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ppp::{HeaderResult, PartialResult as _, v1, v2};
 use serval_config::Listener;
 use serval_container::{Container, Peer};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep_until, timeout};
 
 use crate::connection::{Born, Place};
@@ -19,6 +19,9 @@ use crate::{http1, http2, refused, said};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// LIMIT: bytes of a PROXY head, nearly all of them for what nobody reads.
 const PROXY_HEAD_BYTES_MAX: usize = 4 << 10;
+
+/// LIMIT: answers to clients that have too many connections; more are only closed.
+static ANSWERING: Semaphore = Semaphore::const_new(64);
 
 /// A connection that was accepted.
 pub struct Arrival {
@@ -132,11 +135,15 @@ async fn arrive(arrival: Arrival) -> io::Result<Option<Arrived>> {
     }
     let is_secure = settings.secure || tls.is_some();
     let mut peer = Peer::new(remote, local, number, is_secure, settings.clone());
-    let Some(of_address) = addresses.enter(remote.ip(), settings.connections_per_address_max) else {
+    // Those who come by a Unix socket have none.
+    let has_address = !peer.remote_text.is_empty();
+    let of_address = has_address.then(|| addresses.enter(remote.ip(), settings.connections_per_address_max));
+    let Some(of_address) = of_address.map_or(Some(None), |entered| entered.map(Some)) else {
         const WHY: &str = "it has connections_per_address_max connections";
         said::of_client(remote.ip(), WHY);
-        // By TLS, an answer costs more than the client may have.
-        if tls.is_none() {
+        // It has no place any more; and by TLS, an answer costs more than the client may have.
+        drop(permit);
+        if let (Ok(_answering), None) = (ANSWERING.try_acquire(), &tls) {
             refused::answer(stream, &[], (503, WHY), &container, &Arc::new(peer)).await;
         }
         return Ok(None);

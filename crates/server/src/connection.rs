@@ -19,10 +19,10 @@ const YOUNG: Duration = Duration::from_secs(1);
 /// A connection's place among those of its client, and at its listener: given back in this order, since the next one is let in by the
 /// second, when the last clone is dropped.
 #[derive(Clone)]
-pub struct Place(#[expect(dead_code, reason = "it is given back then")] Arc<(OfAddress, OwnedSemaphorePermit)>);
+pub struct Place(#[expect(dead_code, reason = "it is given back then")] Arc<(Option<OfAddress>, OwnedSemaphorePermit)>);
 
 impl Place {
-    pub fn new(permit: OwnedSemaphorePermit, of_address: OfAddress) -> Place {
+    pub fn new(permit: OwnedSemaphorePermit, of_address: Option<OfAddress>) -> Place {
         Place(Arc::new((of_address, permit)))
     }
 }
@@ -34,6 +34,10 @@ pub struct Born(Instant);
 impl Born {
     pub fn now() -> Born {
         Born(Instant::now())
+    }
+
+    pub fn at(self) -> Instant {
+        self.0
     }
 
     /// From when on it is not young any more.

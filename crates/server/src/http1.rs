@@ -12,12 +12,12 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use serval_container::{BodyError, Container, Io, Peer, Turn};
-use serval_framing::http1::Guard;
+use serval_framing::http1::{Guard, Place};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::connection::{Born, Over, Place, Stop};
+use crate::connection::{self, Born, Over, Stop};
 use crate::patient::Patient;
 use crate::{dev, refused};
 
@@ -32,7 +32,7 @@ pub fn serve(
     peer: Arc<Peer>,
     container: Arc<Container>,
     stopped: (watch::Receiver<bool>, Born),
-    place: Place,
+    place: connection::Place,
 ) -> Io {
     let (turn, settings) = (Turn::new(&container, &peer), peer.listener.clone());
     let requests_max = settings.requests_per_connection_max;
@@ -55,7 +55,7 @@ pub fn serve(
     if settings.header_count_max > HYPERS_OWN_MAX {
         http.max_headers(settings.header_count_max);
     }
-    let socket = TokioIo::new(Patient::new(stream, settings, turn.clone()));
+    let socket = TokioIo::new(Patient::new(stream, settings, turn.clone(), stopped.1));
     let end = End { container, peer, over: Over(turn.clone()), _place: place };
     let Some(dev) = dev::dev() else {
         return Io::new(until_stopped(http.serve_connection(socket, service_fn(answer)), stopped, end), turn);
@@ -73,7 +73,7 @@ struct End {
     container: Arc<Container>,
     peer: Arc<Peer>,
     over: Over,
-    _place: Place,
+    _place: connection::Place,
 }
 
 /// Runs a connection to its end, which it comes to behind the request that it has when the server stops.
@@ -93,7 +93,7 @@ async fn until_stopped<S, B>(
         if stop.begins(task, || end.over.0.comes_to_its_end()) {
             Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.poll_without_shutdown(task)
+        Pin::new(&mut connection).poll(task)
     });
     let served = served.await;
     let hyper = connection.into_parts();
@@ -112,7 +112,10 @@ async fn until_stopped<S, B>(
             tracing::debug!("a connection ended: {error}");
             note(&error, &guard, &container, &peer);
         }
-        let _ = timeout(peer.listener.write_timeout, stream.shutdown()).await;
+        let closed = timeout(peer.listener.write_timeout, stream.shutdown()).await;
+        if let (Ok(Ok(())), Place::Body) = (closed, guard.place().0) {
+            refused::linger(&mut stream).await;
+        }
     }
     drop(over);
 }
@@ -122,9 +125,5 @@ fn note(error: &hyper::Error, guard: &Guard, container: &Container, peer: &Arc<P
     if !error.is_parse() {
         return;
     }
-    let (status, why) = match error.is_parse_too_large() {
-        true => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"),
-        false => (StatusCode::BAD_REQUEST, "the head is malformed"),
-    };
-    container.note_refused(guard.request_line(), status, why, peer);
+    container.note_refused(guard.request_line(), StatusCode::BAD_REQUEST, "the head is malformed", peer);
 }

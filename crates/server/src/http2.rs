@@ -33,12 +33,17 @@ use crate::stream::Stream;
 
 /// Bytes of a connection's windows, beside that of one stream.
 const STREAMS_IN_WINDOW: u32 = 4;
+/// How long a connection that was told to end may be idle; and a write is of an answer from so many bytes on, not of control frames.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_BYTES: usize = 64;
+/// Bytes of an answer that hyper is given at once: the last ones are out of our hands.
+const PIECE_BYTES: usize = 16 << 10;
 /// LIMIT: bytes of an answer that wait for the client.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 /// RFC 9113 6.5.2: what a field counts beside its name and value.
 const FIELD_OVERHEAD: usize = 32;
-/// GOAWAY with ENHANCE_YOUR_CALM, of stream 0.
-const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
+/// GOAWAY with ENHANCE_YOUR_CALM, and no word of which streams were not looked at: nobody is to send their requests again.
+const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
 
 tokio::task_local! {
     /// Of the stream whose task this is.
@@ -78,34 +83,46 @@ pub async fn serve(
         .max_send_buf_size(SEND_BUFFER_BYTES)
         // Ours comes first, so that it is answered and logged.
         .max_header_list_size(settings.head_bytes_max as u32 * 2);
-    let connection = http.serve_connection(TokioIo::new(Framed::new(stream, peer.clone())), service);
+    let connection = http.serve_connection(TokioIo::new(Framed::new(stream, streams.clone())), service);
     let mut connection = pin!(connection);
     let mut stop = Stop::new(stopped);
-    let mut is_ending = false;
+    // Since when it is told to come to its end.
+    let mut ending = None;
     let mut idle = pin!(sleep(settings.head_timeout.min(settings.keep_alive_timeout)));
     let served = poll_fn(|task| {
         let mut ends = stop.begins(task, || {});
         let begun = streams.begun.load(Ordering::Relaxed);
-        ends |= settings.requests_per_connection_max > 0 && begun >= settings.requests_per_connection_max;
-        if ends && !is_ending {
-            is_ending = true;
+        let most = settings.requests_per_connection_max;
+        ends |= most > 0 && begun >= most;
+        if ends && ending.is_none() {
+            ending = Some(Instant::now());
             connection.as_mut().graceful_shutdown();
+            idle.as_mut().reset(Instant::now() + ENDS_WITHIN);
         }
         if let Poll::Ready(served) = connection.as_mut().poll(task) {
             return Poll::Ready(served);
         }
+        // It does not heed that it was told.
+        if most > 0 && begun > most + u64::from(settings.h2_streams_max) {
+            return Poll::Ready(Ok(()));
+        }
         while idle.as_mut().poll(task).is_ready() {
-            match streams.idle_until(&settings) {
-                Some(until) if until > Instant::now() => idle.as_mut().reset(until),
-                // It was told, and has not gone.
-                Some(_) if is_ending => return Poll::Ready(Ok(())),
-                Some(_) => {
-                    is_ending = true;
+            let idle_since = streams.idle_since();
+            let now = Instant::now();
+            let is_new = begun == 0;
+            let time = if is_new { settings.head_timeout } else { settings.keep_alive_timeout };
+            match (idle_since, ending) {
+                (None, Some(_)) => idle.as_mut().reset(now + ENDS_WITHIN),
+                (None, None) => idle.as_mut().reset(now + settings.keep_alive_timeout),
+                (Some(since), Some(told)) if since.max(told) + ENDS_WITHIN <= now => return Poll::Ready(Ok(())),
+                (Some(since), Some(told)) => idle.as_mut().reset(since.max(told) + ENDS_WITHIN),
+                (Some(since), None) if since + time > now => idle.as_mut().reset(since + time),
+                (Some(_), None) => {
+                    ending = Some(now);
                     connection.as_mut().graceful_shutdown();
-                    idle.as_mut().reset(Instant::now() + settings.head_timeout);
+                    idle.as_mut().reset(now + ENDS_WITHIN);
                     task.waker().wake_by_ref();
                 }
-                None => idle.as_mut().reset(Instant::now() + settings.keep_alive_timeout),
             }
         }
         Poll::Pending
@@ -119,7 +136,7 @@ pub async fn serve(
 struct Streams {
     live: AtomicUsize,
     begun: AtomicU64,
-    /// When the last one ended.
+    /// When the last one ended, or something of one was sent: a stream has no task any more while h2 has its last bytes.
     idle_since: Mutex<Instant>,
     container: Arc<Container>,
     peer: Arc<Peer>,
@@ -127,14 +144,14 @@ struct Streams {
 }
 
 impl Streams {
-    /// `None`: it is not idle.
-    fn idle_until(&self, settings: &serval_config::Listener) -> Option<Instant> {
-        if self.live.load(Ordering::Acquire) > 0 {
-            return None;
-        }
-        let is_new = self.begun.load(Ordering::Relaxed) == 0;
-        let time = if is_new { settings.head_timeout } else { settings.keep_alive_timeout };
-        Some(*self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) + time)
+    /// Since when no stream is open, and nothing of one was sent; `None`: one is open.
+    fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.live.load(Ordering::Acquire) == 0;
+        is_idle.then(|| *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_not_idle(&self) {
+        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
@@ -147,7 +164,7 @@ struct Live(Arc<Streams>);
 
 impl Drop for Live {
     fn drop(&mut self) {
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.is_not_idle();
         self.0.live.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -199,7 +216,7 @@ async fn answer(
         None => handle(request).await.map(|response| response.map(|body| body.boxed_unsync())),
         Some(dev) => dev.answer(request, stopped, handle).await,
     };
-    response.map(|response| response.map(|body| Paced { body, pace }))
+    response.map(|response| response.map(|body| Paced { body, rest: Bytes::new(), pace }))
 }
 
 /// What the container is told of every request: the path as its target, whom the client means in Host, cookies in one field
@@ -251,6 +268,8 @@ struct Pace {
 /// The body of an answer, of which is noted how it is taken.
 struct Paced {
     body: crate::dev::DevBody,
+    /// Of a piece that is longer than hyper is given at once.
+    rest: Bytes,
     pace: Arc<Pace>,
 }
 
@@ -262,7 +281,16 @@ impl Body for Paced {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(task);
+        let polled = match self.rest.is_empty() {
+            true => Pin::new(&mut self.body).poll_frame(task).map_ok(|frame| match frame.into_data() {
+                Ok(piece) => {
+                    self.rest = piece;
+                    self.next_piece()
+                }
+                Err(trailers) => trailers,
+            }),
+            false => Poll::Ready(Some(Ok(self.next_piece()))),
+        };
         let gives = matches!(polled, Poll::Ready(Some(Ok(_))));
         self.pace.given.fetch_add(u64::from(gives), Ordering::Relaxed);
         self.pace.waits_for_client.store(gives, Ordering::Relaxed);
@@ -270,11 +298,19 @@ impl Body for Paced {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
+    /// Asked before the first piece is given.
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Paced {
+    fn next_piece(&mut self) -> Frame<Bytes> {
+        let length = self.rest.len().min(PIECE_BYTES);
+        Frame::data(self.rest.split_to(length))
     }
 }
 
@@ -316,6 +352,7 @@ impl<F: Future<Output = ()>> Future for Reads<F> {
 /// The connection's bytes, with the guard of its frames.
 struct Framed {
     stream: Stream,
+    streams: Arc<Streams>,
     peer: Arc<Peer>,
     frames: Frames,
     /// While headers have come in part.
@@ -326,9 +363,16 @@ struct Framed {
 }
 
 impl Framed {
-    fn new(stream: Stream, peer: Arc<Peer>) -> Framed {
+    fn new(stream: Stream, streams: Arc<Streams>) -> Framed {
+        let peer = streams.peer.clone();
         let frames = Frames::new(peer.listener.h2_overhead_max);
-        Framed { stream, peer, frames, headers: None, unread: Unread::default(), is_flushed: false }
+        Framed { stream, streams, peer, frames, headers: None, unread: Unread::default(), is_flushed: false }
+    }
+
+    fn notes(&self, written: &Poll<Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(bytes)) if *bytes > ANSWER_BYTES) {
+            self.streams.is_not_idle();
+        }
     }
 
     /// Ends the connection, and says why.
@@ -368,6 +412,7 @@ impl AsyncWrite for Framed {
         let this = &mut *self;
         this.is_flushed = false;
         let written = Pin::new(&mut this.stream).poll_write(task, bytes);
+        this.notes(&written);
         this.unread.within(this.peer.listener.write_timeout, task, written)
     }
 
@@ -379,6 +424,7 @@ impl AsyncWrite for Framed {
         let this = &mut *self;
         this.is_flushed = false;
         let written = Pin::new(&mut this.stream).poll_write_vectored(task, pieces);
+        this.notes(&written);
         this.unread.within(this.peer.listener.write_timeout, task, written)
     }
 
@@ -387,8 +433,10 @@ impl AsyncWrite for Framed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
-        self.is_flushed = true;
-        Pin::new(&mut self.stream).poll_flush(task)
+        let this = &mut *self;
+        let flushed = Pin::new(&mut this.stream).poll_flush(task);
+        this.is_flushed = flushed.is_ready();
+        this.unread.within(this.peer.listener.write_timeout, task, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {

@@ -13,7 +13,9 @@ use serval_config::Listener;
 use serval_container::Turn;
 use serval_framing::http1::{Guard, Limits, Place};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use crate::connection::Born;
 
 use crate::stream::Stream;
 
@@ -24,10 +26,15 @@ pub struct Patient {
     stream: Stream,
     settings: Arc<Listener>,
     turn: Arc<Turn>,
+    born: Born,
     guard: Guard,
     /// Since hyper first waited for what `idle_time` bounds: made once, since each pause between two requests begins it anew.
     idle: Option<Idle>,
     unread: Unread,
+    /// hyper has something in its hands that is not written, or not flushed.
+    is_writing: bool,
+    /// An end is to be read when it has not.
+    end_waits: bool,
 }
 
 struct Idle {
@@ -56,14 +63,24 @@ impl Unread {
 }
 
 impl Patient {
-    pub fn new(stream: Stream, settings: Arc<Listener>, turn: Arc<Turn>) -> Patient {
+    pub fn new(stream: Stream, settings: Arc<Listener>, turn: Arc<Turn>, born: Born) -> Patient {
         let limits = Limits {
             head_bytes: settings.head_bytes_max,
             target_bytes: settings.target_bytes_max,
             fields: settings.header_count_max,
             body_line_bytes: BODY_LINE_BYTES_MAX.max(settings.trailer_bytes_max),
         };
-        Patient { stream, settings, turn, guard: Guard::new(limits), idle: None, unread: Unread::default() }
+        Patient {
+            stream,
+            settings,
+            turn,
+            born,
+            guard: Guard::new(limits),
+            idle: None,
+            unread: Unread::default(),
+            is_writing: false,
+            end_waits: false,
+        }
     }
 
     /// When hyper has no more use for it.
@@ -112,6 +129,22 @@ impl Patient {
         Poll::Ready(Ok(()))
     }
 
+    fn flush(&mut self, task: &mut Context<'_>) -> Poll<Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(task);
+        ready!(self.unread.within(self.settings.write_timeout, task, flushed))?;
+        self.is_writing = false;
+        if std::mem::take(&mut self.end_waits) {
+            task.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// An end, as if the client had closed it. Not before all answers are sent: hyper drops what it has, if it is in the middle of a head.
+    fn ends(&mut self) -> Poll<Result<()>> {
+        self.end_waits = self.is_writing;
+        if self.end_waits { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
     /// A response begins with these bytes.
     fn answers(&mut self, bytes: &[u8], task: &mut Context<'_>) {
         if self.guard.waits_for_answer() {
@@ -125,8 +158,7 @@ impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
         if this.guard.is_over() {
-            // An end, as if the client had closed it.
-            return Poll::Ready(Ok(()));
+            return this.ends();
         }
         if this.guard.place().0 == Place::Answer {
             return Poll::Pending;
@@ -142,13 +174,18 @@ impl AsyncRead for Patient {
                         this.stream.give_back(&piece[passed..]);
                     }
                     buffer.set_filled(before + passed);
+                    if passed == 0 {
+                        return this.ends();
+                    }
                 }
                 return read;
             }
             Poll::Pending => this.guard.place(),
         };
         let Some(time) = this.idle_time(waits_for.0) else { return Poll::Pending };
-        let idle = this.idle.get_or_insert_with(|| Idle { waits_for, until: Box::pin(sleep(time)) });
+        // The time of the first head has run since the connection was there.
+        let since = if waits_for.1 == 1 { this.born.at() } else { Instant::now() };
+        let idle = this.idle.get_or_insert_with(|| Idle { waits_for, until: Box::pin(sleep_until(since + time)) });
         if idle.waits_for != waits_for {
             idle.waits_for = waits_for;
             idle.until.as_mut().reset(Instant::now() + time);
@@ -157,12 +194,13 @@ impl AsyncRead for Patient {
         if this.guard.has_part_of_a_head() {
             this.guard.refuse(408, "the head has not come within head_timeout");
         }
-        Poll::Ready(Ok(()))
+        this.ends()
     }
 }
 
 impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.is_writing = true;
         self.answers(bytes, task);
         self.within(task, |stream, task| stream.poll_write(task, bytes))
     }
@@ -172,6 +210,7 @@ impl AsyncWrite for Patient {
         task: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        self.is_writing = true;
         self.answers(pieces.first().map_or(&[], |piece| piece), task);
         self.within(task, |stream, task| stream.poll_write_vectored(task, pieces))
     }
@@ -183,10 +222,11 @@ impl AsyncWrite for Patient {
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
         self.look_for_the_end(task);
         ready!(self.send_hints(task))?;
-        Pin::new(&mut self.stream).poll_flush(task)
+        self.flush(task)
     }
 
+    /// All is sent; the connection is closed by whoever has it behind hyper.
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
+        self.flush(task)
     }
 }

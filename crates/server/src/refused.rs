@@ -1,7 +1,6 @@
 //! The answer to a request that hyper was not shown, since its framing cannot be trusted, it has not come in time, or there is no place
 //! for its connection. It is the last one of the connection.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,18 +50,22 @@ pub async fn answer(
         stream.shutdown().await
     });
     if let Ok(Ok(())) = written.await {
-        let _ = timeout(LINGER, linger(Pin::new(&mut stream))).await;
+        linger(&mut stream).await;
     }
 }
 
-async fn linger(mut stream: Pin<&mut Stream>) {
-    let mut buffer = vec![0; 8 << 10];
-    let mut taken = 0;
-    while taken < LINGER_BYTES_MAX
-        && let Ok(read @ 1..) = stream.read(&mut buffer).await
-    {
-        taken += read;
-    }
+/// Takes what a client still sends whose answer is on its way, for a moment: it would lose that with a reset.
+pub async fn linger(stream: &mut Stream) {
+    let take = async {
+        let mut buffer = vec![0; 8 << 10];
+        let mut taken = 0;
+        while taken < LINGER_BYTES_MAX
+            && let Ok(read @ 1..) = stream.read(&mut buffer).await
+        {
+            taken += read;
+        }
+    };
+    let _ = timeout(LINGER, take).await;
 }
 
 /// A bound was reached: the log says of which client. What was only malformed has its line in the access log.

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use crate::{LONG, logged, open, start};
 
@@ -110,5 +111,30 @@ fn old_clients_are_served() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("slow"), "{answer}");
+    assert!(serval.stop().unwrap().success());
+}
+
+/// hyper has taken the end of it into its hands long before the client has.
+#[test]
+fn an_answer_is_whole_whatever_becomes_of_its_connection() {
+    const BYTES: usize = 32 << 20;
+    let (home, serval) = start("");
+    home.write("webapps/ROOT/huge.bin", vec![7; BYTES]).unwrap();
+    for (request, next) in [
+        // More than is taken for the sake of the connection.
+        ("POST /huge.bin HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n", None),
+        ("POST /huge.bin HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n", None),
+        ("GET /huge.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", None),
+        ("GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\nGET /# HTTP/1.1\r\nHost: a\r\n\r\n", Some(400)),
+    ] {
+        let mut connection = open(&serval);
+        connection.send(request.as_bytes()).unwrap();
+        // The server has filled all that the system holds for it.
+        std::thread::sleep(Duration::from_millis(300));
+        let answer = connection.read_response().unwrap();
+        assert_eq!(answer.status, 200, "{request:?}");
+        assert!(answer.body.len() == BYTES && answer.body.iter().all(|byte| *byte == 7), "{request:?}");
+        assert_eq!(connection.read_response().ok().map(|answer| answer.status), next, "{request:?}");
+    }
     assert!(serval.stop().unwrap().success());
 }
