@@ -28,7 +28,7 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// `client_crl`: a PEM file, absolute.
     pub client_crl: Option<PathBuf>,
-    /// `tickets`: clients may resume; default true.
+    /// `tickets`: clients may resume, unless they are asked for certificates; default true.
     pub tickets: bool,
     /// `strict_sni`: a request for a host that has another certificate than the one of its connection is 421; default true.
     pub strict_sni: bool,
@@ -192,7 +192,7 @@ fn in_folder(table: &Table<'_, '_>, folder: &Path) -> Vec<CertificateFiles> {
     // What begins with a dot is being written, or is of the system.
     let is_seen = |path: &PathBuf| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
     let folders: BTreeSet<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| is_seen(path) && path.is_dir()).collect();
+        entries.flatten().map(|entry| entry.path()).filter(|path| is_seen(path) && may_be_folder(path)).collect();
     if folders.len() > FOLDER_CERTIFICATES_MAX {
         let what = format!("`folder` in {}: {} has {} folders", table.name, shown(folder), folders.len());
         table.document.problem(at, what, format!("leave {FOLDER_CERTIFICATES_MAX} at most in it"));
@@ -203,11 +203,16 @@ fn in_folder(table: &Table<'_, '_>, folder: &Path) -> Vec<CertificateFiles> {
         let (certificate, key) = (inner.join(IN_FOLDER.0), inner.join(IN_FOLDER.1));
         [&certificate, &key].into_iter().for_each(|file| table.document.depends_on(file));
         // A folder with neither is none of ours.
-        if certificate.exists() || key.exists() {
+        if [&certificate, &key].into_iter().any(|file| !matches!(file.try_exists(), Ok(false))) {
             certificates.push(CertificateFiles { certificate, key, names: None, of_folder: true });
         }
     }
     certificates
+}
+
+/// What cannot be looked at may be there: only what is known to be something else, or gone, is not taken.
+fn may_be_folder(path: &Path) -> bool {
+    path.metadata().map_or_else(|error| error.kind() != std::io::ErrorKind::NotFound, |found| found.is_dir())
 }
 
 fn shown(path: &Path) -> String {

@@ -37,6 +37,7 @@ mod jobs;
 mod lives;
 mod mapping;
 mod multipart;
+mod pace;
 mod parameters;
 mod pipe;
 mod problem;

@@ -110,6 +110,10 @@ async fn until_stopped<S, B>(
     } else {
         if let Err(error) = served {
             tracing::debug!("a connection ended: {error}");
+            if error.is_user() && guard.request_line().ends_with(b"HTTP/1.0") {
+                // Its end would be that of the answer, which is cut.
+                return stream.reset();
+            }
             note(&error, &guard, &container, &peer);
         }
         let closed = timeout(peer.listener.write_timeout, stream.shutdown()).await;

@@ -3,13 +3,14 @@
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_keepalive, set_tcp_keepidle};
 use serval_config::{Address, Listener};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -183,10 +184,18 @@ fn open_unix(path: &Path, settings: &Listener) -> Result<Socket, String> {
         error => failed(&error),
     })?;
     let file = File::of(path);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unix_mode))
+    // Not by its path again: whoever may write into its folder could have put a link there.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(&error))?;
+    let kind = rustix::fs::fstat(&made).map(|found| FileType::from_raw_mode(found.st_mode));
+    if kind != Ok(FileType::Socket) {
+        return Err(failed(&"something else was put in its place"));
+    }
+    let by_number = format!("/proc/self/fd/{}", made.as_raw_fd());
+    std::fs::set_permissions(&by_number, std::fs::Permissions::from_mode(settings.unix_mode))
         .map_err(|error| failed(&error))?;
     if let Some((user, group)) = owner {
-        chown(path, user, group).map_err(|error| {
+        chown(&by_number, user, group).map_err(|error| {
             format!("{} cannot be given to the `unix_owner` of its listener: {error}; only root may", path.display())
         })?;
     }

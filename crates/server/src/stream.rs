@@ -5,7 +5,9 @@ use std::io::{IoSlice, Result};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -31,6 +33,21 @@ pub enum Way {
 impl Stream {
     pub fn new(way: Way) -> Stream {
         Stream { way, ahead: Vec::new(), taken: 0 }
+    }
+
+    /// Ends the connection so that the client sees that it was cut: by a reset, where there is one, and without the last word of TLS.
+    pub fn reset(self) {
+        let tcp = match &self.way {
+            Way::Tcp(stream) => Some(stream),
+            Way::Tls(stream) => match &stream.get_ref().0.way {
+                Way::Tcp(stream) => Some(stream),
+                _ => None,
+            },
+            Way::Unix(_) => None,
+        };
+        if let Some(Err(error)) = tcp.map(|tcp| set_socket_linger(tcp, Some(Duration::ZERO))) {
+            tracing::debug!("SO_LINGER: {error}");
+        }
     }
 
     pub fn ahead(&self) -> &[u8] {

@@ -112,7 +112,7 @@ pub struct Exchange {
     unread: Bytes,
     /// How long the body's next piece may still take, while it is waited for in a poll.
     body_wait: Option<std::pin::Pin<Box<Sleep>>>,
-    pace: reading::Pace,
+    pace: crate::pace::Pace,
     trailers: Option<HeaderMap>,
     /// It was given up in the middle, so the connection cannot go on.
     body_is_lost: bool,
@@ -250,7 +250,7 @@ impl Exchange {
             body_read: 0,
             unread: Bytes::new(),
             body_wait: None,
-            pace: reading::Pace::default(),
+            pace: crate::pace::Pace::default(),
             trailers: None,
             body_is_lost: false,
             hindered: None,

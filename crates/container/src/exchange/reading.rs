@@ -7,14 +7,12 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Body as _;
 use serval_abi::{SV_E_BUSY, SV_E_CLOSED, SV_E_IO, SV_E_LIMIT, SV_E_REQUEST, SV_E_STATE, SV_E_TIMEOUT, SV_WOULD_BLOCK};
-use serval_config::Listener;
 use serval_loader::exchange::{Answer, Fault, Part};
 
 use super::{Exchange, NO_THREAD, Parts};
@@ -22,30 +20,6 @@ use crate::execution::wait;
 use crate::multipart::{self, Bad};
 use crate::parameters::{self, BadParameters, Charset};
 use crate::unread;
-
-/// How fast a body comes, by the time that it was waited for: a servlet may take its own.
-#[derive(Default)]
-pub(super) struct Pace {
-    since: Option<Instant>,
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Pace {
-    fn waits(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    fn comes(&mut self, bytes: usize) {
-        self.waited += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
-        self.bytes += bytes as u64;
-    }
-
-    fn is_slow(&self, listener: &Listener) -> bool {
-        self.waited > listener.body_timeout
-            && (self.bytes as f64) < listener.body_rate_min as f64 * self.waited.as_secs_f64()
-    }
-}
 
 impl Exchange {
     /// The next piece of the body, never empty.

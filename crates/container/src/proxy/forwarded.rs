@@ -21,7 +21,7 @@ pub fn say(request: &Request, rules: Option<&RemoteIp>, headers: &mut HeaderMap)
         rules.is_some_and(|rules| {
             let others = [&rules.protocol_header, &rules.host_header, &rules.port_header];
             let all = [&rules.remote_ip_header, &rules.proxies_header];
-            all.into_iter().chain(others.into_iter().flatten()).any(|known| known == name)
+            all.into_iter().chain(others.into_iter().flatten()).any(|known| known.replace('_', "-") == name)
         })
     };
     // Applications that know headers as CGI does read `_` as `-`.

@@ -1,7 +1,9 @@
 //! The head of an upstream's answer as the client gets it: without what ends here, and with what names the upstream, or its path,
 //! naming this server and the context.
 
-use http::header::{CONNECTION, CONTENT_LOCATION, HeaderName, LOCATION, SET_COOKIE, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, HeaderName, LOCATION, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue};
 use serval_config::Upstream;
 
@@ -36,6 +38,10 @@ impl Rewriting {
     }
 
     pub fn head(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(TRANSFER_ENCODING) {
+            // hyper goes by that (RFC 9112 6.3), and the body is as long as it is.
+            headers.remove(CONTENT_LENGTH);
+        }
         remove_hop_by_hop(headers);
         for name in [LOCATION, CONTENT_LOCATION] {
             self.change(headers, &name, |value| self.location(value));

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::exchange::Request;
+use crate::pace::Pace;
 use crate::{BodyError, Peer, RequestBody, unread};
 
 /// How long an upstream may leave a client without a word that waits to be asked for its body; then it is asked (RFC 9110 10.1.1).
@@ -60,6 +61,7 @@ pub struct Upload {
     held: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// While the next piece is waited for; made once.
     wait: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
 }
 
 /// Why the request is given up.
@@ -77,7 +79,15 @@ impl Upload {
                 let _ = timeout(ASKED_WITHIN, asked.asked.notified()).await;
             });
             let (peer, held) = (request.peer.clone(), expects.then_some(held));
-            Upload { body: Some(body), peer, progress: progress.clone(), left: bytes_max, held, wait: None }
+            Upload {
+                body: Some(body),
+                peer,
+                progress: progress.clone(),
+                left: bytes_max,
+                held,
+                wait: None,
+                pace: Pace::default(),
+            }
         });
         (upload, progress)
     }
@@ -90,6 +100,7 @@ impl Upload {
     /// The client has its time for each piece.
     fn wait(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let time = self.peer.listener.body_timeout;
+        self.pace.waits();
         let waited_before = self.progress.waits_for_client.swap(true, Ordering::Relaxed);
         let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(time)));
         if !waited_before {
@@ -133,6 +144,11 @@ impl Body for Upload {
         let len = frame.data_ref().map_or(0, |data| data.len() as u64);
         let Some(left) = this.left.checked_sub(len) else { return this.fail(StatusCode::PAYLOAD_TOO_LARGE) };
         this.left = left;
+        this.pace.comes(len as usize);
+        if this.pace.is_slow(&this.peer.listener) {
+            this.body = None;
+            return this.fail(StatusCode::REQUEST_TIMEOUT);
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 

@@ -1,5 +1,6 @@
 //! Messages of each kind, there and back.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 use e2e::process::Program;
@@ -253,5 +254,62 @@ fn an_upstream_may_be_a_socket_in_the_file_system() {
     });
     assert_eq!(text(&get(&serval, "/legacy/x")), "hi");
     assert!(upstream.join().unwrap().starts_with("GET /legacy/x HTTP/1.1\r\n"));
+    assert!(serval.stop().unwrap().success());
+}
+
+/// By RFC 9112 6.3 the coding says how long it is, and by nothing else could the client know.
+#[test]
+fn an_answer_with_two_framings_is_whole() {
+    let upstream = Upstream::start(|mut accepted| {
+        while accepted.request().is_some() {
+            accepted.send(
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            );
+        }
+    });
+    let (_home, serval) = start(&upstream, "");
+    let mut connection = open(&serval);
+    for _ in 0..2 {
+        let answer = connection.get("/legacy/x").unwrap();
+        assert_eq!((text(&answer), answer.header("content-length")), ("hello".to_owned(), None));
+    }
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_cut_answer_does_not_look_whole_to_clients_of_http_1_0() {
+    let upstream = Upstream::start(|mut accepted| {
+        if accepted.request().is_some() {
+            accepted.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        }
+    });
+    let (_home, serval) = start(&upstream, "");
+    let mut stream = std::net::TcpStream::connect(serval.address()).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(b"GET /legacy/x HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let error = stream.read_to_end(&mut answer).expect_err("an end would be that of the answer");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(serval.stop().unwrap().success());
+}
+
+#[test]
+fn a_body_that_trickles_is_given_up() {
+    let upstream = Upstream::echo();
+    let home = super::home(&upstream, "");
+    let config = std::fs::read_to_string(home.path("conf/server.toml")).unwrap();
+    let bounds = "\nbody_timeout = \"500ms\"\nbody_rate_min = \"1KiB\"\n";
+    home.write("conf/server.toml", config.replacen('\n', bounds, 1)).unwrap();
+    let serval = Serval::start(&home).unwrap();
+    let mut stream = std::net::TcpStream::connect(serval.address()).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+    stream.write_all(b"POST /legacy/x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    wait_until(|| {
+        // A byte each 50 ms, for ever.
+        let _ = stream.write_all(b"x");
+        stream.read_exact(&mut answer).is_ok()
+    });
+    assert_eq!(&answer, b"HTTP/1.1 408");
     assert!(serval.stop().unwrap().success());
 }

@@ -83,12 +83,12 @@ fn what_was_revoked_is_not_let_in_from_then_on() {
     assert!(stage.ask(&serval, Some(&ada)).is_ok());
     let told = stage.ask(&serval, Some(&bob)).err().unwrap();
     assert!(told.contains("CertificateRevoked"), "{told}");
-    // A ticket is no way around the next list.
+    // There is no ticket that would be a way around the next list.
     let clients = [&TLS12, &TLS13].map(|version| Client::with(&stage.signer, &[version], Some(&ada)));
     for client in &clients {
         assert_eq!(client.open(serval.address(), "localhost").unwrap().get("localhost", "/").unwrap().status, 200);
         let mut again = client.open(serval.address(), "localhost").unwrap();
-        assert_eq!((again.get("localhost", "/").unwrap().status, again.is_resumed()), (200, true));
+        assert_eq!((again.get("localhost", "/").unwrap().status, again.is_resumed()), (200, false));
     }
     replace(&stage.home, "conf/revoked.pem", &stage.other.revoked(&[1], -1));
     stage.becomes(&serval, &bob, true);

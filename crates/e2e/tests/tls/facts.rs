@@ -44,13 +44,6 @@ fn servlets_learn_how_the_connection_is_protected_and_who_has_shown_which_certif
     assert_eq!(ask(&TLS12, None, "a.test"), old);
     let expected = format!("TLSv1.3 TLS_AES_256_GCM_SHA384 localhost https secure {shown}");
     assert_eq!(ask(&TLS13, Some(&ada), "localhost"), expected);
-    // Also of a connection that goes on from an earlier one.
-    let client = Client::with(&signer, &[&TLS13], Some(&ada));
-    for is_second in [false, true] {
-        let mut connection = client.open(address, "localhost").unwrap();
-        assert_eq!(connection.get("localhost", "/c/c").unwrap().body, expected);
-        assert_eq!(connection.is_resumed(), is_second);
-    }
     let nameless = Client::nameless(&signer).open(address, "localhost").unwrap().get("localhost", "/c/c").unwrap();
     assert_eq!(nameless.body, "TLSv1.3 TLS_AES_256_GCM_SHA384 - https secure");
     assert!(serval.stop().unwrap().success());

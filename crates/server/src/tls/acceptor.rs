@@ -62,7 +62,8 @@ impl Acceptor {
         config.alpn_protocols = listener.protocols.names().into_iter().map(|name| name.as_bytes().to_vec()).collect();
         // What resumes is with the clients, in tickets, and never here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        let tickets = match (tls.tickets, tickets) {
+        // What resumes is not looked at again, and a client's certificate may have ended since.
+        let tickets = match (tls.tickets && clients.is_none(), tickets) {
             (false, _) => None,
             (true, Some(tickets)) => Some(tickets),
             (true, None) => Some(ring::Ticketer::new().map_err(unusable)?),
