@@ -341,5 +341,7 @@ fn the_libc_hooks_are_exported_and_nothing_else() {
     let mut command = Command::new("sh");
     command.current_dir(home.path()).args(["-c", &format!("exec {SERVAL} 2>log")]);
     drop(Running::start(&mut command));
-    assert_eq!(fs::read_to_string(log).unwrap(), "", "the self-test, and the start, have nothing to say");
+    let said = fs::read_to_string(log).unwrap();
+    let said: Vec<&str> = said.lines().filter(|line| !line.contains("Serval runs as root")).collect();
+    assert_eq!(said, Vec::<&str>::new(), "the self-test, and the start, have nothing to say");
 }
