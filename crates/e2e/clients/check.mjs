@@ -34,11 +34,14 @@ for (const base of [plain, secure]) {
 for (const [base, options] of [[plain, {}], [secure, {}], [secure, { allowH2: true }]]) {
     const agent = new Agent({ ...options, connect: { ca }, pipelining: 10, connections: 2 });
     setGlobalDispatcher(agent);
-    const answers = await Promise.all(Array.from({ length: 50 }, () => request(`${base}/x/look`, { dispatcher: agent })));
-    for (const answer of answers) {
+    const look = async () => {
+        const answer = await request(`${base}/x/look`, { dispatcher: agent });
         assert.equal(answer.statusCode, 200);
         assert.match(await answer.body.text(), options.allowH2 ? /^20 / : /^11 /);
-    }
+    };
+    // Its HTTP/2 is an experiment, which fails by itself with several at once.
+    if (options.allowH2) for (let number = 0; number < 10; number++) await look();
+    else await Promise.all(Array.from({ length: 50 }, look));
     const posted = await request(`${base}/x/length`, { dispatcher: agent, method: 'POST', body: Buffer.alloc(1 << 20) });
     assert.equal(await posted.body.text(), String(1 << 20));
     let bytes = 0;
@@ -60,7 +63,7 @@ for (const [base, options] of [[plain, {}], [secure, { ca }]]) {
         return [head[':status'], Buffer.concat(pieces)];
     };
     const all = await Promise.all(Array.from({ length: 100 }, () => ask({ ':path': '/large.bin' })));
-    assert.ok(all.every(([status, bytes]) => status === 200 && bytes.length === large));
+    for (const [status, bytes] of all) assert.deepEqual([status, bytes.length], [200, large]);
     const [status, told] = await ask({ ':path': '/x/length', ':method': 'POST' }, Buffer.alloc(1 << 20));
     assert.equal(`${status} ${told}`, `200 ${1 << 20}`);
     await new Promise((done, failed) => session.ping((error) => (error ? failed(error) : done())));
